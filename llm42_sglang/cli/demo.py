@@ -1,0 +1,159 @@
+"""The demonstration: do the same prompts get the same tokens alone and in company?"""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import local_client
+
+NEW_TOKENS = 96
+ANSWER_TIMEOUT_S = 600
+PROMPTS = (
+    "Write a short story about a lighthouse keeper who finds a letter in a bottle.",
+    "Explain how rainbows form, step by step, to a ten-year-old child.",
+    "What were the main causes of the French Revolution? Discuss three of them.",
+    "Describe a walk through a forest in autumn, using all five senses.",
+    "Give me a recipe for vegetable soup with the quantities and the steps.",
+    "Compare trains and aeroplanes for a journey of five hundred kilometres.",
+    "Write a Python function that counts the words in a text, and explain it.",
+    "Tell me how to prepare for a job interview at a small company.",
+)
+COMPANY = (
+    "List ten uncommon animals and say one thing about each.",
+    "Write a poem about the sea and the people who live by it.",
+    "Why is the sky blue, and why is it red in the evening?",
+    "Summarise the life of Marie Curie.",
+    "Invent a board game about gardening and write down its rules.",
+    "How does a bicycle stay upright while it moves?",
+    "Write a polite letter that complains about a late delivery.",
+    "Explain what a prime number is and why there are infinitely many.",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server returned for one prompt; `receipt` is meta_info["llm42"], {} if absent."""
+
+    output_ids: tuple[int, ...]
+    receipt: dict[str, Any]
+
+    @property
+    def verified(self) -> bool:
+        """Whether the server vouches for the answer."""
+        return self.receipt.get("verified") is True
+
+
+Answers = Iterator[tuple[str, Answer]]  # each with its prompt
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt's answer alone and under load."""
+
+    prompt: str
+    alone: Answer
+    loaded: Answer
+
+    @property
+    def diverged_at(self) -> int | None:
+        """Index of the first token that differs, counted from 0; None if no token does."""
+        return first_difference(self.alone.output_ids, self.loaded.output_ids)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the server vouches for both answers."""
+        return self.alone.verified and self.loaded.verified
+
+    def total(self, counter: str) -> int:
+        """The sum of a receipt counter, such as `rollbacks`, over both answers."""
+        return sum(answer.receipt.get(counter, 0) for answer in (self.alone, self.loaded))
+
+
+def first_difference(left: Sequence[int], right: Sequence[int]) -> int | None:
+    """The first index at which two token sequences differ, an end being a difference too."""
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return index
+    return None if len(left) == len(right) else min(len(left), len(right))
+
+
+def compare(
+    url: str, deterministic: bool, progress: Callable[[str], None], new_tokens: int = NEW_TOKENS
+) -> list[Comparison]:
+    """Run PROMPTS one after the other, then all at once beside COMPANY, and pair the answers.
+
+    The prefix cache is emptied before every lone prompt and before the load, so that the company
+    is the only thing that differs. The company is ordinary traffic. Raises UserError if the server
+    refuses a request or stops answering.
+    """
+    kind = "deterministic" if deterministic else "ordinary"
+    with local_client(url, ANSWER_TIMEOUT_S) as client:
+        try:
+            progress(f"{kind} requests: {len(PROMPTS)} prompts, one after the other")
+            lone = _one_by_one(client, deterministic, new_tokens)
+            alone = _collect(lone, len(PROMPTS), progress)
+            in_flight = len(PROMPTS) + len(COMPANY)
+            progress(f"{kind} requests: the same prompts, {in_flight} requests in flight")
+            crowd = _all_at_once(client, deterministic, new_tokens)
+            loaded = _collect(crowd, in_flight, progress)
+        except httpx.HTTPError as error:
+            raise UserError(f"the server at {url} stopped answering: {error!r}") from error
+    return [Comparison(prompt, alone[prompt], loaded[prompt]) for prompt in PROMPTS]
+
+
+def _one_by_one(client: httpx.Client, deterministic: bool, new_tokens: int) -> Answers:
+    for prompt in PROMPTS:
+        _flush_cache(client)
+        yield prompt, _ask(client, prompt, deterministic, new_tokens)
+
+
+def _all_at_once(client: httpx.Client, deterministic: bool, new_tokens: int) -> Answers:
+    _flush_cache(client)
+    requests = [(prompt, deterministic) for prompt in PROMPTS]
+    requests += [(prompt, False) for prompt in COMPANY]
+    random.Random(42).shuffle(requests)
+    with ThreadPoolExecutor(len(requests)) as pool:
+        prompts = {
+            pool.submit(_ask, client, *request, new_tokens): request[0] for request in requests
+        }
+        for future in as_completed(prompts):
+            yield prompts[future], future.result()
+
+
+def _collect(answers: Answers, total: int, progress: Callable[[str], None]) -> dict[str, Answer]:
+    collected: dict[str, Answer] = {}
+    began = time.monotonic()
+    for prompt, answer in answers:
+        collected[prompt] = answer
+        if len(collected) % (total // 4) == 0:
+            seconds = time.monotonic() - began
+            progress(f"  {len(collected)} of {total} answered after {seconds:.0f} s")
+    return collected
+
+
+def _ask(client: httpx.Client, prompt: str, deterministic: bool, new_tokens: int) -> Answer:
+    sampling_params = {"temperature": 0, "max_new_tokens": new_tokens, "ignore_eos": True}
+    if deterministic:
+        sampling_params["custom_params"] = {"deterministic": True}
+    text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+    reply = _post(client, "/generate", json={"text": text, "sampling_params": sampling_params})
+    body = reply.json()
+    return Answer(tuple(body["output_ids"]), body["meta_info"].get("llm42") or {})
+
+
+def _flush_cache(client: httpx.Client) -> None:
+    # The server flushes only when idle; `timeout` (seconds) lets it finish what just ended.
+    _post(client, "/flush_cache", params={"timeout": 30})
+
+
+def _post(client: httpx.Client, path: str, **options: Any) -> httpx.Response:
+    reply = client.post(path, **options)
+    if reply.status_code != 200:
+        raise UserError(f"the server answered {path} with {reply.status_code}: {reply.text[:300]}")
+    return reply

@@ -1,0 +1,102 @@
+"""`llm42 doctor`: is everything here that a deterministic server needs? The exit status tells."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from llm42_sglang.cli.model import default_model_dir
+
+
+class Finding(NamedTuple):
+    """What one check found."""
+
+    ok: bool
+    detail: str
+
+
+def doctor() -> None:
+    """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
+    table = Table("check", "", "finding", box=None, pad_edge=False)
+    failed = False
+    for name, check in CHECKS.items():
+        finding = _run(check)
+        failed = failed or not finding.ok
+        table.add_row(name, "ok" if finding.ok else "FAILED", finding.detail)
+    Console(soft_wrap=True).print(table, markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run(check: Callable[[], Finding]) -> Finding:
+    """A check that breaks is a finding too."""
+    try:
+        return check()
+    except Exception as error:
+        return Finding(False, f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _python() -> Finding:
+    return Finding(sys.version_info >= (3, 11), sys.version.split()[0])
+
+
+def _versions() -> Finding:
+    from llm42_sglang.engine.launch import require_pinned_sglang
+
+    require_pinned_sglang()
+    return Finding(True, ", ".join(f"{name} {version(name)}" for name in ("sglang", "torch")))
+
+
+def _plugin() -> Finding:
+    groups = ("sglang.srt.plugins", "sglang.srt.platforms")
+    missing = [
+        group
+        for group in groups
+        if not any(ep.value.startswith("llm42_sglang") for ep in entry_points(group=group))
+    ]
+    if missing:
+        return Finding(False, f"no entry point in {missing[0]}; pip install llm42-sglang")
+    return Finding(True, "entry points for plugin and platform are installed")
+
+
+def _seams() -> Finding:
+    from llm42_sglang.engine.seams import SEAMS, check
+
+    check(SEAMS)
+    return Finding(True, f"{len(SEAMS)} SGLang symbols are as this version expects them")
+
+
+def _patches() -> Finding:
+    series = Path(__file__).parents[2] / "patches" / "series"
+    named = series.read_text().split() if series.exists() else []
+    return Finding(not named, "none needed" if not named else f"not applied: {', '.join(named)}")
+
+
+def _device() -> Finding:
+    from llm42_sglang import platform
+    from llm42_sglang.engine.fingerprint import device_name
+
+    if platform.activate():
+        return Finding(True, f"{device_name('cpu')}, served by the plain-CPU platform")
+    return Finding(True, f"{device_name('cuda')}, served by SGLang's own platform")
+
+
+def _model() -> Finding:
+    folder = default_model_dir()
+    return Finding(True, str(folder) if folder.is_dir() else "not yet made; see llm42 model")
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "python": _python,
+    "versions": _versions,
+    "plugin": _plugin,
+    "seams": _seams,
+    "patches": _patches,
+    "device": _device,
+    "default model": _model,
+}

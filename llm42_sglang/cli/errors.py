@@ -1,0 +1,8 @@
+"""What a user can get wrong."""
+
+
+class UserError(Exception):
+    """A mistake or a lack outside this program. Its text is one line: what is wrong, what to do.
+
+    `main` prints the text without a traceback and ends the process with status 1.
+    """

@@ -1,0 +1,243 @@
+"""Start a server, wait until it is healthy, end exactly the processes that it started."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import psutil
+
+from llm42_sglang.cli.errors import UserError
+
+SERVE = (sys.executable, "-m", "llm42_sglang.cli.main", "serve", "--port", "{port}")
+HOST = "127.0.0.1"
+POLL_S = 0.5
+TAIL_LINES = 25
+WINDOW_BYTES = 65536  # how far back the end of a log is looked for; SGLang has long lines
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+# Called while the server starts: seconds so far, the last line of its log.
+Progress = Callable[[float, str], None]
+
+
+class ServerError(UserError):
+    """The server ended, or did not become healthy in time. The text ends with its log's tail."""
+
+
+class ServerProcess:
+    """A server as a context manager: started and healthy inside, gone after it.
+
+        with ServerProcess(["--max-total-tokens", "40000"], log_path=Path("server.log")) as server:
+            httpx.get(server.url + "/model_info")
+
+    `args` follow `llm42 serve --port N`. `argv` replaces that command as a whole; in it the text
+    `{port}` stands for the port. `env` is laid over this process's environment. Without a `port`
+    a free one is picked. `deadline_s` limits the start; for `grace_s` see `stop`.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str] = (),
+        *,
+        log_path: Path,
+        argv: Sequence[str] | None = None,
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+        deadline_s: float = 600,
+        grace_s: float = 15,
+        progress: Progress = lambda seconds, line: None,
+    ) -> None:
+        self.port = free_port() if port is None else port
+        self.url = f"http://{HOST}:{self.port}"
+        self.log_path = log_path
+        command = [*SERVE, *args] if argv is None else argv
+        self.argv = [part.replace("{port}", str(self.port)) for part in command]
+        self.env = {**os.environ, **(env or {})}
+        self._deadline_s = deadline_s
+        self._grace_s = grace_s
+        self._progress = progress
+        self._process: subprocess.Popen[bytes] | None = None
+        self._family: set[psutil.Process] = set()
+
+    def __enter__(self) -> "ServerProcess":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The id of the server's first process, also of its session and process group."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server's first process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the server and return when it is healthy.
+
+        Raises ServerError if it ends or the deadline passes; nothing of it runs then.
+        """
+        assert self._process is None, "started twice"
+        if is_taken(self.port):  # or another server's health would pass for ours
+            raise ServerError(
+                f"port {self.port} is in use; name another one, or none for a free one"
+            )
+        self._process = self._spawn()
+        try:
+            self._wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and all that it started; idempotent.
+
+        Its first process gets SIGTERM and `grace_s` seconds to end the others: SGLang drains its
+        requests, and would take a scheduler that is signalled from outside for crashed. What is
+        left gets SIGTERM if the first process has gone, and SIGKILL in the end.
+        """
+        if self._process is None:
+            return
+        self._remember_family()
+        if self._end({psutil.Process(self.pid)} if self.alive else set(), signal.SIGTERM):
+            self._end(self._family, signal.SIGTERM)
+        self._remember_family()
+        self._end(self._family, signal.SIGKILL)
+        self._process.poll()
+        self._process = None  # its id may belong to another process from now on
+        self._family.clear()
+
+    def log_tail(self, lines: int = TAIL_LINES) -> str:
+        """The last lines of the server's log."""
+        return "\n".join(tail(self.log_path, lines))
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("wb") as log:
+            try:
+                return subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self.env,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ServerError(f"cannot start {self.argv[0]}: {error}") from error
+
+    def _wait_until_healthy(self) -> None:
+        began = time.monotonic()
+        with local_client(self.url, timeout_s=10) as client:
+            while not self._is_healthy(client):
+                seconds = time.monotonic() - began
+                self._remember_family()
+                if self._process.poll() is not None:
+                    raise self._failure(f"ended with status {self._process.returncode}")
+                if seconds > self._deadline_s:
+                    raise self._failure(f"was not healthy after {self._deadline_s:.0f} s")
+                self._progress(seconds, last_event(self.log_path))
+                time.sleep(POLL_S)
+
+    def _is_healthy(self, client: httpx.Client) -> bool:
+        try:
+            return client.get("/health").status_code == 200 and self.alive
+        except httpx.HTTPError:
+            return False
+
+    def _failure(self, what: str) -> ServerError:
+        return ServerError(f"the server {what}; {self.log_path} ends with\n{self.log_tail()}")
+
+    def _end(self, processes: set[psutil.Process], number: signal.Signals) -> bool:
+        """Send the signal; whether the processes are gone within the grace."""
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)  # psutil makes sure that the id was not taken over
+        deadline = time.monotonic() + self._grace_s
+        while any(map(_runs, processes)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+            self._process.poll()  # reaps the first process, whose parent we are
+        return True
+
+    def _remember_family(self) -> None:
+        """Add to the family: the session's members, and the descendants of all known members.
+
+        A child that starts a session of its own is found as a descendant; one whose parent died
+        stays in the family because it was seen before.
+        """
+        for process in psutil.process_iter():
+            if _session(process.pid) == self.pid:
+                self._family.add(process)
+        for process in list(self._family):
+            with suppress(psutil.NoSuchProcess):
+                self._family.update(process.children(recursive=True))
+
+
+def local_client(url: str, timeout_s: float) -> httpx.Client:
+    """An HTTP client for a server on this machine: proxies of the environment do not apply."""
+    return httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def is_taken(port: int) -> bool:
+    """Whether something on this machine listens on the TCP port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def tail(log_path: Path, lines: int) -> list[str]:
+    """The last non-empty lines of a log, without colours and overwritten progress bars."""
+    with log_path.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - WINDOW_BYTES))
+        text = ESCAPES.sub("", log.read().decode(errors="replace"))
+    shown = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return [line for line in shown if line][-lines:]
+
+
+def last_event(log_path: Path) -> str:
+    """The last line of a log that tells something: no source line of a warning, no access log."""
+    for line in reversed(tail(log_path, TAIL_LINES)):
+        if not line[0].isspace() and "Warning: " not in line and "GET /health" not in line:
+            return line
+    return ""
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

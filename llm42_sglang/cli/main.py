@@ -1,0 +1,49 @@
+"""The `llm42` command."""
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from llm42_sglang.cli import doctor, model, serve
+from llm42_sglang.cli.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("model")(model.model)
+app.command("doctor")(doctor.doctor)
+app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
+
+
+@app.callback()
+def root() -> None:
+    """Deterministic LLM inference on stock SGLang by verified speculation."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command and leave the process.
+
+    Status 0, or what the command asked for; 1 and one line on stderr for a `UserError`; 2 and one
+    line for a wrong command line; 130 after Ctrl-C.
+    """
+    sys.exit(_status(argv))
+
+
+def _status(argv: list[str] | None) -> int:
+    try:
+        return app(argv, standalone_mode=False) or 0
+    except UserError as error:
+        print(f"llm42: error: {error}", file=sys.stderr)
+        return 1
+    except TyperException as error:
+        print(f"llm42: error: {error.format_message()} (try: llm42 --help)", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+if __name__ == "__main__":
+    main()

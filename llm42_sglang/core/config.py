@@ -1,0 +1,50 @@
+"""T and G, validated once; every process of a server reads the same values."""
+
+import json
+from dataclasses import asdict, dataclass
+
+PAGE_SIZES = (16, 32, 64)
+GROUPS = (1, 2, 4, 8, 16, 32)
+
+
+class ConfigError(ValueError):
+    """A setting the user can mend; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Shape of a canonical pass, and whether requests are deterministic by default."""
+
+    page: int = 32  # T, tokens; also SGLang's KV page size
+    group: int = 8  # G, slots
+    default: bool = False  # requests that do not say are deterministic
+
+    def __post_init__(self) -> None:
+        _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
+        _expect_one_of("--llm42-group", self.group, GROUPS)
+        if type(self.default) is not bool:
+            raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
+
+    @property
+    def rows(self) -> int:
+        """M = G*T, rows of a canonical pass."""
+        return self.group * self.page
+
+    def to_json(self) -> str:
+        """For the environment of child processes."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Inverse of `to_json`. Raises ConfigError on anything else."""
+        try:
+            fields = json.loads(text)
+            return cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"malformed llm42 configuration {text!r}: {error}") from None
+
+
+def _expect_one_of(flag: str, value: int, allowed: tuple[int, ...]) -> None:
+    if type(value) is not int or value not in allowed:
+        choices = ", ".join(map(str, allowed))
+        raise ConfigError(f"{flag} {value} is not supported; choose one of {choices}")

@@ -1,0 +1,148 @@
+"""One request's protocol state, and the pure step that moves it: (state, event) -> (state, action).
+
+    positions   0 ............ n-1 | n ........ N-1
+                committed tokens   | candidates
+    KV rows     [0, canonical_len) | provisional, rewritten in place by the next pass
+
+While a request decodes, `canonical_len == committed_len - 1`: the last committed token was sampled
+from a canonical row, but its own row is not canonical yet. The next pass recomputes the page of
+that row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from llm42_sglang.core.pages import Span, page_index, page_span
+from llm42_sglang.core.verdict import judge
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """State of one deterministic request. Lengths are in tokens from position 0."""
+
+    page_size: int  # T
+    committed_len: int  # n: prompt and committed output
+    canonical_len: int = 0  # rows [0, canonical_len) are canonical
+    candidates: tuple[int, ...] = ()  # tokens of positions [n, N)
+    finish_suspected: bool = False  # a candidate may end the request
+    verify_passes: int = 0
+    rollbacks: int = 0
+    tokens_rolled_back: int = 0
+
+    @property
+    def known_len(self) -> int:
+        """N: committed tokens and candidates."""
+        return self.committed_len + len(self.candidates)
+
+    @property
+    def kv_len(self) -> int:
+        """KV rows the fast path builds on: every known token's but the last one's."""
+        return self.known_len - 1
+
+    @property
+    def decoding(self) -> bool:
+        """Rows [0, n-1) are canonical: all that the next candidate and the next pass build on."""
+        return self.canonical_len == self.committed_len - 1
+
+    @property
+    def page(self) -> int:
+        """The page the next pass covers: the one of the last committed token's row."""
+        return page_index(self.committed_len - 1, self.page_size)
+
+    @property
+    def due_span(self) -> Span:
+        """Positions with known tokens in that page: the real rows of the next pass."""
+        start, end = page_span(self.page, self.page_size)
+        return Span(start, min(end, self.known_len))
+
+    @property
+    def due(self) -> bool:
+        """Verify now: the page is full, or a candidate may end the request."""
+        full = self.known_len >= page_span(self.page, self.page_size).end
+        return self.decoding and (full or self.finish_suspected)
+
+
+class Prefilled(NamedTuple):
+    """Canonical passes wrote rows [0, upto)."""
+
+    upto: int
+
+
+class Born(NamedTuple):
+    """The last prefilled row gave a token: committed at birth."""
+
+    token: int
+
+
+class Proposed(NamedTuple):
+    """The fast path decoded a candidate; `may_finish` if it could end the request."""
+
+    token: int
+    may_finish: bool
+
+
+class Verified(NamedTuple):
+    """A canonical pass ran over `due_span`; its tokens for positions [n, span.end]."""
+
+    tokens: Sequence[int]
+
+
+class Retracted(NamedTuple):
+    """The engine took the KV back; prefill starts again over every committed token."""
+
+
+Event = Prefilled | Born | Proposed | Verified | Retracted
+
+
+class Action(NamedTuple):
+    """What the engine does after a step.
+
+    A committed run may go past a stop token or the length limit: the engine cuts it there.
+    """
+
+    commit: tuple[int, ...] = ()  # append to the output and release to the client
+    dropped: int = 0  # candidates that never existed
+
+
+def step(track: Track, event: Event) -> tuple[Track, Action]:
+    """Apply one event. Pure; raises AssertionError on an event the state does not allow."""
+    match event:
+        case Prefilled(upto):
+            assert track.canonical_len <= upto <= track.committed_len and not track.candidates
+            return replace(track, canonical_len=upto), Action()
+        case Born(token):
+            assert track.canonical_len == track.committed_len and not track.candidates
+            return replace(track, committed_len=track.committed_len + 1), Action(commit=(token,))
+        case Proposed(token, may_finish):
+            assert track.decoding
+            return replace(
+                track,
+                candidates=(*track.candidates, token),
+                finish_suspected=track.finish_suspected or may_finish,
+            ), Action()
+        case Verified(tokens):
+            return _verified(track, tokens)
+        case Retracted():
+            return replace(track, canonical_len=0, candidates=(), finish_suspected=False), Action(
+                dropped=len(track.candidates)
+            )
+
+
+def _verified(track: Track, tokens: Sequence[int]) -> tuple[Track, Action]:
+    assert track.decoding
+    assert len(tokens) == track.due_span.end - track.canonical_len  # one per row from n-1 on
+    verdict = judge(track.candidates, tokens)
+    committed_len = track.committed_len + len(verdict.run)
+    after = replace(
+        track,
+        committed_len=committed_len,
+        canonical_len=committed_len - 1,
+        candidates=verdict.kept,
+        # A kept candidate may be the suspect: stay due rather than forget it.
+        finish_suspected=track.finish_suspected and bool(verdict.kept),
+        verify_passes=track.verify_passes + 1,
+        rollbacks=track.rollbacks + (verdict.dropped > 0),
+        tokens_rolled_back=track.tokens_rolled_back + verdict.dropped,
+    )
+    return after, Action(commit=verdict.run, dropped=verdict.dropped)

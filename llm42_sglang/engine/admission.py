@@ -1,0 +1,25 @@
+"""Admission: a prefill batch holds deterministic requests or ordinary ones, never both.
+
+An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
+canonical lane. Everything else about admission stays SGLang's.
+"""
+
+from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
+
+from llm42_sglang.engine.request import DeterministicReq
+
+
+class HomogeneousPrefillAdder(PrefillAdder):
+    """Stops adding at the first request of the other kind; it goes first in a later batch."""
+
+    def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
+        """As SGLang's, but OTHER (the budget is spent) when the kinds would mix."""
+        if self.can_run_list and is_deterministic(self.can_run_list[0]) != is_deterministic(req):
+            return AddReqResult.OTHER
+        return super().add_one_req(req, *args, **kwargs)
+
+
+def is_deterministic(req: Req) -> bool:
+    """Whether the request was admitted as deterministic."""
+    return isinstance(req, DeterministicReq)

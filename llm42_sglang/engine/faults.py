@@ -1,0 +1,102 @@
+"""Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
+
+`a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `decode`
+perturbs the fast path, `no-scheduler` keeps the scheduler's hooks from going live. Nothing here
+runs unless it is named.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+
+import torch
+from sglang.srt.managers.schedule_batch import ScheduleBatch
+
+from llm42_sglang.core.config import ConfigError
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "LLM42_FAULT"
+DECODE_PERIOD = 7  # steps; every 7th decode step proposes wrong tokens
+
+# (logits [G*T, vocab], the pass) -> logits
+PassFault = Callable[[torch.Tensor, ScheduleBatch], torch.Tensor]
+
+
+def active(name: str) -> bool:
+    """Whether the fault `name` is injected. Raises ConfigError on an unknown fault."""
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen:
+        logger.warning("llm42: %s=%s is set: this server is broken on purpose", VARIABLE, chosen)
+    if chosen and chosen not in (*_PASS_FAULTS, "decode", "no-scheduler"):
+        raise ConfigError(f"{VARIABLE}={chosen} is not a known fault; unset it")
+    return chosen == name
+
+
+def pass_fault() -> PassFault | None:
+    """The fault to apply to every canonical pass, if one is injected."""
+    return next((make() for name, make in _PASS_FAULTS.items() if active(name)), None)
+
+
+def _not_repeatable() -> PassFault:
+    """A1 is false: the second run of the same pass differs."""
+    runs = 0
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        nonlocal runs
+        runs += 1
+        return logits + runs * 1e-3
+
+    return fault
+
+
+def _kv_not_repeatable() -> PassFault:
+    """A1 is false, and no logits of this pass show it."""
+    runs = 0
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        nonlocal runs
+        runs += 1
+        pool = batch.token_to_kv_pool_allocator.get_kvcache()
+        pool.get_value_buffer(pool.start_layer)[batch.out_cache_loc] += runs
+        return logits
+
+    return fault
+
+
+def _slot_dependent() -> PassFault:
+    """A2 is false: the slot's index shows in its logits."""
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        return logits + torch.arange(len(logits), device=logits.device)[:, None] * 1e-3
+
+    return fault
+
+
+def _looks_ahead() -> PassFault:
+    """A3 is false: a row depends on the token after it."""
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        return logits + batch.input_ids.roll(-1)[:, None] * 1e-3
+
+    return fault
+
+
+_PASS_FAULTS = {
+    "a1": _not_repeatable,
+    "a1-kv": _kv_not_repeatable,
+    "a2": _slot_dependent,
+    "a3": _looks_ahead,
+}
+
+_decode_steps = 0
+
+
+def perturb_decode(runner, logits_output, forward_batch) -> None:
+    """BEFORE hook of `ModelRunner.sample`: every 7th decode step proposes wrong tokens."""
+    global _decode_steps
+    if forward_batch.forward_mode.is_decode():
+        _decode_steps += 1
+        if _decode_steps % DECODE_PERIOD == 0:
+            logits = logits_output.next_token_logits
+            logits.copy_(logits.roll(1, dims=-1))

@@ -1,0 +1,76 @@
+"""Hash of all that may change a bit of a canonical row, weights included."""
+
+import hashlib
+import json
+import platform
+
+import torch
+from sglang.srt.arg_groups.overrides import resolving_view
+from sglang.srt.model_executor.model_runner import ModelRunner
+from sglang.version import __version__ as sglang_version
+from transformers import PretrainedConfig
+
+from llm42_sglang import __version__
+from llm42_sglang.core.config import Config
+from llm42_sglang.core.receipts import fingerprint
+
+# Server flags that choose kernels or precision.
+_FLAGS = (
+    "quantization",
+    "enable_fp32_lm_head",
+    "bf16_gemm_backend",
+    "fp8_gemm_runner_backend",
+    "fp4_gemm_runner_backend",
+    "moe_runner_backend",
+    "enable_torch_compile",
+)
+_NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
+
+
+def fingerprint_of(runner: ModelRunner, config: Config) -> str:
+    """The fingerprint of this scheduler process."""
+    return fingerprint(facts_of(runner, config))
+
+
+def facts_of(runner: ModelRunner, config: Config) -> dict[str, object]:
+    """Everything the fingerprint covers, by name; JSON types."""
+    args = resolving_view(runner.server_args)
+    return {
+        "llm42": __version__,
+        "sglang": sglang_version,
+        "torch": torch.__version__,
+        "weights": weights_digest(runner.model),
+        "model": model_facts(runner.model_config.hf_config),
+        "dtype": str(runner.dtype),
+        "kv_dtype": str(runner.kv_cache_dtype),
+        "page": config.page,
+        "group": config.group,
+        "tp": args.tp_size,
+        "pp": args.pp_size,
+        "attention": runner.prefill_attention_backend_str,
+        "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
+        "device": device_name(runner.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def model_facts(hf_config: PretrainedConfig) -> dict[str, object]:
+    """What the weights do not say: rotary base, epsilons, scalings. Not where the model lies."""
+    facts = json.loads(hf_config.to_json_string(use_diff=False))
+    return {name: fact for name, fact in facts.items() if name not in _NOT_OF_THE_MODEL}
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over every parameter and buffer, name and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def device_name(device: str) -> str:
+    """What computes: the GPU's name, or the host's architecture and vector extension."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

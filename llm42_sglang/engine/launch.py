@@ -1,0 +1,116 @@
+"""Start a deterministic server: everything that can be refused is refused before it starts."""
+
+import contextlib
+import io
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+from llm42_sglang.core.config import Config, ConfigError
+from llm42_sglang.engine import settings
+from llm42_sglang.engine.names import REFUSED_TO_START
+
+PINNED_SGLANG = "0.5.23"
+
+
+class LaunchError(ValueError):
+    """The server cannot be started as asked. One line: what is wrong, what to do."""
+
+
+class RefusedInScheduler(RuntimeError):
+    """The scheduler process refused to serve, and has said why in one line on stderr."""
+
+
+def require_pinned_sglang() -> None:
+    """Raise LaunchError unless the installed SGLang is the one the seams were written against."""
+    try:
+        installed = version("sglang")
+    except PackageNotFoundError:
+        installed = "no version"
+    if installed != PINNED_SGLANG:
+        raise LaunchError(
+            f"{installed} of sglang is installed, llm42 needs {PINNED_SGLANG}: "
+            f"pip install sglang=={PINNED_SGLANG}"
+        )
+
+
+def serve(config: Config, argv: list[str]) -> None:
+    """Serve until the process is told to stop. `argv` are flags of `sglang serve`.
+
+    Raises LaunchError before anything is started, RefusedInScheduler when certification or a
+    check in the scheduler process failed.
+    """
+    require_pinned_sglang()
+    server_args = _prepare(config, argv)
+
+    from sglang.launch_server import run_server
+    from sglang.srt.utils import kill_process_tree
+
+    try:
+        run_server(server_args)
+    except RuntimeError as error:
+        if f"exit code: {REFUSED_TO_START})" in str(error):
+            raise RefusedInScheduler from None
+        raise
+    finally:
+        kill_process_tree(os.getpid(), include_parent=False)
+
+
+def _prepare(config: Config, argv: list[str]):
+    """Checked server arguments, with the hooks registered in this process."""
+    from llm42_sglang.engine.limits import UnsupportedError, require_supported
+    from llm42_sglang.engine.seams import SEAMS, SeamError, check
+
+    try:
+        check(SEAMS)
+        settings.publish(config)
+        _load_plugin()
+        flags = ["--page-size", str(config.page), "--disable-overlap-schedule"]
+        server_args = _parse([*_without_conflicts(argv, config), *flags])
+        require_supported(server_args, config)
+    except (ConfigError, SeamError, UnsupportedError) as error:
+        raise LaunchError(str(error)) from None
+    return server_args
+
+
+def _load_plugin() -> None:
+    """Have SGLang load its plugins, ours among them (SGLANG_PLUGINS can leave it out)."""
+    from sglang.srt.plugins import load_plugins
+
+    from llm42_sglang.engine import hooks
+
+    load_plugins()
+    if not hooks.registered():
+        raise LaunchError(
+            "SGLang did not load the llm42 plugin; unset SGLANG_PLUGINS or add llm42 to it, and "
+            "check that llm42-sglang is installed (pip show llm42-sglang)"
+        )
+    hooks.require_live()
+
+
+def _without_conflicts(argv: list[str], config: Config) -> list[str]:
+    """`argv`, after refusing a page size of its own: T is SGLang's page size."""
+    for i, flag in enumerate(argv):
+        name, _, value = flag.partition("=")
+        if name == "--page-size" and (value or "".join(argv[i + 1 : i + 2])) != str(config.page):
+            raise LaunchError("use --llm42-page instead of --page-size: the two are one setting")
+    return argv
+
+
+def _parse(argv: list[str]):
+    """SGLang's own parsing and resolution, its errors cut down to their one telling line."""
+    from sglang.srt.server_args import prepare_server_args
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            server_args = prepare_server_args(argv)
+        server_args.resolve_once()
+    except SystemExit as error:
+        if error.code == 0:
+            raise
+        last = said.getvalue().strip().splitlines()[-1:]
+        raise LaunchError("".join(last).partition("error: ")[2] or "malformed flags") from None
+    except (ValueError, OSError, AssertionError) as error:
+        first = str(error).strip().splitlines()[:1]
+        raise LaunchError("".join(first) or type(error).__name__) from None
+    return server_args

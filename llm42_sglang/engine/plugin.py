@@ -1,0 +1,57 @@
+"""Entry point of `sglang.srt.plugins`: runs in every SGLang process, before it does anything.
+
+SGLang's loader logs exceptions and goes on without the plugin. A deterministic server must not, so
+every failure here leaves the process instead.
+"""
+
+import sys
+
+from sglang.srt.plugins.hook_registry import HookType
+
+from llm42_sglang.core.config import ConfigError
+from llm42_sglang.engine import faults, seams, settings
+from llm42_sglang.engine.canonical import keep_every_row
+from llm42_sglang.engine.hooks import hook
+from llm42_sglang.engine.results import DeterministicResultProcessor
+from llm42_sglang.engine.scheduler import DeterministicScheduler
+from llm42_sglang.engine.tokenizer import Gatekeeper
+
+_SRT = "sglang.srt."
+
+
+def activate() -> None:
+    """Check every seam, then register the hooks. Raises SystemExit when anything is amiss."""
+    try:
+        config = settings.load()
+        seams.check(seams.SEAMS)
+        _register_front(Gatekeeper(config), serving=config is not None)
+        if config is not None and not faults.active("no-scheduler"):
+            _register_scheduler()
+    except (ConfigError, seams.SeamError) as error:
+        sys.exit(f"llm42: {error}")
+
+
+def _register_front(gate: Gatekeeper, serving: bool) -> None:
+    """Tokenizer and HTTP process. Without a configuration: refuse deterministic requests."""
+    tokenizer = f"{_SRT}managers.tokenizer_manager.TokenizerManager."
+    http = f"{_SRT}entrypoints.http_server."
+    hook(f"{tokenizer}_create_tokenized_object", gate.admit, HookType.AROUND)
+    hook(f"{http}serve_generate_request", gate.refuse_early, HookType.AROUND)
+    if serving:
+        hook(f"{tokenizer}update_request_meta_info", gate.add_receipt, HookType.AROUND)
+        launch = f"{_SRT}entrypoints.engine.Engine._launch_subprocesses"
+        hook(launch, gate.check_schedulers, HookType.AFTER)
+        hook(f"{http}_setup_and_run_http_server", gate.gate_health, HookType.BEFORE)
+
+
+def _register_scheduler() -> None:
+    """Scheduler process: two classes stood in for, and the rows of a canonical pass."""
+    components = f"{_SRT}managers.scheduler_components."
+    results = f"{components}batch_result_processor.SchedulerBatchResultProcessor"
+    hook(f"{_SRT}managers.scheduler.Scheduler", DeterministicScheduler, HookType.REPLACE)
+    hook(results, DeterministicResultProcessor, HookType.REPLACE)
+    rows = f"{_SRT}layers.logits_processor.LogitsProcessor._get_pruned_states"
+    hook(rows, keep_every_row, HookType.AROUND)
+    if faults.active("decode"):
+        sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
+        hook(sample, faults.perturb_decode, HookType.BEFORE)

@@ -1,0 +1,64 @@
+"""Decode results: ordinary rows go SGLang's way, deterministic rows become candidates.
+
+Commits come back through the very same method, as runs of tokens, so that finishing, streaming,
+KV release and metrics are SGLang's for both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sglang.srt.managers.schedule_batch import ScheduleBatch
+from sglang.srt.managers.scheduler_components.batch_result_processor import (
+    SchedulerBatchResultProcessor,
+)
+from sglang.srt.managers.utils import GenerationBatchResult
+from sglang.srt.model_executor.forward_batch_info import ForwardMode
+from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
+
+from llm42_sglang.core.track import Proposed
+from llm42_sglang.engine.request import DeterministicReq
+
+
+@dataclass
+class CommitResult(GenerationBatchResult):
+    """The outcome of a verification, dressed as a decode result."""
+
+    runs: list[list[int]] = field(default_factory=list)  # committed tokens, per request
+
+    def get_num_generated_tokens(self, batch_size: int) -> int:
+        """Committed tokens: what the throughput metric should count."""
+        return sum(map(len, self.runs))
+
+
+class DeterministicResultProcessor(SchedulerBatchResultProcessor):
+    """Diverts deterministic rows of a decode result into candidates."""
+
+    __slots__ = ()
+
+    def _normalize_decode_outputs(self, *, batch, result, logits_output, next_token_ids):
+        """SGLang's hand-over point: per request, the tokens this step adds to the output."""
+        if isinstance(result, CommitResult):
+            return result.runs, None
+        tokens, logprobs = super()._normalize_decode_outputs(
+            batch=batch,
+            result=result,
+            logits_output=logits_output,
+            next_token_ids=next_token_ids,
+        )
+        for i, req in enumerate(batch.reqs):
+            if isinstance(req, DeterministicReq):
+                (token,) = tokens[i]
+                req.apply(Proposed(token, req.may_finish(token)))
+                tokens[i] = []
+                # SGLang counts one token a row, plus this: a candidate is counted when committed.
+                result.num_correct_drafts -= 1
+        return tokens, logprobs
+
+    def commit(self, reqs: Sequence[DeterministicReq], runs: list[list[int]]) -> None:
+        """Append verified runs to the outputs; finish, stream and release as after a decode."""
+        batch = ScheduleBatch(
+            reqs=list(reqs),
+            forward_mode=ForwardMode.DECODE,
+            spec_algorithm=SpeculativeAlgorithm.NONE,
+        )
+        self.process_batch_result_decode(batch, CommitResult(runs=runs))

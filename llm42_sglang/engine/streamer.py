@@ -1,0 +1,39 @@
+"""Output: a stream carries committed tokens only, and a finished response carries its receipt."""
+
+from typing import ClassVar
+
+from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
+
+from llm42_sglang.engine.names import RECEIPT_KEY
+from llm42_sglang.engine.request import DeterministicReq
+
+
+class DeterministicOutputStreamer(SchedulerOutputStreamer):
+    """Says nothing for steps that committed nothing, and adds receipts."""
+
+    __slots__ = ()
+    has_additional_customized_info: ClassVar[bool] = True
+
+    def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
+        super()._stream_output_generation([req for req in reqs if _has_news(req)], *args, **kwargs)
+
+    def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
+        """One list per request, as SGLang wants it: the receipt, or nothing."""
+        return {RECEIPT_KEY: [_receipts(req) for req in reqs]}
+
+    def is_request_level_customized_info_key(self, key: str) -> bool:
+        """A receipt speaks of the request, not of each token."""
+        return key == RECEIPT_KEY
+
+
+def _has_news(req: Req) -> bool:
+    if not isinstance(req, DeterministicReq) or req.finished():
+        return True
+    return len(req.output_ids) > req.send_token_offset
+
+
+def _receipts(req: Req) -> list[dict]:
+    if not isinstance(req, DeterministicReq) or not req.finished():
+        return []
+    return [req.receipt().as_dict()]

@@ -1,0 +1,94 @@
+"""Hooks in the tokenizer and HTTP process: who may pass, what the response says, what health is."""
+
+from typing import Any
+
+from sglang.srt.entrypoints.engine import SchedulerInitResult
+from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
+from sglang.srt.sampling.sampling_params import SamplingParams
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
+from llm42_sglang.frontend.health import HealthGate
+from llm42_sglang.frontend.options import (
+    FIELD,
+    Refused,
+    asks_for_determinism,
+    refuse_reserved_key,
+    refuse_unsupported,
+)
+
+
+class Gatekeeper:
+    """The hooks, and the one thing they share: whether the scheduler process is really ours."""
+
+    def __init__(self, config: Config | None):
+        self.config = config
+        self.problem: str | None = (
+            "this server was not started with `llm42 serve`"
+            if config is None
+            else "the scheduler process is not ready"
+        )
+
+    def admit(self, original, manager, obj, *args, **kwargs) -> Any:
+        """AROUND TokenizerManager._create_tokenized_object: refuse, or mark as deterministic."""
+        tokenized = original(manager, obj, *args, **kwargs)
+        if isinstance(tokenized, TokenizedGenerateReqInput):
+            params = tokenized.sampling_params
+            if self._check(params, tokenized):
+                params.custom_params = {**(params.custom_params or {}), FIELD: True}
+        return tokenized
+
+    async def refuse_early(self, original, obj: GenerateReqInput, request) -> Any:
+        """AROUND http_server.serve_generate_request: a stream cannot turn into a 400 later, and
+        SGLang's own complaint about an option would not name it as refused."""
+        from sglang.srt.entrypoints.http_server import _create_error_response
+
+        try:
+            for params in _raw_sampling_params(obj):
+                self._check(params, obj)
+        except Refused as error:
+            return _create_error_response(error)
+        return await original(obj, request)
+
+    def add_receipt(
+        self, original, manager, meta_info, state, customized_info, index, finish_reason
+    ) -> None:
+        """AROUND TokenizerManager.update_request_meta_info: one receipt, not a list of them."""
+        others = dict(customized_info)
+        receipts = others.pop(RECEIPT_KEY, None)  # per request of the batch: [receipt] or []
+        if receipts is not None and receipts[index]:
+            (meta_info[RECEIPT_KEY],) = receipts[index]
+        original(manager, meta_info, state, others, index, finish_reason)
+
+    def check_schedulers(self, launched: tuple, *args, **kwargs) -> None:
+        """AFTER Engine._launch_subprocesses: every scheduler must have reported live hooks."""
+        (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
+        infos = init.scheduler_infos
+        live = bool(infos) and all(INFO_KEY in info for info in infos)
+        self.problem = None if live else "the hooks are not live in the scheduler process"
+
+    def gate_health(self, *args, **kwargs) -> None:
+        """BEFORE http_server._setup_and_run_http_server."""
+        from sglang.srt.entrypoints.http_server import app
+
+        app.add_middleware(HealthGate, problem=lambda: self.problem)
+
+    def _check(self, params: SamplingParams, request: Any) -> bool:
+        """Whether the request is deterministic. Raises Refused."""
+        refuse_reserved_key(request.extra_key, NAMESPACE)
+        default = self.config.default if self.config else False
+        wanted = asks_for_determinism(params.custom_params, default)
+        if wanted:
+            refuse_unsupported(params, request)
+            if self.problem is not None:
+                raise Refused(f"deterministic service is not available: {self.problem}", 503)
+        return wanted
+
+
+def _raw_sampling_params(obj: GenerateReqInput) -> list[SamplingParams]:
+    """The request's sampling parameters before SGLang normalizes them; none if malformed."""
+    raw = obj.sampling_params or {}
+    try:
+        return [SamplingParams(**params) for params in (raw if isinstance(raw, list) else [raw])]
+    except (TypeError, ValueError):
+        return []  # SGLang's own validation names what is wrong

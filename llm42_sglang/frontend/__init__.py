@@ -1,0 +1,1 @@
+"""What a request may ask for, what is refused and why, and what health means. No SGLang here."""

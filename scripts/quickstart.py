@@ -1,0 +1,171 @@
+"""Start a server with the embedded model and show what determinism changes; see `compare`.
+
+Run by scripts/quickstart, which prepares the environment first. Leaves with status 0 if, and only
+if, no deterministic request diverged and every one of them was verified.
+"""
+
+import argparse
+import signal
+import sys
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llm42_sglang.cli.cache import cache_dir
+from llm42_sglang.cli.demo import NEW_TOKENS, Comparison, compare
+from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.model import ensure_default_model
+
+SERVER_ARGS = ["--max-total-tokens", "40000"]  # a small KV pool; the demonstration needs no more
+QUIET_S = 10  # without a terminal: seconds between two signs of life
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Parse the command line, run everything, return the exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
+    parser.add_argument("--serve", action="store_true", help="leave the server running")
+    parser.add_argument("--port", type=int, help="port of the server; a free one by default")
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # so that the server is stopped then too
+    try:
+        return run(options.port, options.serve)
+    except UserError as error:
+        console.print(f"llm42: error: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(port: int | None, serve: bool) -> int:
+    """Model, server, demonstration; with `serve`, wait for Ctrl-C. Returns the exit status."""
+    ensure_default_model(say)
+    log_path = cache_dir() / "logs" / "quickstart.log"
+    say(f"starting the server, usually about a minute; its log is {log_path}")
+    with console.status("starting") as status:
+        report = StartReport(status.update)
+        server = ServerProcess(SERVER_ARGS, log_path=log_path, port=port, progress=report)
+        server.start()
+    try:
+        say(f"the server is ready at {server.url}")
+        good = demonstrate(server.url)
+        if serve and good:
+            _print_curl(server.url)
+            wait_for_the_end(server)
+        elif good:
+            say("next, leave a server running:  scripts/quickstart --serve --port 30000")
+            say("then, in another terminal, any number of times:")
+            _print_curl("http://127.0.0.1:30000")
+    finally:
+        say("stopping the server")
+        server.stop()
+    return 0 if good else 1
+
+
+def demonstrate(url: str) -> bool:
+    """Both comparisons with their tables. Returns whether the deterministic one held."""
+    say(f"greedy, {NEW_TOKENS} new tokens each, prefix cache emptied before each measurement")
+    ordinary = compare(url, deterministic=False, progress=say)
+    console.print(ordinary_table(ordinary))
+    if not any(_diverged(ordinary)):
+        say("no ordinary request diverged this time: luck, not a promise; a longer run may differ")
+    deterministic = compare(url, deterministic=True, progress=say)
+    console.print(deterministic_table(deterministic))
+    diverged, unverified = sum(_diverged(deterministic)), sum(not c.verified for c in deterministic)
+    say(f"ordinary:      {sum(_diverged(ordinary))} of {len(ordinary)} diverged under load")
+    say(f"deterministic: {diverged} of {len(deterministic)} diverged, {unverified} not verified")
+    return diverged == unverified == 0
+
+
+def ordinary_table(comparisons: list[Comparison]) -> Table:
+    """Prompt by prompt: the first token that differs between alone and under load."""
+    table = Table(title="Ordinary requests: alone and under load")
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=44)
+    table.add_column("diverged")
+    for comparison in comparisons:
+        table.add_row(comparison.prompt, _verdict(comparison))
+    return table
+
+
+def deterministic_table(comparisons: list[Comparison]) -> Table:
+    """As `ordinary_table`, with what the receipts say; counts are over both runs of a
+    prompt, `rolled back` counts tokens."""
+    counters = {
+        "verify_passes": "passes",
+        "rollbacks": "rollbacks",
+        "tokens_rolled_back": "rolled\nback",
+    }
+    table = Table(title="Deterministic requests: alone and under load", show_footer=True)
+    table.add_column("prompt", "total", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("diverged", no_wrap=True)
+    table.add_column("verified", no_wrap=True)
+    for counter, header in counters.items():
+        footer = str(sum(comparison.total(counter) for comparison in comparisons))
+        table.add_column(header, footer, justify="right", no_wrap=True)
+    for comparison in comparisons:
+        counts = [str(comparison.total(counter)) for counter in counters]
+        verified = "yes" if comparison.verified else "[red]no[/red]"
+        table.add_row(comparison.prompt, _verdict(comparison), verified, *counts)
+    return table
+
+
+def wait_for_the_end(server: ServerProcess) -> None:
+    """Return at Ctrl-C; UserError if the server ends by itself."""
+    say("serving; Ctrl-C stops the server")
+    try:
+        while server.alive:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return
+    raise UserError(f"the server ended by itself; its log is {server.log_path}")
+
+
+class StartReport:
+    """Progress of the server's start: a status line on a terminal, else a line now and then."""
+
+    def __init__(self, update_status) -> None:
+        self._update_status = update_status
+        self._said_s = 0.0
+
+    def __call__(self, seconds: float, line: str) -> None:
+        if console.is_terminal:
+            self._update_status(f"{seconds:.0f} s  [dim]{escape(line[:90])}[/dim]")
+        elif seconds - self._said_s >= QUIET_S:
+            self._said_s = seconds
+            say(f"  {seconds:.0f} s  {line[:110]}")
+
+
+def say(message: str) -> None:
+    """A line of progress."""
+    console.print(f"llm42: {message}", markup=False, soft_wrap=True)
+
+
+def _diverged(comparisons: list[Comparison]) -> list[bool]:
+    return [comparison.diverged_at is not None for comparison in comparisons]
+
+
+def _verdict(comparison: Comparison) -> str:
+    index = comparison.diverged_at
+    return "[green]no[/green]" if index is None else f"[red]token {index}[/red]"
+
+
+def _print_curl(url: str) -> None:
+    body = (
+        '{"text": "The moon is", "sampling_params": {"temperature": 0, "max_new_tokens": 32, '
+        '"custom_params": {"deterministic": true}}}'
+    )
+    command = f"curl -s {url}/generate -H 'Content-Type: application/json' -d '{body}'"
+    console.print(command, style="bold", markup=False, soft_wrap=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

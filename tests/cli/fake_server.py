@@ -1,0 +1,98 @@
+"""A stand-in for a server: python fake_server.py PORT [--option ...]. Standard library only.
+
+Ordinary requests in company get other tokens than alone, from token 5 on; deterministic ones do
+not, and carry a receipt. In company is a request if it is not the only one since /flush_cache.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int)
+parser.add_argument("--sick-s", type=float, default=0, help="seconds of /health 503")
+parser.add_argument("--exit", type=int, help="end at once with this status")
+parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
+parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
+parser.add_argument("--broken", choices=["diverges", "unverified"], help="deterministic service")
+options = parser.parse_args()
+
+print("\x1b[32mloading\x1b[0m weights", flush=True)
+if options.exit is not None:
+    sys.exit(options.exit)
+if options.stubborn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if options.children:
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    same_group, own_session = (
+        subprocess.Popen(sleep),
+        subprocess.Popen(sleep, start_new_session=True),
+    )
+    with open(options.children + ".new", "w") as file:
+        json.dump([same_group.pid, own_session.pid], file)
+    os.rename(options.children + ".new", options.children)
+
+began = time.monotonic()
+since_flush = 0
+arrival = threading.Condition()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.reply(503 if time.monotonic() - began < options.sick_s else 200, {})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
+        if self.path == "/generate":
+            self.reply(200, self.generate(body))
+        else:
+            self.reply(200 if self.path.startswith("/flush_cache") else 404, self.flush())
+
+    def flush(self):
+        global since_flush
+        with arrival:
+            since_flush = 0
+        return {}
+
+    def generate(self, body):
+        global since_flush
+        with arrival:
+            since_flush += 1
+            arrival.notify_all()
+            in_company = arrival.wait_for(lambda: since_flush > 1, timeout=0.15)
+        params = body["sampling_params"]
+        deterministic = params.get("custom_params", {}).get("deterministic", False)
+        steady = deterministic and options.broken != "diverges"
+        ids = [hash_of(body["text"]) + i for i in range(params["max_new_tokens"])]
+        if in_company and not steady:
+            ids[5:] = [token + 1 for token in ids[5:]]
+        return {"output_ids": ids, "meta_info": {"llm42": receipt()} if deterministic else {}}
+
+    def reply(self, status, content):
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+def hash_of(text):
+    return sum(map(ord, text))
+
+
+def receipt():
+    verified = options.broken != "unverified"
+    return {"verified": verified, "verify_passes": 4, "rollbacks": 1, "tokens_rolled_back": 3}
+
+
+ThreadingHTTPServer.request_queue_size = 64
+ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()

@@ -1,0 +1,165 @@
+"""ServerProcess: starts, waits, reports, and leaves nothing running."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from llm42_sglang.cli.launch import (
+    SERVE,
+    ServerError,
+    ServerProcess,
+    free_port,
+    is_taken,
+    last_event,
+    tail,
+)
+
+FAKE = str(Path(__file__).with_name("fake_server.py"))
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A function that makes a ServerProcess around the fake server."""
+
+    def make(*options: str, **settings) -> ServerProcess:
+        argv = [sys.executable, FAKE, "{port}", *options]
+        return ServerProcess(argv=argv, log_path=tmp_path / "logs" / "server.log", **settings)
+
+    return make
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_inside_the_server_is_healthy_and_after_it_gone(fake):
+    with fake() as server:
+        assert httpx.get(server.url + "/health").status_code == 200
+        assert server.alive
+        pid = server.pid
+        assert os.getpgid(pid) == pid != os.getpgid(0)
+    assert not runs(pid)
+    assert not server.alive
+    server.stop()  # a second time is harmless
+
+
+def test_waits_for_health_and_reports_progress(fake):
+    seen = []
+    began = time.monotonic()
+    with fake("--sick-s", "1.2", progress=lambda *report: seen.append(report)):
+        assert time.monotonic() - began >= 1.2
+    assert "loading weights" in [line for _, line in seen]  # without its colour codes
+    seconds = [seconds for seconds, _ in seen]
+    assert seconds == sorted(seconds) and seconds[-1] > 0.5
+
+
+def test_port_and_environment_are_passed_on(tmp_path):
+    port = free_port()
+    script = "import os, sys; print(sys.argv[1], os.environ['LLM42_T']); sys.exit(3)"
+    argv = [sys.executable, "-c", script, "port={port}"]
+    log_path = tmp_path / "log"
+    with pytest.raises(ServerError, match="status 3"):
+        ServerProcess(argv=argv, port=port, env={"LLM42_T": "x"}, log_path=log_path).start()
+    assert log_path.read_text() == f"port={port} x\n"
+
+
+def test_default_command_is_llm42_serve(tmp_path):
+    server = ServerProcess(["--flag"], port=31234, log_path=tmp_path / "log")
+    assert server.argv == [*SERVE[:-1], "31234", "--flag"]
+
+
+def test_a_server_that_dies_is_an_error_with_the_end_of_its_log(fake):
+    server = fake("--exit", "7", deadline_s=60)
+    with pytest.raises(ServerError, match=r"(?s)ended with status 7.*loading weights"):
+        server.start()
+    assert not server.alive
+
+
+def test_a_server_that_stays_sick_is_an_error_and_is_ended(fake, tmp_path):
+    children = tmp_path / "children"
+    server = fake("--sick-s", "600", "--children", str(children), deadline_s=1.5)
+    with pytest.raises(ServerError, match="not healthy after 2 s"):
+        server.start()
+    assert not any(map(runs, json.loads(children.read_text())))
+
+
+def test_a_command_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(ServerError, match="cannot start /no/such"):
+        ServerProcess(argv=["/no/such"], log_path=tmp_path / "log").start()
+
+
+def test_a_port_in_use_is_refused(fake):
+    with fake() as server:
+        assert is_taken(server.port)
+        with pytest.raises(ServerError, match=f"port {server.port} is in use"):
+            fake(port=server.port).start()
+        assert server.alive
+
+
+def test_children_are_ended_and_strangers_are_not(fake, tmp_path):
+    children = tmp_path / "children"
+    stranger = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        with fake("--children", str(children)):
+            pids = json.loads(children.read_text())
+            assert all(map(runs, pids))
+            assert os.getsid(pids[0]) != os.getsid(pids[1])
+        assert not any(map(runs, pids))
+        assert stranger.is_running()
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_children_of_a_server_that_was_killed_are_ended(fake, tmp_path):
+    children = tmp_path / "children"
+    with fake("--sick-s", "1.2", "--children", str(children)) as server:
+        pids = json.loads(children.read_text())
+        psutil.Process(server.pid).kill()
+        while server.alive:
+            time.sleep(0.05)
+        assert all(map(runs, pids))
+    assert not any(map(runs, pids))
+
+
+def test_a_server_that_ignores_sigterm_is_killed(fake):
+    server = fake("--stubborn", grace_s=0.5)
+    server.start()
+    pid = server.pid
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began >= 0.5
+    assert not runs(pid)
+
+
+def test_an_interrupt_during_the_start_ends_the_server(fake):
+    def interrupt(seconds: float, line: str) -> None:
+        raise KeyboardInterrupt
+
+    server = fake("--sick-s", "600", progress=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    assert not server.alive and not is_taken(server.port)
+
+
+def test_tail_drops_colours_empty_lines_and_overwritten_bars(tmp_path):
+    log = tmp_path / "log"
+    log.write_bytes(b"first\n\x1b[1mbold\x1b[0m\r\n\n 10%\r 50%\r100%\n\n")
+    assert tail(log, 2) == ["bold", "100%"]
+
+
+def test_last_event_is_a_line_that_tells_something(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("Load weight end.\nx.py:1: UserWarning: old\n  warnings.warn(\n")
+    assert last_event(log) == "Load weight end."
+    log.write_text("")
+    assert last_event(log) == ""

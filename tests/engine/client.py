@@ -1,0 +1,128 @@
+"""What the engine tests send: fixed prompts, and many requests at once."""
+
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pydoc_data.topics import topics  # long English text that every Python has
+
+import httpx
+
+from llm42_sglang.cli.launch import local_client
+from llm42_sglang.cli.model import ensure_default_model
+
+PROMPT_LENGTHS = (3, 17, 31, 32, 33, 63, 64, 100, 200, 333, 600, 900)  # tokens; T is 32
+NEW_TOKENS = 160
+TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one request."""
+
+    ids: tuple[int, ...]
+    meta: dict
+
+
+@cache
+def prompts() -> tuple[tuple[int, ...], ...]:
+    """One prompt of token ids per length, none a prefix of another."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(ensure_default_model() / "tokenizer.json"))
+    text = " ".join(topics[name] for name in sorted(topics)[:40])
+    ids = tokenizer.encode(text).ids
+    starts = range(0, len(ids), 1000)
+    return tuple(
+        tuple(ids[start : start + length])
+        for start, length in zip(starts, PROMPT_LENGTHS, strict=False)
+    )
+
+
+def body(ids: Sequence[int], deterministic: bool | None = True, **sampling) -> dict:
+    """A greedy /generate request; None leaves determinism to the server, `sampling` overrides."""
+    params = {"temperature": 0, "max_new_tokens": NEW_TOKENS, "ignore_eos": True}
+    if deterministic is not None:
+        params["custom_params"] = {"deterministic": deterministic}
+    return {"input_ids": list(ids), "sampling_params": params | sampling}
+
+
+def generate(url: str, ids: Sequence[int], deterministic: bool | None = True, **sampling) -> Answer:
+    """One request, to its end. Raises on an HTTP error."""
+    with local_client(url, TIMEOUT_S) as client:
+        response = client.post("/generate", json=body(ids, deterministic, **sampling))
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    return Answer(tuple(answer["output_ids"]), answer["meta_info"])
+
+
+def run(
+    url: str,
+    in_flight: int,
+    deterministic: bool = True,
+    shuffle: int | None = None,
+    only: slice = slice(None),
+    **sampling,
+) -> list[Answer]:
+    """The prompts, at most `in_flight` at a time; answers in the order of `prompts()[only]`."""
+    chosen = prompts()[only]
+    order = list(range(len(chosen)))
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(order)
+    with ThreadPoolExecutor(in_flight) as pool:
+        answers = list(
+            pool.map(lambda i: generate(url, chosen[i], deterministic, **sampling), order)
+        )
+    return [answers[order.index(i)] for i in range(len(chosen))]
+
+
+@contextmanager
+def ordinary_traffic(url: str, streams: int):
+    """Ordinary requests of many lengths and temperatures, as long as the block runs."""
+    stop = threading.Event()
+
+    def stream(seed: int) -> None:
+        dice = random.Random(seed)
+        while not stop.is_set():
+            prompt = dice.choice(prompts())[: dice.randrange(1, 200)]
+            generate(
+                url,
+                prompt,
+                deterministic=False,
+                max_new_tokens=dice.randrange(1, 60),
+                temperature=dice.choice((0, 0.8)),
+            )
+
+    with ThreadPoolExecutor(streams) as pool:
+        running = [pool.submit(stream, seed) for seed in range(streams)]
+        try:
+            yield
+        finally:
+            stop.set()
+        for future in running:
+            future.result()
+
+
+def flush(url: str) -> None:
+    """Empty the prefix cache. The server must be idle."""
+    with local_client(url, TIMEOUT_S) as client:
+        assert client.post("/flush_cache").status_code == 200
+
+
+def post(url: str, json: dict, path: str = "/generate") -> httpx.Response:
+    """One request, whatever comes back."""
+    with local_client(url, TIMEOUT_S) as client:
+        return client.post(path, json=json)
+
+
+def ids_of(answers: Sequence[Answer]) -> list[tuple[int, ...]]:
+    """Output ids, answer by answer."""
+    return [answer.ids for answer in answers]
+
+
+def total(answers: Sequence[Answer], counter: str) -> int:
+    """Sum of one counter over the receipts."""
+    return sum(answer.meta["llm42"][counter] for answer in answers)

@@ -1,0 +1,84 @@
+"""Real servers, one at a time: a test that needs another configuration stops the current one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from llm42_sglang.cli.launch import ServerProcess
+from tests.engine import client
+
+# SGLang's own checks at their strictest: every leak or double free ends the server.
+STRICT = {
+    "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1",
+    "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
+    "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A configuration. Small chunks, so that long prompts are prefilled in several."""
+
+    args: tuple[str, ...] = (
+        *("--max-total-tokens", "20000", "--chunked-prefill-size", "256", "--llm42-default"),
+    )
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Servers:
+    """Starts servers on demand; at most one runs."""
+
+    logs: Path
+    server: Server | None = None
+    process: ServerProcess | None = None
+    started: int = 0
+    reference: list = field(default_factory=list)
+
+    def url(self, server: Server) -> str:
+        """The URL of a running server of this configuration."""
+        if server != self.server or not self.process.alive:
+            self.stop()
+            self.started += 1
+            log_path = self.logs / f"server-{self.started}.log"
+            env = STRICT | dict(server.env)
+            self.process = ServerProcess(server.args, log_path=log_path, env=env)
+            self.process.start()
+            self.server = server
+        return self.process.url
+
+    def stop(self) -> None:
+        """Stop the running server; it must still be alive and have found no leak."""
+        process, self.process, self.server = self.process, None, None
+        if process is None:
+            return
+        alive, log = process.alive, process.log_path.read_text(errors="replace")
+        process.stop()
+        assert alive, f"the server ended by itself:\n{log[-3000:]}"
+        assert "leak" not in log.lower(), log[-3000:]
+
+
+BASE = Server()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def url(servers, request) -> str:
+    """A running server of the module's `SERVER` configuration."""
+    return servers.url(getattr(request.module, "SERVER", BASE))
+
+
+@pytest.fixture(scope="session")
+def reference(servers) -> list[client.Answer]:
+    """Every prompt alone and in order, on the base server: what all other runs must reproduce."""
+    return client.run(servers.url(BASE), in_flight=1)

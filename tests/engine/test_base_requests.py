@@ -1,0 +1,157 @@
+"""Single requests on the base server: finishing, streaming, receipts, refusals."""
+
+import json
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llm42_sglang.cli.launch import local_client
+from llm42_sglang.cli.model import ensure_default_model
+from llm42_sglang.core.receipts import output_digest
+from tests.engine import client
+
+pytestmark = pytest.mark.server
+
+LONG = -1  # index of the longest prompt
+
+
+def test_receipt_covers_prompt_and_output(url, reference):
+    for prompt, answer in zip(client.prompts(), reference, strict=True):
+        assert answer.meta["llm42"]["output_digest"] == output_digest(prompt, answer.ids)
+
+
+@pytest.mark.parametrize("max_new_tokens", [0, 1, 2, 31, 32, 33])
+def test_length_limit_cuts_the_same_text(url, reference, max_new_tokens):
+    answer = client.generate(url, client.prompts()[4], max_new_tokens=max_new_tokens)
+    assert answer.ids == reference[4].ids[:max_new_tokens]
+    assert answer.meta["finish_reason"] == {"type": "length", "length": max_new_tokens}
+
+
+def test_stop_token_ends_the_answer_where_it_first_appears(url, reference):
+    """A stop token in the middle of a verified run: nothing after it is released."""
+    for i in (0, 4, 7):
+        expected = reference[i].ids
+        stop = expected[40]
+        answer = client.generate(
+            url, client.prompts()[i], ignore_eos=False, stop_token_ids=[stop], max_new_tokens=120
+        )
+        end = next(k for k, token in enumerate(expected) if token in (stop, 0, 2)) + 1
+        assert answer.ids == expected[: min(end, 120)]
+        assert answer.meta["finish_reason"]["type"] == "stop"
+
+
+def test_stream_carries_committed_tokens_only(url, reference):
+    """Every chunk extends the last one, and all are prefixes of the verified answer."""
+    chunks = list(_stream(url, client.body(client.prompts()[5])))
+    outputs = [tuple(chunk["output_ids"]) for chunk in chunks]
+    assert len(outputs) > 3
+    assert all(reference[5].ids[: len(output)] == output for output in outputs)
+    assert [len(output) for output in outputs] == sorted({len(output) for output in outputs})
+    assert outputs[-1] == reference[5].ids
+    assert chunks[-1]["meta_info"]["llm42"]["verified"] is True
+
+
+def test_disconnects_and_aborts_leave_the_others_alone(url, reference):
+    """Random clients leave in the middle; the rest answers as ever and no KV slot is lost."""
+    dice = random.Random(3)
+    few = slice(0, 8)
+    with client.ordinary_traffic(url, streams=2), ThreadPoolExecutor(6) as pool:
+        leavers = [
+            pool.submit(_leave_after, url, dice.choice(client.prompts()), chunks)
+            for chunks in (1, 1, 2, 2, 3)
+        ]
+        aborted = pool.submit(_abort_some, url)
+        answers = client.run(url, in_flight=6, shuffle=4, only=few, max_new_tokens=70)
+        for leaver in leavers:
+            leaver.result()
+    assert client.ids_of(answers) == [answer.ids[:70] for answer in reference[few]]
+    reasons = [answer["meta_info"]["finish_reason"]["type"] for answer in aborted.result()]
+    assert "abort" in reasons  # it was not all over before
+    client.flush(url)  # succeeds only when nothing is left running
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "fields"),
+    [
+        ("temperature", {"temperature": 0.7}, {}),
+        ("frequency_penalty", {"frequency_penalty": 0.5}, {}),
+        ("presence_penalty", {"presence_penalty": 0.5}, {}),
+        ("repetition_penalty", {"repetition_penalty": 1.2}, {}),
+        ("min_new_tokens", {"min_new_tokens": 3}, {}),
+        ("n", {"n": 2}, {}),
+        ("stop", {"stop": ["x"]}, {}),
+        ("stop_regex", {"stop_regex": "x+"}, {}),
+        ("regex", {"regex": "[a-z]+"}, {}),
+        ("json_schema", {"json_schema": "{}"}, {}),
+        ("ebnf", {"ebnf": 'root ::= "a"'}, {}),
+        ("logit_bias", {"logit_bias": {"5": 1.0}}, {}),
+        ("return_logprob", {}, {"return_logprob": True}),
+        ("return_hidden_states", {}, {"return_hidden_states": True}),
+        ("extra_key", {}, {"extra_key": "llm42:mine"}),
+        ("deterministic", {"custom_params": {"deterministic": "yes"}}, {}),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_refused_by_name(url, name, sampling, fields, stream):
+    request = client.body(client.prompts()[0], **sampling) | fields | {"stream": stream}
+    response = client.post(url, request)
+    assert response.status_code == 400, response.text
+    assert name in response.json()["error"]["message"]
+
+
+def test_weights_do_not_change_under_a_fingerprint(url, reference):
+    response = client.post(
+        url, {"model_path": str(ensure_default_model())}, path="/update_weights_from_disk"
+    )
+    assert response.status_code == 400
+    assert "restart the server" in response.json()["message"]
+    answer = client.generate(url, client.prompts()[1], max_new_tokens=8)
+    assert answer.ids == reference[1].ids[:8]
+
+
+def test_ordinary_requests_keep_every_feature(url):
+    """What is refused beside `deterministic` is served without it."""
+    request = client.body(
+        client.prompts()[0], deterministic=False, temperature=0.7, n=2, max_new_tokens=4
+    )
+    response = client.post(url, request | {"return_logprob": True})
+    assert response.status_code == 200, response.text
+    assert len(response.json()) == 2
+
+
+def test_reserved_namespace_is_closed_to_ordinary_requests(url, reference):
+    """Nobody can plant pages where deterministic requests look for theirs."""
+    key = f"llm42:{reference[0].meta['llm42']['fingerprint']}:"
+    request = client.body(client.prompts()[0], deterministic=False) | {"extra_key": key}
+    assert client.post(url, request).status_code == 400
+
+
+def _stream(url: str, request: dict):
+    with (
+        local_client(url, client.TIMEOUT_S) as http,
+        http.stream("POST", "/generate", json=request | {"stream": True}) as response,
+    ):
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                yield json.loads(line.removeprefix("data: "))
+
+
+def _leave_after(url: str, prompt, chunks: int) -> None:
+    for count, _ in enumerate(_stream(url, client.body(prompt)), start=1):
+        if count == chunks:
+            return
+
+
+def _abort_some(url: str) -> list[dict]:
+    """Abort requests by id while they run, in the middle of a page as a rule; what they got."""
+    got = []
+    for i in range(3):
+        request = client.body(client.prompts()[LONG]) | {"rid": f"abort-me-{i}"}
+        with ThreadPoolExecutor(1) as pool:
+            response = pool.submit(client.post, url, request)
+            time.sleep(6)
+            client.post(url, {"rid": request["rid"]}, path="/abort_request")
+            got.append(response.result().json())
+    return got

@@ -1,0 +1,84 @@
+"""Mixed precision: one fp32 copy of each weight, tied ones stay tied, activations keep dtype."""
+
+import pytest
+import torch
+from sglang.srt.layers.quantization.unquant import (
+    UnquantizedEmbeddingMethod,
+    UnquantizedLinearMethod,
+)
+
+from llm42_sglang.platform import linear
+
+
+class Layer(torch.nn.Module):
+    """What SGLang's layers look like to the conversion."""
+
+    def __init__(self, method, weight: torch.nn.Parameter):
+        super().__init__()
+        self.quant_method = method
+        self.weight = weight
+
+
+def model() -> torch.nn.Module:
+    torch.manual_seed(1)
+    table = torch.nn.Parameter(torch.randn(20, 8).bfloat16(), requires_grad=False)
+    body = torch.nn.Parameter(torch.randn(6, 8).bfloat16(), requires_grad=False)
+    return torch.nn.ModuleDict(
+        {
+            "head": Layer(UnquantizedEmbeddingMethod(), table),  # tied, and visited first
+            "embed": Layer(UnquantizedEmbeddingMethod(), table),
+            "linear": Layer(UnquantizedLinearMethod(), body),
+        }
+    )
+
+
+def test_weights_become_fp32_in_place_and_stay_tied():
+    converted = model()
+    original = [parameter.clone() for parameter in converted.parameters()]
+    linear.use_mixed_precision(converted)
+    assert [p.dtype for p in converted.parameters()] == [torch.float32] * 2  # no second copy
+    assert converted["head"].weight is converted["embed"].weight
+    for before, after in zip(original, converted.parameters(), strict=True):
+        assert torch.equal(before.float(), after)
+
+
+def test_activations_keep_their_dtype_and_logits_do_not_round():
+    converted = model()
+    linear.use_mixed_precision(converted)
+    x = torch.randn(3, 8).bfloat16()
+    layers = (converted["linear"], converted["embed"], converted["head"])
+    body, embed, head = ((layer.quant_method, layer) for layer in layers)
+    out = body[0].apply(body[1], x)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, (x.float() @ body[1].weight.T).bfloat16())
+    assert embed[0].embedding(embed[1], torch.tensor([4])).dtype == torch.bfloat16
+    assert head[0].apply(head[1], x).dtype == torch.float32
+
+
+def test_bias_is_added_before_rounding():
+    converted = model()
+    linear.use_mixed_precision(converted)
+    layer, x = converted["linear"], torch.randn(3, 8).bfloat16()
+    bias = torch.randn(6).bfloat16()
+    expected = (x.float() @ layer.weight.T + bias.float()).bfloat16()
+    assert torch.equal(layer.quant_method.apply(layer, x, bias), expected)
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("fp32", True), ("native", False)])
+def test_the_switch_decides(monkeypatch, value, wanted):
+    monkeypatch.setenv(linear.SWITCH, value)
+    assert linear.mixed_precision_wanted() is wanted
+
+
+@pytest.mark.parametrize("bf16_in_hardware", [True, False])
+def test_the_rule_asks_the_host(monkeypatch, bf16_in_hardware):
+    monkeypatch.delenv(linear.SWITCH, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16_in_hardware)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert linear.mixed_precision_wanted() is not bf16_in_hardware
+
+
+def test_an_unknown_switch_value_is_named(monkeypatch):
+    monkeypatch.setenv(linear.SWITCH, "int3")
+    with pytest.raises(ValueError, match="use auto, fp32 or native"):
+        linear.mixed_precision_wanted()

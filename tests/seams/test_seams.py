@@ -1,0 +1,75 @@
+"""The seams table is complete, true for the installed wheel, and fails closed."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llm42_sglang.engine import hooks, plugin, seams
+
+PACKAGE = Path(seams.__file__).parents[1]
+
+
+def imported_symbols() -> set[str]:
+    """Every `from sglang... import name` in the package, as dotted paths."""
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sglang"):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_imported_symbol_is_in_the_table():
+    listed = {seam.path for seam in seams.SEAMS}
+    # A class is covered by a row for it, or for each of its methods that is used.
+    covered = listed | {path.rpartition(".")[0] for path in listed}
+    assert imported_symbols() - covered == set()
+
+
+def test_the_installed_wheel_fits():
+    seams.check(seams.SEAMS)
+
+
+def test_rows_are_unique_and_say_why():
+    assert len({seam.path for seam in seams.SEAMS}) == len(seams.SEAMS)
+    assert all(seam.why for seam in seams.SEAMS)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"path": "sglang.srt.managers.scheduler.Scheduler.no_such_method"}, "is gone"),
+        ({"path": "sglang.srt.no_such_module.thing"}, "is gone"),
+        ({"signature": "00000000"}, "has changed its signature"),
+    ],
+)
+def test_a_seam_that_does_not_fit_is_named(change, told):
+    broken = replace(seams.SEAMS[0], **change)
+    with pytest.raises(seams.SeamError, match=told) as error:
+        seams.check((*seams.SEAMS[1:], broken))
+    assert broken.path in str(error.value)
+    assert broken.why in str(error.value)
+
+
+def test_the_plugin_leaves_the_process_when_a_seam_is_broken(monkeypatch):
+    """SGLang's loader swallows exceptions, but not this."""
+    hooked = []
+    monkeypatch.setattr(plugin, "hook", lambda *args: hooked.append(args))
+    monkeypatch.setattr(seams, "SEAMS", (replace(seams.SEAMS[0], signature="00000000"),))
+    with pytest.raises(SystemExit, match=seams.SEAMS[0].path):
+        plugin.activate()
+    assert hooked == []  # nothing half done
+
+
+def test_the_plugin_leaves_the_process_on_a_malformed_configuration(monkeypatch):
+    monkeypatch.setenv("LLM42_CONFIG", '{"page": 24}')
+    with pytest.raises(SystemExit, match="--llm42-page 24"):
+        plugin.activate()
+
+
+def test_a_hook_that_sglang_did_not_apply_is_noticed(monkeypatch):
+    monkeypatch.setattr(hooks, "_targets", ["sglang.srt.nowhere"])
+    with pytest.raises(seams.SeamError, match="on sglang"):
+        hooks.require_live()
