@@ -16,11 +16,12 @@ class Receipt:
     verified: bool
     fingerprint: str
     output_digest: str
+    seed: int | None  # None: greedy, nothing was drawn
     verify_passes: int
     rollbacks: int
     tokens_rolled_back: int
 
-    def as_dict(self) -> dict[str, bool | str | int]:
+    def as_dict(self) -> dict[str, bool | str | int | None]:
         """Plain JSON types, the layout of `meta_info.llm42`."""
         return asdict(self)
 
@@ -31,10 +32,16 @@ def fingerprint(facts: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_SHORT_HEX]
 
 
-def output_digest(prompt_ids: Iterable[int], output_ids: Iterable[int]) -> str:
-    """Hash of prompt and output token ids; the length prefix keeps the two apart."""
+def output_digest(
+    prompt_ids: Iterable[int], output_ids: Iterable[int], logprobs: Iterable[float] = ()
+) -> str:
+    """Hash of prompt and output token ids, and of the bits of the output's logprobs if asked for.
+
+    Length prefixes keep the parts apart.
+    """
     digest = hashlib.sha256()
-    for ids in (prompt_ids, output_ids):
-        packed = list(ids)
-        digest.update(struct.pack(f"<q{len(packed)}q", len(packed), *packed))
+    for kind, values in (("q", prompt_ids), ("q", output_ids), ("d", logprobs)):
+        packed = list(values)
+        if packed or kind == "q":
+            digest.update(struct.pack(f"<q{len(packed)}{kind}", len(packed), *packed))
     return digest.hexdigest()[:_SHORT_HEX]

@@ -83,7 +83,10 @@ class Proposed(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """A canonical pass ran over `due_span`; its tokens for positions [n, span.end]."""
+    """A canonical pass ran over `due_span`; its tokens for positions [n, span.end].
+
+    They may end at the first disagreement: the rows after it stand on a wrong token.
+    """
 
     tokens: Sequence[int]
 
@@ -131,8 +134,9 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
 
 def _verified(track: Track, tokens: Sequence[int]) -> tuple[Track, Action]:
     assert track.decoding
-    assert len(tokens) == track.due_span.end - track.canonical_len  # one per row from n-1 on
     verdict = judge(track.candidates, tokens)
+    rows = track.due_span.end - track.canonical_len  # from n-1 on
+    assert len(tokens) == rows or (len(tokens) < rows and verdict.dropped), "rows without a token"
     committed_len = track.committed_len + len(verdict.run)
     after = replace(
         track,

@@ -17,6 +17,8 @@ class HomogeneousPrefillAdder(PrefillAdder):
         """As SGLang's, but OTHER (the budget is spent) when the kinds would mix."""
         if self.can_run_list and is_deterministic(self.can_run_list[0]) != is_deterministic(req):
             return AddReqResult.OTHER
+        if is_deterministic(req):
+            req.take_grammar()  # compiled by now, and not yet part of any batch
         return super().add_one_req(req, *args, **kwargs)
 
 

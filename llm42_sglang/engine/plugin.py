@@ -11,6 +11,7 @@ from sglang.srt.plugins.hook_registry import HookType
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
 from llm42_sglang.engine.canonical import keep_every_row
+from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
@@ -38,6 +39,7 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     hook(f"{tokenizer}_create_tokenized_object", gate.admit, HookType.AROUND)
     hook(f"{http}serve_generate_request", gate.refuse_early, HookType.AROUND)
     if serving:
+        hook(f"{tokenizer}_send_one_request", gate.number_samples, HookType.AROUND)
         hook(f"{tokenizer}update_request_meta_info", gate.add_receipt, HookType.AROUND)
         launch = f"{_SRT}entrypoints.engine.Engine._launch_subprocesses"
         hook(launch, gate.check_schedulers, HookType.AFTER)
@@ -52,6 +54,7 @@ def _register_scheduler() -> None:
     hook(results, DeterministicResultProcessor, HookType.REPLACE)
     rows = f"{_SRT}layers.logits_processor.LogitsProcessor._get_pruned_states"
     hook(rows, keep_every_row, HookType.AROUND)
-    if faults.active("decode"):
-        sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
+    sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
+    hook(sample, sample_own_rows, HookType.AROUND)
+    if faults.active("decode"):  # registered last: outermost, so that every row is perturbed
         hook(sample, faults.perturb_decode, HookType.BEFORE)

@@ -4,12 +4,28 @@ Candidates live in `track`, never in `output_ids`: streaming, finish checks, sto
 and the radix cache read `output_ids` and so see committed tokens only, without being hooked.
 """
 
+import re
+from collections.abc import Sequence
 from functools import cached_property
 
-from sglang.srt.managers.schedule_batch import Req
+import torch
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
 
 from llm42_sglang.core.receipts import Receipt, output_digest
-from llm42_sglang.core.track import Action, Event, Prefilled, Retracted, Track, step
+from llm42_sglang.core.track import (
+    Action,
+    Born,
+    Event,
+    Prefilled,
+    Proposed,
+    Retracted,
+    Track,
+    Verified,
+    step,
+)
+from llm42_sglang.engine.chooser import Chooser, plain_copy
+from llm42_sglang.engine.grammar import Grammar
+from llm42_sglang.engine.logprobs import LogprobReader
 from llm42_sglang.engine.names import NAMESPACE
 
 
@@ -24,11 +40,26 @@ class DeterministicReq(Req):
         self.fingerprint = fingerprint
         self.track: Track | None = None
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
+        self._asked = self.sampling_params
+        self.sampling_params = plain_copy(self._asked)
+        self.logprobs = LogprobReader(self.logprob) if self.return_logprob else None
+
+    @cached_property
+    def chooser(self) -> Chooser:
+        """Made when first needed: the scheduler gives the tokenizer after construction."""
+        return Chooser(self._asked, self.origin_input_ids, self._stop_tokens)
 
     def apply(self, event: Event) -> Action:
         """Move the track by one event."""
         self.track, action = step(self.track, event)
         return action
+
+    def take_grammar(self) -> None:
+        """At admission, when it is compiled: from now on it follows committed tokens only."""
+        if self.grammar is not None:
+            self.chooser.grammar, self.grammar = Grammar(self.grammar), None
+
+    # -- Rows of canonical passes, and what they decide --
 
     def begin_prefill(self) -> None:
         """Before each chunk: what the radix cache or an earlier chunk holds is canonical."""
@@ -36,6 +67,34 @@ class DeterministicReq(Req):
             known = len(self.origin_input_ids) + len(self.output_ids)
             self.track = Track(page_size=self.page_size, committed_len=known)
         self.apply(Prefilled(self.prefix_len))
+
+    def read_prompt(self, rows: torch.Tensor, start: int) -> None:
+        """Score the prompt, if asked to; rows: [n, vocab] of positions from `start` on."""
+        if self.logprobs is not None:
+            self.logprobs.read_prompt(rows, start, self.origin_input_ids, self.logprob_start_len)
+
+    def prefilled(self, upto: int, last_row: torch.Tensor) -> int:
+        """Rows [0, upto) are canonical; returns the next token, a placeholder inside the prompt."""
+        self.apply(Prefilled(upto))
+        if upto < self.track.committed_len:
+            return 0
+        token = self.chooser.follow(last_row, self.output_ids, ())
+        self.apply(Born(token))
+        if self.logprobs is not None:
+            self.logprobs.read(last_row.unsqueeze(0), [token])
+        return token
+
+    def proposed(self, token: int) -> None:
+        """The fast path decoded a candidate."""
+        self.apply(Proposed(token, self._may_finish(token)))
+
+    def verified(self, rows: torch.Tensor) -> Action:
+        """The canonical rows of positions [n-1, due_span.end); rows: [n, vocab]."""
+        tokens = self.chooser.follow_all(rows, self.output_ids, self.track.candidates)
+        action = self.apply(Verified(tokens))
+        if self.logprobs is not None:
+            self.logprobs.read(rows, action.commit)
+        return action
 
     @property
     def due(self) -> bool:
@@ -47,35 +106,87 @@ class DeterministicReq(Req):
         """Prompt, committed output and candidates, from position 0."""
         return [*self.origin_input_ids, *self.output_ids, *self.track.candidates]
 
-    @cached_property
-    def _stop_tokens(self) -> frozenset[int]:
-        """Tokens that end the request; only a hint when to verify, never a decision."""
-        stops = set(self.sampling_params.stop_token_ids or ()) | set(self.eos_token_ids or ())
-        if self.tokenizer is not None:
-            stops.add(self.tokenizer.eos_token_id)
-            stops.update(getattr(self.tokenizer, "additional_stop_token_ids", None) or ())
-        return frozenset(stops)
-
-    def may_finish(self, token: int) -> bool:
-        """Whether `token`, as the next candidate, could end the request."""
-        outputs = len(self.output_ids) + len(self.track.candidates) + 1
-        if outputs >= self.sampling_params.max_new_tokens:
-            return True
-        return not self.sampling_params.ignore_eos and token in self._stop_tokens
-
     def receipt(self) -> Receipt:
         """What the response carries. Call when the request is finished."""
         outputs = self.output_ids_through_stop
         known = len(self.origin_input_ids) + len(self.output_ids)
-        track = self.track
+        values = self.logprob.output_token_logprobs_val if self.return_logprob else []
+        track, plan = self.track, self.chooser.plan
         return Receipt(
             verified=track is not None and track.committed_len == known,
             fingerprint=self.fingerprint,
-            output_digest=output_digest(self.origin_input_ids, outputs),
+            output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
+            seed=None if plan.greedy else plan.seed,
             verify_passes=track.verify_passes if track else 0,
             rollbacks=track.rollbacks if track else 0,
             tokens_rolled_back=track.tokens_rolled_back if track else 0,
         )
+
+    # -- Finishing: suspected in candidates, decided on committed tokens --
+
+    @cached_property
+    def _stop_tokens(self) -> frozenset[int]:
+        """Tokens that end the request."""
+        stops = set(self.sampling_params.stop_token_ids or ()) | set(self.eos_token_ids or ())
+        if self.tokenizer is not None:
+            stops.add(self.tokenizer.eos_token_id)
+            stops.update(getattr(self.tokenizer, "additional_stop_token_ids", None) or ())
+        return frozenset(stops - {None})
+
+    def _may_finish(self, token: int) -> bool:
+        """Whether `token`, as the next candidate, could end the request. Only a hint."""
+        tokens = [*self.output_ids, *self.track.candidates, token]
+        if len(tokens) >= self.sampling_params.max_new_tokens:
+            return True
+        if not self.sampling_params.ignore_eos and token in self._stop_tokens:
+            return True
+        return self._may_match(tokens)
+
+    def _may_match(self, tokens: Sequence[int]) -> bool:
+        params = self.sampling_params
+        if not params.stop_strs and not params.stop_regex_strs:
+            return False
+        length = max(params.stop_str_max_len, params.stop_regex_max_len) + 1
+        tail = self.tokenizer.decode(tokens[-length:])
+        return any(stop in tail for stop in params.stop_strs) or any(
+            _matches(stop, tail) for stop in params.stop_regex_strs
+        )
+
+    def update_finish_state(self, new_accepted_len: int = 1) -> None:
+        """As SGLang's, one token at a time.
+
+        Where a run of tokens is cut depends on rollbacks, so it must not show: with a stop string
+        and EOS in one run, the first of the two ends the request, as in ordinary decode. A decode
+        step commits nothing (0 tokens): only an abort can finish the request then.
+        """
+        if self.to_finish:
+            super().update_finish_state(new_accepted_len)
+            return
+        start = len(self.output_ids) - new_accepted_len
+        run = self.output_ids[start:]
+        del self.output_ids[start:]
+        for i, token in enumerate(run, start=1):
+            self.output_ids.append(token)
+            super().update_finish_state(1)
+            self._follow_grammar(token)
+            if self.finished():
+                if self.finished_len is None:
+                    self.finished_len = len(self.output_ids)
+                # The rest of the run stays behind the end: its KV is there.
+                self.output_ids.extend(run[i:])
+                return
+
+    def _follow_grammar(self, token: int) -> None:
+        grammar = self.chooser.grammar
+        if grammar is None or self.finished():
+            return
+        if grammar.complete:  # since the token before
+            self.finished_reason = FINISH_MATCHED_TOKEN(matched=token)
+            return
+        try:
+            grammar.commit(token)
+        except ValueError as error:  # never with a token we chose: the mask allows no other
+            self.finished_reason = FINISH_ABORT(f"llm42: {error}")
 
     # -- SGLang's own methods, where a candidate would otherwise be taken for a token --
 
@@ -89,13 +200,15 @@ class DeterministicReq(Req):
     def skip_radix_cache_insert(self, value: bool) -> None:
         self._skip_radix_cache_insert = value
 
-    def update_finish_state(self, new_accepted_len: int = 1) -> None:
-        """A decode step commits nothing (0 tokens): only an abort can finish the request then."""
-        if new_accepted_len > 0 or self.to_finish:
-            super().update_finish_state(new_accepted_len)
-
     def reset_for_retract(self) -> None:
         """Candidates go with the KV they were computed on; committed tokens stay."""
         super().reset_for_retract()
         if self.track is not None:
             self.apply(Retracted())
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text) is not None
+    except (re.error, RecursionError):
+        return True  # SGLang will say so, on the committed tokens

@@ -7,7 +7,7 @@ KV release and metrics are SGLang's for both.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sglang.srt.managers.schedule_batch import ScheduleBatch
+from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
     SchedulerBatchResultProcessor,
 )
@@ -15,7 +15,6 @@ from sglang.srt.managers.utils import GenerationBatchResult
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
-from llm42_sglang.core.track import Proposed
 from llm42_sglang.engine.request import DeterministicReq
 
 
@@ -48,7 +47,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         for i, req in enumerate(batch.reqs):
             if isinstance(req, DeterministicReq):
                 (token,) = tokens[i]
-                req.apply(Proposed(token, req.may_finish(token)))
+                req.proposed(token)
                 tokens[i] = []
                 # SGLang counts one token a row, plus this: a candidate is counted when committed.
                 result.num_correct_drafts -= 1
@@ -60,5 +59,35 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             reqs=list(reqs),
             forward_mode=ForwardMode.DECODE,
             spec_algorithm=SpeculativeAlgorithm.NONE,
+            return_logprob=any(req.return_logprob for req in reqs),
         )
         self.process_batch_result_decode(batch, CommitResult(runs=runs))
+
+    # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --
+
+    def move_logprobs_to_cpu(self, *, batch, logits_output) -> None:
+        """A canonical prefill has no logits output to move."""
+        if logits_output is not None:
+            super().move_logprobs_to_cpu(batch=batch, logits_output=logits_output)
+
+    def _apply_prefill_logprobs(self, *, req: Req, logprob_pt: int, **kwargs) -> int:
+        """The prompt is complete, and its first token committed."""
+        if not isinstance(req, DeterministicReq):
+            return super()._apply_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
+        if req.logprobs is not None:
+            req.logprobs.hand_over_prompt(req.origin_input_ids, req.logprob_start_len)
+            req.logprobs.hand_over()
+        return logprob_pt
+
+    def _apply_chunked_prefill_logprobs(self, *, req: Req, logprob_pt: int, **kwargs) -> int:
+        """Nothing is handed over before the prompt is complete."""
+        if isinstance(req, DeterministicReq):
+            return logprob_pt
+        return super()._apply_chunked_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
+
+    def _apply_decode_logprobs(self, *, req: Req, **kwargs) -> None:
+        """After a decode step there is nothing to hand over, after a commit its run."""
+        if isinstance(req, DeterministicReq):
+            req.logprobs.hand_over()
+        else:
+            super()._apply_decode_logprobs(req=req, **kwargs)

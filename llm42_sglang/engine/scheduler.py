@@ -18,11 +18,11 @@ from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOu
 from sglang.srt.managers.utils import GenerationBatchResult
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.core.track import Verified
 from llm42_sglang.engine import faults, hooks, settings, weights
 from llm42_sglang.engine.admission import HomogeneousPrefillAdder, is_deterministic
 from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.certify import CertificationError, certify
+from llm42_sglang.engine.fastpath import proposing
 from llm42_sglang.engine.fingerprint import fingerprint_of
 from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
@@ -110,12 +110,11 @@ class DeterministicScheduler(Scheduler):
     def _forward_batch_generation(
         self, original, batch: ScheduleBatch | None, *args, **kwargs
     ) -> GenerationBatchResult:
-        if (
-            batch is None
-            or not batch.forward_mode.is_extend()
-            or not is_deterministic(batch.reqs[0])
-        ):
+        if batch is None or not any(map(is_deterministic, batch.reqs)):
             return original(batch, *args, **kwargs)
+        if not batch.forward_mode.is_extend():
+            with proposing(batch.reqs):
+                return original(batch, *args, **kwargs)
         assert all(map(is_deterministic, batch.reqs)), "a prefill batch mixes both kinds"
         tokens = self.llm42_lane.prefill(batch)
         return GenerationBatchResult(next_token_ids=torch.tensor(tokens, device=batch.device))
@@ -134,8 +133,8 @@ class DeterministicScheduler(Scheduler):
     def _verify(self, running_batch: ScheduleBatch, due: list[DeterministicReq]) -> None:
         """One canonical pass per G due requests; commit what agrees, roll back what does not."""
         runs: list[list[int]] = []
-        for req, tokens in zip(due, self.llm42_lane.verify(due), strict=True):
-            action = req.apply(Verified(tokens))
+        for req, rows in self.llm42_lane.verify(due):
+            action = req.verified(rows)
             runs.append(list(action.commit))
             if action.dropped:
                 logger.debug("llm42: rolled back %d tokens of %s", action.dropped, req.rid)

@@ -216,7 +216,7 @@ SEAMS: tuple[Seam, ...] = (
     _seam(
         "model_executor.model_runner.ModelRunner.sample",
         "dd03f88d",
-        "inject the decode fault in tests",
+        "propose for rows that sample, and inject the decode fault in tests",
     ),
     _seam(
         "layers.logits_processor.LogitsProcessor._get_pruned_states",
@@ -382,6 +382,73 @@ SEAMS: tuple[Seam, ...] = (
         "managers.schedule_policy.PrefillAdder.add_chunked_req",
         "a042445e",
         "rely on a chunk keeping its kind of batch",
+    ),
+    _seam(
+        "managers.scheduler_components.batch_result_processor.SchedulerBatchResultProcessor.move_logprobs_to_cpu",
+        "47955add",
+        "a canonical prefill has no logits output to move",
+    ),
+    _seam(
+        "managers.scheduler_components.batch_result_processor.SchedulerBatchResultProcessor._apply_prefill_logprobs",
+        "5206a383",
+        "hand over logprobs of canonical rows",
+    ),
+    _seam(
+        "managers.scheduler_components.batch_result_processor.SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs",
+        "cac212d9",
+        "hand over logprobs of canonical rows",
+    ),
+    _seam(
+        "managers.scheduler_components.batch_result_processor.SchedulerBatchResultProcessor._apply_decode_logprobs",
+        "b86cfe93",
+        "hand over logprobs of canonical rows",
+    ),
+    _seam("managers.schedule_batch.ReqLogprob", "1b1e093d", "fill in logprobs of canonical rows"),
+    _seam(
+        "managers.schedule_batch.FINISH_MATCHED_TOKEN",
+        "d22494de",
+        "finish when the grammar is complete",
+    ),
+    _seam("managers.schedule_batch.FINISH_ABORT", "7b5f2ab7", "end a request whose grammar broke"),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.accept_token",
+        "5d58dc56",
+        "advance a grammar by committed tokens",
+    ),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.rollback",
+        "c13b8daa",
+        "take candidates back from a grammar",
+    ),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.is_terminated",
+        "f4ca892d",
+        "see that a grammar is complete",
+    ),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.allocate_vocab_mask",
+        "c41b2251",
+        "mask one row",
+    ),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.fill_vocab_mask",
+        "19d2d310",
+        "mask one row",
+    ),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.move_vocab_mask",
+        "2e106390",
+        "mask one row",
+    ),
+    _seam(
+        "constrained.base_grammar_backend.BaseGrammarObject.apply_vocab_mask",
+        "c8fc996f",
+        "mask one row",
+    ),
+    _seam(
+        "managers.tokenizer_manager.TokenizerManager._send_one_request",
+        "84ab4ade",
+        "give each of n samples its seed",
     ),
 )
 

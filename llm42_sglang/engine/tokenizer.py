@@ -8,6 +8,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
+from llm42_sglang.engine.samples import Samples
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.options import (
     FIELD,
@@ -23,6 +24,7 @@ class Gatekeeper:
 
     def __init__(self, config: Config | None):
         self.config = config
+        self._samples = Samples()
         self.problem: str | None = (
             "this server was not started with `llm42 serve`"
             if config is None
@@ -36,7 +38,14 @@ class Gatekeeper:
             params = tokenized.sampling_params
             if self._check(params, tokenized):
                 params.custom_params = {**(params.custom_params or {}), FIELD: True}
+                self._samples.expect(params)
         return tokenized
+
+    async def number_samples(self, original, manager, tokenized) -> None:
+        """AROUND TokenizerManager._send_one_request: with n > 1, sample i draws with seed + i."""
+        if isinstance(tokenized, TokenizedGenerateReqInput):
+            tokenized.sampling_params = self._samples.next(tokenized.sampling_params)
+        await original(manager, tokenized)
 
     async def refuse_early(self, original, obj: GenerateReqInput, request) -> Any:
         """AROUND http_server.serve_generate_request: a stream cannot turn into a 400 later, and

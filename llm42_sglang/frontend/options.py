@@ -36,16 +36,18 @@ class Option:
     """An option that is refused beside `deterministic`."""
 
     name: str  # as the user writes it
+    why: str
     is_set: Callable[[Any, Any], bool]  # (sampling parameters, request) -> bool
 
 
-def _sampling(name: str, neutral: Any, attribute: str | None = None) -> Option:
-    return Option(name, lambda params, _: getattr(params, attribute or name) not in (neutral, None))
+def _sampling(name: str, neutral: Any, why: str) -> Option:
+    return Option(name, why, lambda params, _: getattr(params, name) not in (neutral, None))
 
 
-def _field(name: str, *attributes: str) -> Option:
+def _field(name: str, why: str, *attributes: str) -> Option:
     return Option(
         name,
+        why,
         lambda _, request: any(_given(getattr(request, a, None)) for a in attributes or (name,)),
     )
 
@@ -55,51 +57,76 @@ def _given(value: Any) -> bool:
     return any(map(_given, value)) if isinstance(value, list | tuple) else bool(value)
 
 
+_NOT_KEPT = "is read from rows that are not kept"
+_OWN_CODE = "is code whose determinism nobody can vouch for"
+_NOT_IN_PASS = "is not part of a canonical pass"
+
 REFUSED: tuple[Option, ...] = (
-    # SGLang turns temperature 0 into top_k 1, which is what greedy means here too.
-    Option("temperature", lambda params, _: params.top_k != 1 and params.temperature >= 1e-6),
-    _sampling("frequency_penalty", 0.0),
-    _sampling("presence_penalty", 0.0),
-    _sampling("repetition_penalty", 1.0),
-    _sampling("min_new_tokens", 0),
-    _sampling("n", 1),
-    _sampling("beam_width", 1),
-    Option("stop", lambda params, _: bool(params.stop_strs)),
-    Option("stop_regex", lambda params, _: bool(params.stop_regex_strs)),
-    Option("json_schema", lambda params, _: bool(params.json_schema)),
-    Option("regex", lambda params, _: bool(params.regex)),
-    Option("ebnf", lambda params, _: bool(params.ebnf)),
-    Option("structural_tag", lambda params, _: bool(params.structural_tag)),
-    Option("logit_bias", lambda params, _: bool(params.logit_bias)),
-    Option("watermark", lambda params, _: bool(params.watermark)),
-    _field("return_logprob"),
-    _field("top_logprobs_num"),
-    _field("token_ids_logprob"),
-    _field("return_hidden_states"),
-    _field("return_routed_experts"),
-    _field("return_indexer_topk"),
-    _field("return_sampling_mask"),
-    _field("custom_logit_processor"),
-    _field("lora_path", "lora_path", "lora_id"),
-    _field("input_embeds"),
-    _field("positional_embed_overrides"),
-    _field("image_data", "image_data", "mm_inputs"),
-    _field("video_data"),
-    _field("audio_data"),
-    _field("session_params"),
-    _field("session_id"),
-    _field("bootstrap_room"),
-    _field("multi_item_delimiter_indices"),
-    _field("token_indices_to_pool"),
+    _sampling("beam_width", 1, "several hypotheses share one request"),
+    Option("watermark", "draws its own tokens", lambda params, _: bool(params.watermark)),
+    _field("custom_logit_processor", _OWN_CODE),
+    _field("return_hidden_states", _NOT_KEPT),
+    _field("return_routed_experts", _NOT_KEPT),
+    _field("return_indexer_topk", _NOT_KEPT),
+    _field("return_sampling_mask", _NOT_KEPT),
+    _field("return_entropy", _NOT_KEPT),
+    _field("return_flat_raw_top_logprobs", "use top_logprobs_num without it"),
+    _field("lora_path", _NOT_IN_PASS, "lora_path", "lora_id"),
+    _field("input_embeds", _NOT_IN_PASS),
+    _field("positional_embed_overrides", _NOT_IN_PASS),
+    _field("image_data", _NOT_IN_PASS, "image_data", "mm_inputs"),
+    _field("video_data", _NOT_IN_PASS),
+    _field("audio_data", _NOT_IN_PASS),
+    _field("session_params", "use the prefix cache: send the whole conversation"),
+    _field("session_id", "use the prefix cache: send the whole conversation"),
+    _field("bootstrap_room", "disaggregated serving is not supported"),
+    _field("multi_item_delimiter_indices", _NOT_IN_PASS),
+    _field("token_indices_to_pool", _NOT_IN_PASS),
 )
+
+# What a deterministic request may carry, for the README's table.
+SUPPORTED: tuple[tuple[str, str], ...] = (
+    (
+        "`temperature`, `top_k`, `top_p`, `min_p`, `sampling_seed`",
+        "drawn row by row; the noise is a function of seed, position and token id. "
+        "Without a seed: 42, and the receipt says so",
+    ),
+    ("`n`", "sample i draws with seed + i"),
+    (
+        "`frequency_penalty`, `presence_penalty`, `repetition_penalty`, `logit_bias`",
+        "functions of the committed tokens",
+    ),
+    ("`max_new_tokens`, `min_new_tokens`, `ignore_eos`", "decided on committed tokens"),
+    ("`stop`, `stop_token_ids`, `stop_regex`", "decided on committed tokens, one at a time"),
+    (
+        "`regex`, `json_schema`, `ebnf`, `structural_tag`",
+        "xgrammar; the grammar follows committed tokens",
+    ),
+    (
+        "`return_logprob`, `logprob_start_len`, `top_logprobs_num`, `token_ids_logprob`",
+        "from canonical rows: log_softmax of the raw logits, before temperature and penalties, so "
+        "that scoring a text and generating it give the same bits",
+    ),
+    ("`stream`", "committed tokens only, in runs of up to T"),
+)
+
+
+def table() -> str:
+    """The request options, as the README shows them (Markdown)."""
+    rows = ["| option | beside `deterministic` |", "|---|---|"]
+    rows += [f"| {names} | {how} |" for names, how in SUPPORTED]
+    rows += [f"| `{option.name}` | HTTP 400: {option.why} |" for option in REFUSED]
+    return "\n".join(rows)
 
 
 def refuse_unsupported(params: Any, request: Any) -> None:
     """Raise Refused naming the options that a deterministic request may not carry."""
-    names = [option.name for option in REFUSED if option.is_set(params, request)]
-    if names:
+    refused = [option for option in REFUSED if option.is_set(params, request)]
+    if refused:
+        names = ", ".join(option.name for option in refused)
+        reasons = "; ".join(dict.fromkeys(option.why for option in refused))
         raise Refused(
-            f"{', '.join(names)}: not supported beside deterministic yet; "
+            f"{names}: not supported beside deterministic ({reasons}); "
             f"drop it, or set custom_params.{FIELD} to false"
         )
 
@@ -109,3 +136,7 @@ def refuse_reserved_key(extra_key: Any, namespace: str) -> None:
     keys = extra_key if isinstance(extra_key, list) else [extra_key]
     if any(isinstance(key, str) and key.startswith(namespace) for key in keys):
         raise Refused(f"extra_key must not start with {namespace!r}: that namespace is reserved")
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,8 +1,9 @@
 """What the engine tests send: fixed prompts, and many requests at once."""
 
+import json
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ class Answer:
 
     ids: tuple[int, ...]
     meta: dict
+    text: str
+
+    @classmethod
+    def of(cls, answer: dict) -> "Answer":
+        return cls(tuple(answer["output_ids"]), answer["meta_info"], answer["text"])
 
 
 @cache
@@ -52,11 +58,39 @@ def body(ids: Sequence[int], deterministic: bool | None = True, **sampling) -> d
 
 def generate(url: str, ids: Sequence[int], deterministic: bool | None = True, **sampling) -> Answer:
     """One request, to its end. Raises on an HTTP error."""
-    with local_client(url, TIMEOUT_S) as client:
-        response = client.post("/generate", json=body(ids, deterministic, **sampling))
+    return ask(url, body(ids, deterministic, **sampling))
+
+
+def ask(url: str, request: dict) -> Answer:
+    """One /generate request, streamed if it says so, to its end. Raises on an HTTP error."""
+    if request.get("stream"):
+        return Answer.of(list(stream(url, request))[-1])
+    response = post(url, request)
     assert response.status_code == 200, response.text
-    answer = response.json()
-    return Answer(tuple(answer["output_ids"]), answer["meta_info"])
+    return Answer.of(response.json())
+
+
+def ask_all(
+    url: str, requests: Sequence[dict], in_flight: int, shuffle: int | None = None
+) -> list[Answer]:
+    """At most `in_flight` at a time, sent in an order that `shuffle` seeds; answers in order."""
+    order = list(range(len(requests)))
+    if shuffle is not None:
+        random.Random(shuffle).shuffle(order)
+    with ThreadPoolExecutor(in_flight) as pool:
+        answers = dict(zip(order, pool.map(lambda i: ask(url, requests[i]), order), strict=True))
+    return [answers[i] for i in range(len(requests))]
+
+
+def stream(url: str, request: dict) -> Iterator[dict]:
+    """The chunks of a streamed answer."""
+    with (
+        local_client(url, TIMEOUT_S) as http,
+        http.stream("POST", "/generate", json=request | {"stream": True}) as response,
+    ):
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                yield json.loads(line.removeprefix("data: "))
 
 
 def run(
@@ -68,15 +102,8 @@ def run(
     **sampling,
 ) -> list[Answer]:
     """The prompts, at most `in_flight` at a time; answers in the order of `prompts()[only]`."""
-    chosen = prompts()[only]
-    order = list(range(len(chosen)))
-    if shuffle is not None:
-        random.Random(shuffle).shuffle(order)
-    with ThreadPoolExecutor(in_flight) as pool:
-        answers = list(
-            pool.map(lambda i: generate(url, chosen[i], deterministic, **sampling), order)
-        )
-    return [answers[order.index(i)] for i in range(len(chosen))]
+    requests = [body(ids, deterministic, **sampling) for ids in prompts()[only]]
+    return ask_all(url, requests, in_flight, shuffle)
 
 
 @contextmanager

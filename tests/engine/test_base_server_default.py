@@ -44,7 +44,7 @@ def test_a_request_can_object(url):
 
 
 def test_an_option_that_cannot_be_kept_is_refused_not_ignored(url):
-    request = client.body(client.prompts()[0], deterministic=None, temperature=0.7)
+    request = client.body(client.prompts()[0], deterministic=None) | {"return_hidden_states": True}
     response = client.post(url, request)
     assert response.status_code == 400
-    assert "temperature" in response.json()["error"]["message"]
+    assert "return_hidden_states" in response.json()["error"]["message"]

@@ -1,5 +1,6 @@
 """Every option is either kept deterministic or refused by its name."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,48 +12,30 @@ from llm42_sglang.frontend.options import (
     asks_for_determinism,
     refuse_reserved_key,
     refuse_unsupported,
+    table,
 )
 
-GREEDY = {
-    "top_k": 1,
-    "temperature": 1.0,  # what SGLang makes of temperature 0
-    "frequency_penalty": 0.0,
-    "presence_penalty": 0.0,
-    "repetition_penalty": 1.0,
-    "min_new_tokens": 0,
-    "n": 1,
-    "beam_width": None,
-    "stop_strs": [],
-    "stop_regex_strs": [],
-    "json_schema": None,
-    "regex": None,
-    "ebnf": None,
-    "structural_tag": None,
-    "logit_bias": None,
-    "watermark": None,
+PLAIN = {"beam_width": None, "watermark": None}
+KEPT = {  # once refused, kept deterministic now
+    "top_k": 1 << 30,
+    "temperature": 0.7,
+    "frequency_penalty": 0.1,
+    "presence_penalty": -0.1,
+    "repetition_penalty": 1.1,
+    "min_new_tokens": 1,
+    "n": 2,
+    "stop_strs": ["x"],
+    "stop_regex_strs": ["x"],
+    "json_schema": "{}",
+    "logit_bias": {"1": 1.0},
 }
 SAMPLING = {
-    "temperature": {"top_k": 1 << 30, "temperature": 0.7},
-    "frequency_penalty": {"frequency_penalty": 0.1},
-    "presence_penalty": {"presence_penalty": -0.1},
-    "repetition_penalty": {"repetition_penalty": 1.1},
-    "min_new_tokens": {"min_new_tokens": 1},
-    "n": {"n": 2},
     "beam_width": {"beam_width": 2},
-    "stop": {"stop_strs": ["x"]},
-    "stop_regex": {"stop_regex_strs": ["x"]},
-    "json_schema": {"json_schema": "{}"},
-    "regex": {"regex": "a"},
-    "ebnf": {"ebnf": "a"},
-    "structural_tag": {"structural_tag": "a"},
-    "logit_bias": {"logit_bias": {"1": 1.0}},
     "watermark": {"watermark": object()},
 }
 FIELDS = {
-    "return_logprob": True,
-    "top_logprobs_num": 3,
-    "token_ids_logprob": [1],
     "return_hidden_states": "last",
+    "return_flat_raw_top_logprobs": True,
     "custom_logit_processor": "x",
     "lora_path": "x",
     "input_embeds": [[0.5]],
@@ -64,17 +47,16 @@ FIELDS = {
 
 def refusal(sampling: dict, fields: dict) -> str | None:
     try:
-        refuse_unsupported(SimpleNamespace(**GREEDY | sampling), SimpleNamespace(**fields))
+        refuse_unsupported(SimpleNamespace(**PLAIN | sampling), SimpleNamespace(**fields))
     except Refused as error:
         assert error.status_code == 400
         return str(error)
     return None
 
 
-def test_a_greedy_request_passes():
+def test_what_is_kept_deterministic_passes():
     assert refusal({}, {}) is None
-    assert refusal({"top_k": 1, "temperature": 0.7}, {}) is None  # top_k 1 is greedy as well
-    assert refusal({"top_k": 1 << 30, "temperature": 0.0}, {}) is None  # not normalized yet
+    assert refusal(KEPT, {"return_logprob": True, "top_logprobs_num": 3}) is None
 
 
 @given(
@@ -91,8 +73,8 @@ def test_whatever_is_set_is_named(sampling, fields):
 
 @pytest.mark.parametrize("batch", [[True, False], [False, True]])
 def test_one_element_of_a_batch_is_enough(batch):
-    assert "return_logprob" in refusal({}, {"return_logprob": batch})
-    assert refusal({}, {"return_logprob": [False, False]}) is None
+    assert "return_entropy" in refusal({}, {"return_entropy": batch})
+    assert refusal({}, {"return_entropy": [False, False]}) is None
 
 
 @pytest.mark.parametrize(
@@ -128,3 +110,8 @@ def test_the_namespace_is_reserved(key):
         refuse_reserved_key(key, "llm42:")
     refuse_reserved_key("mine", "llm42:")
     refuse_reserved_key(None, "llm42:")
+
+
+def test_the_readme_shows_what_the_code_refuses():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert table() in readme, "run: python -m llm42_sglang.frontend.options"

@@ -1,0 +1,113 @@
+"""Which token follows, for one request: a function of one row of logits and the tokens before it.
+
+The fast path and the canonical pass choose by the same code, so that a candidate differs from the
+verifier's token only where the logits differ enough. Order of the adjustments: SGLang's.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from sglang.srt.sampling.sampling_params import SamplingParams
+
+from llm42_sglang.engine.grammar import Grammar
+from llm42_sglang.sampling import Adjustments, SamplingPlan, adjust, greedy, sample
+from llm42_sglang.sampling.noise import DEFAULT_SEED
+
+# What SGLang itself sees of a deterministic request's sampling: greedy and unadjusted. Its sampler
+# is then as fast for the rest of the batch as if the request were not there.
+_PLAIN = {
+    "temperature": 1.0,
+    "top_k": 1,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "min_new_tokens": 0,
+    "logit_bias": None,
+    "sampling_seed": None,
+}
+
+
+class Chooser:
+    """One request's plan, adjustments and grammar."""
+
+    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], stops: frozenset[int]):
+        self.plan = plan_of(params)
+        self.adjustments = adjustments_of(params, stops)
+        self.prompt_ids = prompt_ids
+        self.grammar: Grammar | None = None  # set once it is compiled
+
+    @property
+    def plain(self) -> bool:
+        """Greedy on the raw row: SGLang's own sampler proposes the same."""
+        return self.plan.greedy and self.adjustments.neutral and self.grammar is None
+
+    def follow(self, row: torch.Tensor, output: Sequence[int], candidates: Sequence[int]) -> int:
+        """The token after prompt, output and candidates; row: [vocab]."""
+        with self._lookahead() as step:
+            for token in candidates:
+                step(token)
+            return self._choose(row, [*output, *candidates])
+
+    def follow_all(
+        self, rows: torch.Tensor, output: Sequence[int], candidates: Sequence[int]
+    ) -> list[int]:
+        """The tokens after output, and after each candidate in turn; rows: [n, vocab].
+
+        Ends at the first that is not the candidate: the rows after it stand on a wrong token.
+        """
+        if self.plain:
+            return greedy(rows).tolist()
+        tokens: list[int] = []
+        known = list(output)
+        with self._lookahead() as step:
+            for row, candidate in zip(rows, [*candidates, None], strict=False):
+                tokens.append(self._choose(row, known))
+                if tokens[-1] != candidate or not step(candidate):
+                    break
+                known.append(candidate)
+        return tokens
+
+    def _choose(self, row: torch.Tensor, output: Sequence[int]) -> int:
+        if not self.adjustments.neutral or self.grammar is not None:
+            mask = self.grammar.mask if self.grammar is not None else None
+            row = adjust(row, self.adjustments, self.prompt_ids, output, mask)
+        return sample(row, self.plan, len(self.prompt_ids) + len(output))
+
+    def _lookahead(self):
+        return self.grammar.lookahead() if self.grammar else nullcontext(lambda token: True)
+
+
+def plan_of(params: SamplingParams) -> SamplingPlan:
+    """How the request samples; without a seed, the documented default."""
+    seed = params.sampling_seed
+    return SamplingPlan(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        seed=DEFAULT_SEED if seed is None else seed,
+    )
+
+
+def adjustments_of(params: SamplingParams, stops: frozenset[int]) -> Adjustments:
+    """What changes the request's logits before it samples."""
+    bias = {int(token): float(value) for token, value in (params.logit_bias or {}).items()}
+    return Adjustments(
+        frequency_penalty=params.frequency_penalty,
+        presence_penalty=params.presence_penalty,
+        repetition_penalty=params.repetition_penalty,
+        min_new_tokens=params.min_new_tokens,
+        stop_ids=stops,
+        logit_bias=bias,
+    )
+
+
+def plain_copy(params: SamplingParams) -> SamplingParams:
+    """The parameters without anything that would change SGLang's own sampling of a batch."""
+    copied = params.__copy__()
+    for name, value in _PLAIN.items():
+        setattr(copied, name, value)
+    return copied

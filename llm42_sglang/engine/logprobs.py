@@ -1,0 +1,89 @@
+"""Logprobs of a deterministic request: read from canonical rows, handed over in SGLang's layout.
+
+They are the model's own: log_softmax of the raw row, before temperature, penalties and masks. So
+scoring prompt and output as a prompt gives the bits that generating the output gave.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from sglang.srt.managers.schedule_batch import ReqLogprob
+
+from llm42_sglang.sampling import logprobs, top_logprobs
+
+
+class Entry(NamedTuple):
+    """What one row says of the token that follows it."""
+
+    token: int
+    value: float
+    top_values: list[float]
+    top_ids: list[int]
+    of_ids: list[float]  # of the token ids that the request names
+
+
+class LogprobReader:
+    """Collects entries for one request, and moves them into SGLang's `ReqLogprob`."""
+
+    def __init__(self, target: ReqLogprob):
+        self.target = target
+        self._committed: list[Entry] = []  # not handed over yet
+        self._prompt: dict[int, Entry] = {}  # by the position of the token
+
+    def read(self, rows: torch.Tensor, tokens: Sequence[int]) -> None:
+        """Committed tokens and the rows they were chosen from; rows: [>= len(tokens), vocab]."""
+        self._committed += map(self._entry, rows, tokens)
+
+    def read_prompt(
+        self, rows: torch.Tensor, start: int, prompt: Sequence[int], first: int
+    ) -> None:
+        """rows: [n, vocab] of positions from `start` on; tokens after position `first` are scored.
+
+        A page may come again, after a chunk that ended inside it: with the same bits.
+        """
+        if self.target.input_token_logprobs_val is not None:
+            return  # scored before a retraction
+        for position, row in enumerate(rows, start=start):
+            if first <= position < len(prompt) - 1:
+                self._prompt[position + 1] = self._entry(row, prompt[position + 1])
+
+    def hand_over(self) -> None:
+        """Append what was committed since the last time."""
+        target = self.target
+        for entry in self._committed:
+            target.output_token_logprobs_val.append(entry.value)
+            target.output_token_logprobs_idx.append(entry.token)
+            if target.top_logprobs_num > 0:
+                target.output_top_logprobs_val.append(entry.top_values)
+                target.output_top_logprobs_idx.append(entry.top_ids)
+            if target.token_ids_logprob is not None:
+                target.output_token_ids_logprobs_val.append(entry.of_ids)
+                target.output_token_ids_logprobs_idx.append(target.token_ids_logprob)
+        self._committed.clear()
+
+    def hand_over_prompt(self, prompt: Sequence[int], first: int) -> None:
+        """Once the prompt is prefilled: the tokens from `first` on, of which the first has none."""
+        target = self.target
+        if target.input_token_logprobs_val is not None:
+            return
+        scored = prompt[first:]
+        entries = [self._prompt.pop(p) for p in range(first + 1, len(prompt))]
+        nothing = [None] if len(scored) else []
+        target.input_token_logprobs_val = nothing + [entry.value for entry in entries]
+        target.input_token_logprobs_idx = list(scored)
+        target.input_top_logprobs_val, target.input_top_logprobs_idx = [], []
+        target.input_token_ids_logprobs_val, target.input_token_ids_logprobs_idx = [], []
+        if target.top_logprobs_num > 0:
+            target.input_top_logprobs_val = nothing + [entry.top_values for entry in entries]
+            target.input_top_logprobs_idx = nothing + [entry.top_ids for entry in entries]
+        if target.token_ids_logprob is not None:
+            ids = target.token_ids_logprob
+            target.input_token_ids_logprobs_val = nothing + [entry.of_ids for entry in entries]
+            target.input_token_ids_logprobs_idx = nothing + [ids for _ in entries]
+
+    def _entry(self, row: torch.Tensor, token: int) -> Entry:
+        of_row = logprobs(row)  # [vocab]
+        top_values, top_ids = top_logprobs(of_row, self.target.top_logprobs_num)
+        of_ids = of_row[self.target.token_ids_logprob or []].tolist()
+        return Entry(token, of_row[token].item(), top_values, top_ids, of_ids)
