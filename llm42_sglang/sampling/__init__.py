@@ -1,5 +1,23 @@
-"""Samplers whose draw for a row depends on that row alone."""
+"""Samplers whose draw for a row depends on that row alone.
 
-from llm42_sglang.sampling.greedy import greedy
+1. `plan`     what a request asks for
+2. `noise`    randomness keyed by (seed, position, token id)
+3. `kept`     top-k, top-p, min-p
+4. `rows`     the draw
+5. `greedy`   the draw at temperature 0, for many rows at once
+"""
 
-__all__ = ["greedy"]
+from llm42_sglang.sampling.greedy import NO_TOKEN, greedy
+from llm42_sglang.sampling.noise import DEFAULT_SEED, gumbel
+from llm42_sglang.sampling.plan import WHOLE_VOCABULARY, Plan
+from llm42_sglang.sampling.rows import sample
+
+__all__ = [
+    "DEFAULT_SEED",
+    "NO_TOKEN",
+    "WHOLE_VOCABULARY",
+    "Plan",
+    "greedy",
+    "gumbel",
+    "sample",
+]
