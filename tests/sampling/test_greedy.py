@@ -18,6 +18,11 @@ def test_a_nan_gives_no_token():
     assert greedy(logits).tolist() == [-1, 2]
 
 
+def test_a_row_that_masks_everything_gives_no_token():
+    logits = torch.tensor([[float("-inf")] * 2, [float("-inf"), -1.0]])
+    assert greedy(logits).tolist() == [-1, 1]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(0, 2**31))
 def test_a_row_is_sampled_alike_in_any_company(rows, vocab, seed):
