@@ -236,7 +236,7 @@ SEAMS: tuple[Seam, ...] = (
         "sampling.sampling_params.SamplingParams",
         "82348f06",
         "read a request's sampling parameters",
-        patched="PATCHED!",
+        patched="9d34a4ba",
     ),
     _seam(
         "managers.io_struct.GenerateReqInput", "883862f9", "read a request before it is tokenized"
