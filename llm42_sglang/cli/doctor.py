@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
-from pathlib import Path
 from typing import NamedTuple
 
 import typer
@@ -11,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from llm42_sglang.cli.model import default_model_dir
+from llm42_sglang.cli.patch import trouble_of
+from llm42_sglang.cli.patching import series
+from llm42_sglang.cli.patching.wheel import combined, examine, find_wheel
 
 
 class Finding(NamedTuple):
@@ -72,9 +74,12 @@ def _seams() -> Finding:
 
 
 def _patches() -> Finding:
-    series = Path(__file__).parents[2] / "patches" / "series"
-    named = series.read_text().split() if series.exists() else []
-    return Finding(not named, "none needed" if not named else f"not applied: {', '.join(named)}")
+    survey = examine(find_wheel(), series.load())
+    if trouble := trouble_of(survey):
+        return Finding(False, trouble)
+    names = ", ".join(name.removesuffix(".patch") for name in survey)
+    applied = combined([file.state for files in survey.values() for file in files])
+    return Finding(True, f"{names}: {applied.value} (optional)")
 
 
 def _device() -> Finding:

@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from llm42_sglang.cli import doctor, model, serve
+from llm42_sglang.cli import doctor, model, patch, serve
 from llm42_sglang.cli.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("model")(model.model)
 app.command("doctor")(doctor.doctor)
+app.add_typer(patch.app, name="patch")
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 
 

@@ -7,6 +7,7 @@ every failure here leaves the process instead.
 import sys
 
 from sglang.srt.plugins.hook_registry import HookType
+from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
@@ -25,11 +26,18 @@ def activate() -> None:
     try:
         config = settings.load()
         seams.check(seams.SEAMS)
+        _claim_field()
         _register_front(Gatekeeper(config), serving=config is not None)
         if config is not None and not faults.active("no-scheduler"):
             _register_scheduler()
     except (ConfigError, seams.SeamError) as error:
         sys.exit(f"llm42: {error}")
+
+
+def _claim_field() -> None:
+    """With patches/01: SGLang refuses the native `deterministic` field if nobody claims it."""
+    if hasattr(sampling_params, "DETERMINISM_PROVIDER"):
+        sampling_params.DETERMINISM_PROVIDER = "llm42"
 
 
 def _register_front(gate: Gatekeeper, serving: bool) -> None:

@@ -23,11 +23,15 @@ class SeamError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """One symbol: dotted path, fingerprint of its signature, and what it is used for."""
+    """One symbol: dotted path, fingerprint of its signature, and what it is used for.
+
+    A symbol that `llm42 patch` gives another signature fits with either fingerprint.
+    """
 
     path: str
     signature: str
     why: str
+    patched: str | None = None
 
 
 def fingerprint(symbol: object) -> str:
@@ -52,15 +56,15 @@ def check(seams: tuple[Seam, ...]) -> None:
                 f"seam {seam.path} is gone ({error}); it is needed to {seam.why}. "
                 "Install the pinned SGLang: pip install sglang==0.5.23"
             ) from None
-        if fingerprint(symbol) != seam.signature:
+        if fingerprint(symbol) not in (seam.signature, seam.patched):
             raise SeamError(
                 f"seam {seam.path} has changed its signature; it is needed to {seam.why}. "
                 "Install the pinned SGLang: pip install sglang==0.5.23"
             )
 
 
-def _seam(path: str, signature: str, why: str) -> Seam:
-    return Seam(_SRT + path, signature, why)
+def _seam(path: str, signature: str, why: str, patched: str | None = None) -> Seam:
+    return Seam(_SRT + path, signature, why, patched)
 
 
 SEAMS: tuple[Seam, ...] = (
@@ -232,6 +236,7 @@ SEAMS: tuple[Seam, ...] = (
         "sampling.sampling_params.SamplingParams",
         "82348f06",
         "read a request's sampling parameters",
+        patched="9d34a4ba",
     ),
     _seam(
         "managers.io_struct.GenerateReqInput", "883862f9", "read a request before it is tokenized"

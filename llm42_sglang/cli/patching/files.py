@@ -1,0 +1,51 @@
+"""Replace files, all or none of them."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Change(NamedTuple):
+    """New content for a file, and the one it has now."""
+
+    path: Path
+    old: bytes
+    new: bytes
+
+
+def replace_all(changes: Sequence[Change]) -> None:
+    """Write every file anew, each by a rename. Whatever is raised, all are as they were before.
+
+    New and old contents are written beside the files first, so that neither going forward nor
+    going back needs anything but renames. Raises OSError.
+    """
+    begun: list[Change] = []
+    try:
+        for change in changes:
+            _stage(_beside(change.path, "new"), change.new, change.path)
+            _stage(_beside(change.path, "old"), change.old, change.path)
+        for change in changes:
+            begun.append(change)  # before the rename: an interrupt may come between the two
+            os.replace(_beside(change.path, "new"), change.path)
+    except BaseException:
+        for change in begun:
+            os.replace(_beside(change.path, "old"), change.path)
+        raise
+    finally:
+        for change in changes:
+            _beside(change.path, "new").unlink(missing_ok=True)
+            _beside(change.path, "old").unlink(missing_ok=True)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.llm42-{kind}")
+
+
+def _stage(staged: Path, content: bytes, like: Path) -> None:
+    with staged.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    shutil.copymode(like, staged)
