@@ -58,8 +58,8 @@ class OpenAIHooks:
     def refuse_response(
         self, original, serving, request_id, prompt, obj, *args, raw_request=None, **kwargs
     ) -> AsyncGenerator[Any, None]:
-        """AROUND OpenAIServingResponses._generate_with_builtin_tools: check now, not at the first
-        token. SGLang makes an error response of what is raised here."""
+        """AROUND OpenAIServingResponses._generate_with_builtin_tools: decide when it is called, not
+        at the first token. SGLang makes an error response of what is raised here."""
         exchange = _exchange(raw_request)
         if exchange is not None:
             self._admit(obj, exchange)
