@@ -6,6 +6,7 @@ Where a receipt stands:
 - a stream of /v1/responses: in the `response` object of the event that ends it.
 `system_fingerprint` stands at the top of every body, chunk and `response` object. Both are plain
 attributes for users of OpenAI's Python client, which keeps fields that it does not know.
+What `GET /v1/responses/{id}` retrieves later is SGLang's stored copy, without either.
 """
 
 import json
