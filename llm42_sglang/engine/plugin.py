@@ -14,6 +14,7 @@ from llm42_sglang.engine import faults, seams, settings
 from llm42_sglang.engine.canonical import keep_every_row
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.hooks import hook
+from llm42_sglang.engine.openai_api import OpenAIHooks
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.tokenizer import Gatekeeper
@@ -46,12 +47,28 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     http = f"{_SRT}entrypoints.http_server."
     hook(f"{tokenizer}_create_tokenized_object", gate.admit, HookType.AROUND)
     hook(f"{http}serve_generate_request", gate.refuse_early, HookType.AROUND)
+    _register_openai(OpenAIHooks(gate))
     if serving:
         hook(f"{tokenizer}_send_one_request", gate.number_samples, HookType.AROUND)
         hook(f"{tokenizer}update_request_meta_info", gate.add_receipt, HookType.AROUND)
         launch = f"{_SRT}entrypoints.engine.Engine._launch_subprocesses"
         hook(launch, gate.check_schedulers, HookType.AFTER)
         hook(f"{http}_setup_and_run_http_server", gate.gate_health, HookType.BEFORE)
+
+
+def _register_openai(api: OpenAIHooks) -> None:
+    """Chat completions, completions and responses."""
+    openai = f"{_SRT}entrypoints.openai."
+    responses = f"{openai}serving_responses.OpenAIServingResponses."
+    for handler in (
+        f"{openai}serving_chat.OpenAIServingChat.handle_request",
+        f"{openai}serving_completions.OpenAIServingCompletion.handle_request",
+        f"{responses}create_responses",
+    ):
+        hook(handler, api.answer, HookType.AROUND)
+    hook(f"{responses}_generate_with_builtin_tools", api.refuse_response, HookType.AROUND)
+    manager = f"{_SRT}managers.tokenizer_manager.TokenizerManager"
+    hook(f"{manager}.generate_request", api.generate, HookType.AROUND)
 
 
 def _register_scheduler() -> None:

@@ -257,6 +257,31 @@ SEAMS: tuple[Seam, ...] = (
         "put the receipt into meta_info",
     ),
     _seam(
+        "managers.tokenizer_manager.TokenizerManager.generate_request",
+        "6ed75cb1",
+        "check OpenAI requests and collect their receipts",
+    ),
+    _seam(
+        "entrypoints.openai.serving_chat.OpenAIServingChat.handle_request",
+        "20eaab63",
+        "stamp /v1/chat/completions",
+    ),
+    _seam(
+        "entrypoints.openai.serving_completions.OpenAIServingCompletion.handle_request",
+        "20eaab63",
+        "stamp /v1/completions",
+    ),
+    _seam(
+        "entrypoints.openai.serving_responses.OpenAIServingResponses.create_responses",
+        "f968a3e2",
+        "stamp /v1/responses",
+    ),
+    _seam(
+        "entrypoints.openai.serving_responses.OpenAIServingResponses._generate_with_builtin_tools",
+        "a3963ba7",
+        "refuse before /v1/responses opens a stream",
+    ),
+    _seam(
         "entrypoints.engine.Engine._launch_subprocesses",
         "fff0a78a",
         "check that the scheduler's hooks are live",

@@ -30,6 +30,7 @@ class Gatekeeper:
             if config is None
             else "the scheduler process is not ready"
         )
+        self.fingerprint = ""  # of the schedulers, once they are ready
 
     def admit(self, original, manager, obj, *args, **kwargs) -> Any:
         """AROUND TokenizerManager._create_tokenized_object: refuse, or mark as deterministic."""
@@ -53,11 +54,15 @@ class Gatekeeper:
         from sglang.srt.entrypoints.http_server import _create_error_response
 
         try:
-            for params in _raw_sampling_params(obj):
-                self._check(params, obj)
+            self.examine(obj)
         except Refused as error:
             return _create_error_response(error)
         return await original(obj, request)
+
+    def examine(self, obj: GenerateReqInput) -> bool:
+        """Whether a request that SGLang has not looked at yet is deterministic, or a request of
+        its batch. Raises Refused."""
+        return any([self._check(params, obj) for params in _raw_sampling_params(obj)])
 
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
@@ -75,6 +80,7 @@ class Gatekeeper:
         infos = init.scheduler_infos
         live = bool(infos) and all(INFO_KEY in info for info in infos)
         self.problem = None if live else "the hooks are not live in the scheduler process"
+        self.fingerprint = infos[0][INFO_KEY]["fingerprint"] if live else ""
 
     def gate_health(self, *args, **kwargs) -> None:
         """BEFORE http_server._setup_and_run_http_server."""

@@ -1,0 +1,112 @@
+"""Hooks on the OpenAI endpoints: refusals before a stream starts, fingerprint and receipt after.
+
+Few seams, each the narrowest that sees what it needs:
+- `handle_request` and `create_responses` are where a request body and its answer meet;
+- `TokenizerManager.generate_request` is the one door from all handlers to the engine, and all of
+  them pass the HTTP request along, so one `Exchange` in its state joins the two ends;
+- `_generate_with_builtin_tools`, because /v1/responses opens a stream before it knocks at that
+  door, and a refusal must come first.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import HTTPException
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from sglang.srt.managers.io_struct import GenerateReqInput
+
+from llm42_sglang.engine.tokenizer import Gatekeeper
+from llm42_sglang.frontend.openai_body import (
+    Exchange,
+    dropped_fields,
+    stamped_body,
+    stamped_event,
+    with_extras,
+)
+from llm42_sglang.frontend.options import Refused
+
+_STATE = "llm42_exchange"  # attribute of an HTTP request's state
+
+
+class OpenAIHooks:
+    """The hooks; the gatekeeper decides who may pass and knows the fingerprint."""
+
+    def __init__(self, gate: Gatekeeper):
+        self.gate = gate
+
+    async def answer(self, original, serving, request: BaseModel, raw_request=None) -> Any:
+        """AROUND OpenAIServingChat.handle_request, OpenAIServingCompletion.handle_request and
+        OpenAIServingResponses.create_responses."""
+        if raw_request is None:
+            return await original(serving, request, raw_request)
+        exchange = Exchange(await _dropped(request, raw_request))
+        setattr(raw_request.state, _STATE, exchange)
+        result = await original(serving, request, raw_request)
+        return self._stamped(result, exchange) if exchange.deterministic else result
+
+    def generate(self, original, manager, obj, request=None) -> AsyncGenerator[Any, None]:
+        """AROUND TokenizerManager.generate_request: the last check, and the receipts."""
+        exchange = _exchange(request)
+        if exchange is None:  # not an OpenAI endpoint
+            return original(manager, obj, request)
+        self._admit(obj, exchange)
+        results = original(manager, obj, request)
+        return _noted(results, exchange) if exchange.deterministic else results
+
+    def refuse_response(
+        self, original, serving, request_id, prompt, obj, *args, raw_request=None, **kwargs
+    ) -> AsyncGenerator[Any, None]:
+        """AROUND OpenAIServingResponses._generate_with_builtin_tools: decide when it is called, not
+        at the first token. SGLang makes an error response of what is raised here."""
+        exchange = _exchange(raw_request)
+        if exchange is not None:
+            self._admit(obj, exchange)
+        return original(serving, request_id, prompt, obj, *args, raw_request=raw_request, **kwargs)
+
+    def _admit(self, obj: Any, exchange: Exchange) -> None:
+        """Put the dropped fields in their places and decide. Raises Refused, which SGLang's
+        handlers answer with 400, or HTTPException where another status is meant."""
+        if not isinstance(obj, GenerateReqInput):
+            return
+        try:
+            if isinstance(obj.sampling_params, dict):
+                obj.sampling_params = with_extras(obj.sampling_params, exchange.extras)
+            exchange.deterministic = self.gate.examine(obj)
+        except Refused as error:
+            if error.status_code == 400:
+                raise
+            raise HTTPException(error.status_code, str(error)) from None
+
+    def _stamped(self, result: Any, exchange: Exchange) -> Any:
+        """The answer with fingerprint and receipts; error responses as they are."""
+        if isinstance(result, BaseModel):
+            return stamped_body(result, exchange, self.gate.fingerprint)
+        if isinstance(result, StreamingResponse):
+            result.body_iterator = self._stamped_events(result.body_iterator, exchange)
+        elif isinstance(result, AsyncGenerator):
+            return self._stamped_events(result, exchange)
+        return result
+
+    async def _stamped_events(self, events: AsyncIterator[str], exchange: Exchange):
+        async with aclosing(events):  # a client that leaves must end the request at once
+            async for event in events:
+                yield stamped_event(event, exchange, self.gate.fingerprint)
+
+
+async def _dropped(request: BaseModel, raw_request: Any) -> dict[str, Any]:
+    """FastAPI has parsed the body already; gRPC's stand-in for a request has none."""
+    read = getattr(raw_request, "json", None)
+    return dropped_fields(await read(), type(request).model_fields) if read else {}
+
+
+def _exchange(raw_request: Any) -> Exchange | None:
+    return getattr(getattr(raw_request, "state", None), _STATE, None)
+
+
+async def _noted(results: AsyncGenerator[Any, None], exchange: Exchange):
+    async with aclosing(results):
+        async for result in results:
+            exchange.note(result)
+            yield result
