@@ -11,8 +11,15 @@ import torch
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.engine.grammar import Grammar
-from llm42_sglang.sampling import Adjustments, SamplingPlan, adjust, greedy, sample
-from llm42_sglang.sampling.noise import DEFAULT_SEED
+from llm42_sglang.sampling import (
+    DEFAULT_SEED,
+    Adjustments,
+    Plan,
+    adjust,
+    bias_pairs,
+    greedy,
+    sample,
+)
 
 # What SGLang itself sees of a deterministic request's sampling: greedy and unadjusted. Its sampler
 # is then as fast for the rest of the batch as if the request were not there.
@@ -33,10 +40,10 @@ _PLAIN = {
 class Chooser:
     """One request's plan, adjustments and grammar."""
 
-    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], stops: frozenset[int]):
+    def __init__(self, params: SamplingParams, prompt_len: int, stops: frozenset[int]):
         self.plan = plan_of(params)
         self.adjustments = adjustments_of(params, stops)
-        self.prompt_ids = prompt_ids
+        self.prompt_len = prompt_len
         self.grammar: Grammar | None = None  # set once it is compiled
 
     @property
@@ -71,19 +78,18 @@ class Chooser:
         return tokens
 
     def _choose(self, row: torch.Tensor, output: Sequence[int]) -> int:
-        if not self.adjustments.neutral or self.grammar is not None:
-            mask = self.grammar.mask if self.grammar is not None else None
-            row = adjust(row, self.adjustments, self.prompt_ids, output, mask)
-        return sample(row, self.plan, len(self.prompt_ids) + len(output))
+        mask = self.grammar.mask if self.grammar is not None else None
+        row = adjust(row, self.adjustments, output, mask)
+        return sample(row, self.plan, self.prompt_len + len(output))
 
     def _lookahead(self):
         return self.grammar.lookahead() if self.grammar else nullcontext(lambda token: True)
 
 
-def plan_of(params: SamplingParams) -> SamplingPlan:
+def plan_of(params: SamplingParams) -> Plan:
     """How the request samples; without a seed, the documented default."""
     seed = params.sampling_seed
-    return SamplingPlan(
+    return Plan(
         temperature=params.temperature,
         top_k=params.top_k,
         top_p=params.top_p,
@@ -93,15 +99,14 @@ def plan_of(params: SamplingParams) -> SamplingPlan:
 
 
 def adjustments_of(params: SamplingParams, stops: frozenset[int]) -> Adjustments:
-    """What changes the request's logits before it samples."""
-    bias = {int(token): float(value) for token, value in (params.logit_bias or {}).items()}
+    """What changes the request's logits before it samples. Raises ValueError naming the option."""
     return Adjustments(
         frequency_penalty=params.frequency_penalty,
         presence_penalty=params.presence_penalty,
         repetition_penalty=params.repetition_penalty,
         min_new_tokens=params.min_new_tokens,
         stop_ids=stops,
-        logit_bias=bias,
+        logit_bias=bias_pairs(params.logit_bias),
     )
 
 

@@ -53,11 +53,10 @@ class Grammar:
                 self._matcher.rollback(steps)
 
     def mask(self, row: torch.Tensor) -> torch.Tensor:
-        """row: [vocab] logits; returns a copy with -inf where a token is not allowed."""
-        if self.complete:
-            return row
-        allowed = self._matcher.allocate_vocab_mask(len(row), 1, row.device)
-        self._matcher.fill_vocab_mask(allowed, 0)
-        masked = row.unsqueeze(0).clone()  # [1, vocab]
-        self._matcher.apply_vocab_mask(masked, self._matcher.move_vocab_mask(allowed, row.device))
-        return masked[0]
+        """row: [vocab] logits, written to: -inf where a token is not allowed."""
+        if not self.complete:
+            allowed = self._matcher.allocate_vocab_mask(len(row), 1, row.device)
+            self._matcher.fill_vocab_mask(allowed, 0)
+            allowed = self._matcher.move_vocab_mask(allowed, row.device)
+            self._matcher.apply_vocab_mask(row.unsqueeze(0), allowed)  # [1, vocab]
+        return row

@@ -54,6 +54,8 @@ LIMITS: tuple[Limit, ...] = (
     _on("grpc_mode"),
     _on("use_ray"),
     _on("encoder_only"),
+    # Only xgrammar takes tokens back; a grammar must follow candidates that may be rolled back.
+    Limit("--grammar-backend", lambda args: args.grammar_backend not in ("xgrammar", "none", None)),
     Limit("--disaggregation-mode", lambda args: args.disaggregation_mode != "null"),
 )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from sglang.srt.managers.schedule_batch import ReqLogprob
 
-from llm42_sglang.sampling import logprobs, top_logprobs
+from llm42_sglang.sampling import logprobs, token_logprobs, top_logprobs
 
 
 class Entry(NamedTuple):
@@ -42,8 +42,8 @@ class LogprobReader:
 
         A page may come again, after a chunk that ended inside it: with the same bits.
         """
-        if self.target.input_token_logprobs_val is not None:
-            return  # scored before a retraction
+        if self.target.input_token_logprobs_val is not None or first < 0:
+            return  # scored before a retraction, or not asked for
         for position, row in enumerate(rows, start=start):
             if first <= position < len(prompt) - 1:
                 self._prompt[position + 1] = self._entry(row, prompt[position + 1])
@@ -63,10 +63,14 @@ class LogprobReader:
         self._committed.clear()
 
     def hand_over_prompt(self, prompt: Sequence[int], first: int) -> None:
-        """Once the prompt is prefilled: the tokens from `first` on, of which the first has none."""
+        """Once the prompt is prefilled: the tokens from `first` on, of which the first has none.
+
+        A negative `first` asks for none of them, as in SGLang.
+        """
         target = self.target
         if target.input_token_logprobs_val is not None:
             return
+        first = len(prompt) if first < 0 else first
         scored = prompt[first:]
         entries = [self._prompt.pop(p) for p in range(first + 1, len(prompt))]
         nothing = [None] if len(scored) else []
@@ -84,6 +88,7 @@ class LogprobReader:
 
     def _entry(self, row: torch.Tensor, token: int) -> Entry:
         of_row = logprobs(row)  # [vocab]
-        top_values, top_ids = top_logprobs(of_row, self.target.top_logprobs_num)
-        of_ids = of_row[self.target.token_ids_logprob or []].tolist()
-        return Entry(token, of_row[token].item(), top_values, top_ids, of_ids)
+        top = top_logprobs(of_row, self.target.top_logprobs_num)
+        of_ids = token_logprobs(of_row, self.target.token_ids_logprob or ())
+        value = of_row[token].item()
+        return Entry(token, value, top.values.tolist(), top.ids.tolist(), of_ids.tolist())

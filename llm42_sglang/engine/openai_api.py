@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sglang.srt.managers.io_struct import GenerateReqInput
 
-from llm42_sglang.engine.tokenizer import Gatekeeper
+from llm42_sglang.engine.tokenizer import Gatekeeper, fold_native_field
 from llm42_sglang.frontend.openai_body import (
     Exchange,
     dropped_fields,
@@ -50,6 +50,8 @@ class OpenAIHooks:
         """AROUND TokenizerManager.generate_request: the last check, and the receipts."""
         exchange = _exchange(request)
         if exchange is None:  # not an OpenAI endpoint
+            if isinstance(obj, GenerateReqInput):
+                fold_native_field(obj)
             return original(manager, obj, request)
         self._admit(obj, exchange)
         results = original(manager, obj, request)

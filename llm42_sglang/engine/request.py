@@ -42,12 +42,17 @@ class DeterministicReq(Req):
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
-        self.logprobs = LogprobReader(self.logprob) if self.return_logprob else None
+        self._reader = LogprobReader(self.logprob)
 
     @cached_property
     def chooser(self) -> Chooser:
         """Made when first needed: the scheduler gives the tokenizer after construction."""
-        return Chooser(self._asked, self.origin_input_ids, self._stop_tokens)
+        return Chooser(self._asked, len(self.origin_input_ids), self._stop_tokens)
+
+    @property
+    def logprobs(self) -> LogprobReader | None:
+        """None unless asked for; SGLang withdraws that from a request it aborts."""
+        return self._reader if self.return_logprob else None
 
     def apply(self, event: Event) -> Action:
         """Move the track by one event."""

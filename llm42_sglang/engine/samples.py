@@ -6,7 +6,7 @@ that warms the prefix cache beforehand has a copy of it, and is left alone.
 
 from sglang.srt.sampling.sampling_params import SamplingParams
 
-from llm42_sglang.sampling.noise import DEFAULT_SEED
+from llm42_sglang.sampling import DEFAULT_SEED
 
 MAX_WAITING = 4096  # requests whose samples were announced and, after an error, never sent
 _INT64 = 1 << 64

@@ -7,6 +7,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReq
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.engine.chooser import adjustments_of
 from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
 from llm42_sglang.engine.samples import Samples
 from llm42_sglang.frontend.health import HealthGate
@@ -17,6 +18,8 @@ from llm42_sglang.frontend.options import (
     refuse_reserved_key,
     refuse_unsupported,
 )
+
+_NATIVE_FIELD = FIELD in SamplingParams.__struct_fields__  # patches/01 is applied
 
 
 class Gatekeeper:
@@ -62,6 +65,7 @@ class Gatekeeper:
     def examine(self, obj: GenerateReqInput) -> bool:
         """Whether a request that SGLang has not looked at yet is deterministic, or a request of
         its batch. Raises Refused."""
+        fold_native_field(obj)
         return any([self._check(params, obj) for params in _raw_sampling_params(obj)])
 
     def add_receipt(
@@ -95,9 +99,31 @@ class Gatekeeper:
         wanted = asks_for_determinism(params.custom_params, default)
         if wanted:
             refuse_unsupported(params, request)
+            _refuse_malformed(params)
             if self.problem is not None:
                 raise Refused(f"deterministic service is not available: {self.problem}", 503)
         return wanted
+
+
+def fold_native_field(obj: GenerateReqInput) -> None:
+    """`sampling_params.deterministic` on a SGLang without patches/01: into custom_params."""
+    raw = obj.sampling_params
+    for params in raw if isinstance(raw, list) else [raw]:
+        if isinstance(params, dict) and FIELD in params and not _NATIVE_FIELD:
+            custom = params.get("custom_params") or {}
+            if not isinstance(custom, dict):
+                raise Refused(f"custom_params must be an object, got {custom!r}")
+            if custom.get(FIELD, params[FIELD]) != params[FIELD]:
+                raise Refused(f"{FIELD} contradicts custom_params.{FIELD}")
+            params["custom_params"] = {**custom, FIELD: params.pop(FIELD)}
+
+
+def _refuse_malformed(params: SamplingParams) -> None:
+    """What SGLang lets pass and no row could be sampled with."""
+    try:
+        adjustments_of(params, frozenset())
+    except (ValueError, TypeError) as error:
+        raise Refused(str(error)) from None
 
 
 def _raw_sampling_params(obj: GenerateReqInput) -> list[SamplingParams]:

@@ -12,11 +12,13 @@ ids = st.lists(st.integers(0, 3), max_size=4)
 
 
 def test_a_receipt_is_plain_json_with_the_documented_keys() -> None:
-    receipt = Receipt(True, "f" * 32, "d" * 32, verify_passes=3, rollbacks=1, tokens_rolled_back=9)
+    counts = {"verify_passes": 3, "rollbacks": 1, "tokens_rolled_back": 9}
+    receipt = Receipt(True, "f" * 32, "d" * 32, seed=7, **counts)
     assert json.loads(json.dumps(receipt.as_dict())) == {
         "verified": True,
         "fingerprint": "f" * 32,
         "output_digest": "d" * 32,
+        "seed": 7,
         "verify_passes": 3,
         "rollbacks": 1,
         "tokens_rolled_back": 9,
@@ -44,6 +46,12 @@ def test_digests_tell_prompt_from_output(
 ) -> None:
     same = (prompt, output) == (other_prompt, other_output)
     assert (output_digest(prompt, output) == output_digest(other_prompt, other_output)) == same
+
+
+def test_a_digest_covers_the_bits_of_logprobs() -> None:
+    scored = output_digest([1, 2], [3], [-0.5])
+    assert scored not in (output_digest([1, 2], [3]), output_digest([1, 2], [3], [-0.5000001]))
+    assert scored == output_digest([1, 2], [3], (-0.5,))
 
 
 def test_a_digest_takes_any_iterable_of_ids() -> None:

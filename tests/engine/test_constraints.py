@@ -19,7 +19,7 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "city": {"type": "string", "maxLength": 12},
-        "people": {"type": "integer"},
+        "people": {"type": "integer", "minimum": 1, "maximum": 99999},
         "kind": {"enum": ["town", "village"]},
     },
     "required": ["city", "people", "kind"],
