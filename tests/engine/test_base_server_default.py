@@ -14,22 +14,46 @@ pytestmark = pytest.mark.server
 
 # Batch n of a run holds n requests. SGLang's full sizes, `--n-trials 12` and 8, take ten times as
 # long as these; batches of 4 and 5 from four prompts always hold some prompt more than once.
-RUNS = {"single": ["--n-trials", "3"], "prefix": ["--n-start", "4", "--n-trials", "2"]}
+RUNS = {
+    "single": ["--n-trials", "3"],
+    "prefix": ["--n-start", "4", "--n-trials", "2", "--return-logprob"],
+    "p_vs_d": ["--n-trials", "2", "--max-new-tokens", "40"],
+    "radix_cache": [],
+}
+# It draws token ids up to 50000; the model has 49152.
+MAIN = """
+import random, runpy
+draw = random.randint
+random.randint = lambda low, high: draw(low, min(high, 49000))
+runpy.run_module("sglang.test.test_deterministic", run_name="__main__")
+"""
 SUMMARY = re.compile(r"[Tt]otal samples: (\d+), Unique samples: (\d+)")
 
 
-@pytest.mark.parametrize("mode", RUNS)
-def test_sglangs_own_determinism_test(url, mode):
-    """It sends no per-request flag."""
-    command = [sys.executable, "-m", "sglang.test.test_deterministic", "--test-mode", mode]
+def sglangs_own_test(url: str, mode: str) -> str:
     where = ["--host", "127.0.0.1", "--port", str(urlsplit(url).port)]
-    result = subprocess.run(
-        [*command, *RUNS[mode], *where], capture_output=True, text=True, timeout=900
-    )
+    command = [sys.executable, "-c", MAIN, "--test-mode", mode, *RUNS[mode], *where]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
-    counts = [(int(total), int(unique)) for total, unique in SUMMARY.findall(result.stdout)]
-    assert max(total for total, _ in counts) > 1, result.stdout
-    assert all(unique == min(total, 1) for total, unique in counts), result.stdout
+    assert "✗" not in result.stdout and "❌" not in result.stdout, result.stdout
+    return result.stdout
+
+
+@pytest.mark.parametrize("mode", ["single", "prefix"])
+def test_sglangs_own_test_finds_one_answer_per_prompt(url, mode):
+    """It sends no per-request flag."""
+    said = sglangs_own_test(url, mode)
+    counts = [(int(total), int(unique)) for total, unique in SUMMARY.findall(said)]
+    assert max(total for total, _ in counts) > 1, said
+    assert all(unique == min(total, 1) for total, unique in counts), said
+
+
+@pytest.mark.parametrize(
+    ("mode", "success"), [("p_vs_d", "Logprobs match"), ("radix_cache", "TEST PASSED")]
+)
+def test_sglangs_own_test_finds_equal_logprobs(url, mode, success):
+    """Generated and scored, cached and not."""
+    assert success in sglangs_own_test(url, mode)
 
 
 def test_a_request_that_does_not_say_is_deterministic(url, reference):
