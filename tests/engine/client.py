@@ -114,7 +114,7 @@ def ordinary_traffic(url: str, streams: int):
     def stream(seed: int) -> None:
         dice = random.Random(seed)
         while not stop.is_set():
-            prompt = dice.choice(prompts())[: dice.randrange(1, 200)]
+            prompt = dice.choice(prompts())[: dice.randrange(1, 120)]
             generate(
                 url,
                 prompt,

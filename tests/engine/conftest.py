@@ -61,6 +61,8 @@ class Servers:
 
 
 BASE = Server()
+# Every 7th decode step proposes wrong tokens; and no --llm42-default.
+FAULTY = Server(BASE.args[:-1], env=(("LLM42_FAULT", "decode"),))
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,10 @@ import re
 import pytest
 
 from tests.engine import client
-from tests.engine.conftest import BASE, Server
+from tests.engine.conftest import BASE, FAULTY
 
 pytestmark = pytest.mark.server
 
-FAULTY = Server(BASE.args, env=(("LLM42_FAULT", "decode"),))
 SCHEMA = {
     "type": "object",
     "properties": {

@@ -3,17 +3,15 @@
 import pytest
 
 from tests.engine import client
-from tests.engine.conftest import BASE, Server
+from tests.engine.conftest import FAULTY
 
 pytestmark = pytest.mark.server
-
-SERVER = Server(BASE.args[:-1], env=(("LLM42_FAULT", "decode"),))  # no --llm42-default
 
 
 def test_perturbed_decode_gives_the_unperturbed_answers(reference, servers):
     """Every 7th decode step proposes wrong tokens to every request."""
     few = slice(0, 8)
-    answers = client.run(servers.url(SERVER), in_flight=8, shuffle=7, only=few, max_new_tokens=100)
+    answers = client.run(servers.url(FAULTY), in_flight=8, shuffle=7, only=few, max_new_tokens=100)
     assert client.ids_of(answers) == [answer.ids[:100] for answer in reference[few]]
     pages = sum(len(answer.ids) for answer in answers) // 32
     assert client.total(answers, "rollbacks") > pages
@@ -24,7 +22,7 @@ def test_perturbed_decode_gives_the_unperturbed_answers(reference, servers):
 def test_ordinary_answers_are_perturbed(reference, servers, deterministic):
     """Negative control: the fault is real. Here, without --llm42-default, None is ordinary too."""
     answer = client.generate(
-        servers.url(SERVER), client.prompts()[4], deterministic, max_new_tokens=40
+        servers.url(FAULTY), client.prompts()[4], deterministic, max_new_tokens=40
     )
     assert answer.ids != reference[4].ids[:40]
     assert "llm42" not in answer.meta
