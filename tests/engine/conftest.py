@@ -22,7 +22,9 @@ class Server:
     """A configuration. Small chunks, so that long prompts are prefilled in several."""
 
     args: tuple[str, ...] = (
-        *("--max-total-tokens", "20000", "--chunked-prefill-size", "256", "--llm42-default"),
+        *("--max-total-tokens", "20000", "--chunked-prefill-size", "256"),
+        # A small greedy model would fill JSON with blank lines for ever.
+        *("--constrained-json-disable-any-whitespace", "--llm42-default"),
     )
     env: tuple[tuple[str, str], ...] = ()
 
