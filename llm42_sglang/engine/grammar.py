@@ -39,6 +39,8 @@ class Grammar:
             nonlocal steps
             if self.complete:
                 return True
+            if token < 0:  # nothing could be chosen
+                return False
             try:
                 self._matcher.accept_token(token)
             except ValueError:

@@ -140,6 +140,8 @@ class DeterministicReq(Req):
 
     def _may_finish(self, token: int) -> bool:
         """Whether `token`, as the next candidate, could end the request. Only a hint."""
+        if token < 0:  # a row that allows nothing, or holds a NaN, ends the request
+            return True
         tokens = [*self.output_ids, *self.track.candidates, token]
         if len(tokens) >= self.sampling_params.max_new_tokens:
             return True

@@ -7,7 +7,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReq
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine.chooser import adjustments_of
+from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
 from llm42_sglang.engine.samples import Samples
 from llm42_sglang.frontend.health import HealthGate
@@ -121,9 +121,13 @@ def fold_native_field(obj: GenerateReqInput) -> None:
 def _refuse_malformed(params: SamplingParams) -> None:
     """What SGLang lets pass and no row could be sampled with."""
     try:
+        plan_of(params)
+    except (ValueError, TypeError) as error:  # it names the option
+        raise Refused(str(error)) from None
+    try:
         adjustments_of(params, frozenset())
     except (ValueError, TypeError) as error:
-        raise Refused(str(error)) from None
+        raise Refused(f"logit_bias: {error}") from None
 
 
 def _raw_sampling_params(obj: GenerateReqInput) -> list[SamplingParams]:

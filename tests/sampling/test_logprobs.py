@@ -46,6 +46,11 @@ def test_top_of_more_than_there_are():
     assert top_logprobs(logprobs(torch.tensor([1.0, 2.0])), 5).ids.tolist() == [1, 0]
 
 
+def test_top_of_none():
+    for k in (0, -1):
+        assert top_logprobs(logprobs(torch.tensor([1.0, 2.0])), k).ids.tolist() == []
+
+
 def test_top_of_a_failed_row_does_not_raise():
     top = top_logprobs(logprobs(torch.tensor([1.0, nan, 2.0])), 2)
     assert top.ids.tolist() == [0, 1] and top.values.isnan().all()
