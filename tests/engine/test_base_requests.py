@@ -42,12 +42,12 @@ def test_stop_token_ends_the_answer_where_it_first_appears(url, reference):
 
 def test_stream_carries_committed_tokens_only(url, reference):
     """Every chunk extends the last one, and all are prefixes of the verified answer."""
-    chunks = list(client.stream(url, client.body(client.prompts()[5])))
+    chunks = list(client.stream(url, client.body(client.prompts()[5], max_new_tokens=100)))
     outputs = [tuple(chunk["output_ids"]) for chunk in chunks]
-    assert len(outputs) > 3
+    assert len(outputs) > 2
     assert all(reference[5].ids[: len(output)] == output for output in outputs)
     assert [len(output) for output in outputs] == sorted({len(output) for output in outputs})
-    assert outputs[-1] == reference[5].ids
+    assert outputs[-1] == reference[5].ids[:100]
     assert chunks[-1]["meta_info"]["llm42"]["verified"] is True
 
 

@@ -146,7 +146,7 @@ def completions(url: str, in_flight: int, deterministic: bool) -> list[tuple]:
             "model": "default",
             "prompt": list(client.prompts()[8][i : i + 8 + 3 * i]),
             "temperature": 0.6,
-            "max_tokens": 16,
+            "max_tokens": 12,
             "seed": i,
             "logprobs": 5,
             "custom_params": {"deterministic": deterministic},

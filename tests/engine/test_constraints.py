@@ -101,7 +101,8 @@ def test_grammars_are_obeyed(undisturbed):
         parsed = json.loads(answers[name].text)
         assert set(parsed) == set(SCHEMA["required"]) and parsed["kind"] in ("town", "village")
     assert re.fullmatch(f"({DATE} ){{6}}", answers["regex"].text)
-    assert re.fullmatch("(yes|no)(, (yes|no))*", answers["ebnf"].text.rstrip(", "))
+    # The length limit cuts it anywhere.
+    assert re.fullmatch("((yes|no), )*(yes|no|ye|y|n)?,?", answers["ebnf"].text)
     assert re.fullmatch("[a-z ,.]{0,90}", answers["all"].text)
     assert len(answers["min_new_tokens"].ids) >= 50
 
@@ -133,8 +134,8 @@ def test_a_stop_string_that_only_a_wrong_candidate_holds(servers, reference):
     perturbed = client.generate(url, prompt, deterministic=False, max_new_tokens=40)
     wrong = next(a for a, b in zip(perturbed.ids, expected.ids, strict=False) if a != b)
     stop = _text([wrong])
-    if stop in _text(expected.ids):
+    if stop in _text(expected.ids[:70]):
         pytest.fail("choose another prompt: the wrong token's text is in the right answer")
-    answer = client.generate(url, prompt, stop=[stop])
-    assert answer.ids == expected.ids
+    answer = client.generate(url, prompt, stop=[stop], max_new_tokens=70)
+    assert answer.ids == expected.ids[:70]
     assert answer.meta["finish_reason"]["type"] == "length"
