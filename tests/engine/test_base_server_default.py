@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 # Batch n of a run holds n requests. SGLang's full sizes, `--n-trials 12` and 8, take ten times as
 # long as these; batches of 4 and 5 from four prompts always hold some prompt more than once.
 RUNS = {
-    "single": ["--n-trials", "3"],
+    "single": ["--n-trials", "2"],
     "prefix": ["--n-start", "4", "--n-trials", "2", "--return-logprob"],
     "p_vs_d": ["--n-trials", "2", "--max-new-tokens", "40"],
     "radix_cache": [],
