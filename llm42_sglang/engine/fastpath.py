@@ -35,8 +35,10 @@ def sample_own_rows(original, runner, logits_output, forward_batch) -> torch.Ten
         return original(runner, logits_output, forward_batch)
     raw = logits_output.next_token_logits[list(_rows)]  # a copy: SGLang samples in place
     tokens = original(runner, logits_output, forward_batch)
+    # A row that allows no token proposes token 0, for the next step must have some input: the
+    # canonical row will allow none either, disagree, and end the request.
     chosen = [
-        req.chooser.follow(row, req.output_ids, req.track.candidates)
+        max(req.chooser.follow(row, req.output_ids, req.track.candidates), 0)
         for row, req in zip(raw, _rows.values(), strict=True)
     ]
     tokens[list(_rows)] = torch.tensor(chosen, dtype=tokens.dtype, device=tokens.device)

@@ -1,8 +1,12 @@
-"""Hash of all that may change a bit of a canonical row, weights included."""
+"""Hash of all that may change a bit of an answer: its canonical rows, weights included, and what
+turns rows into tokens: tokenizer, grammars, limits."""
 
 import hashlib
 import json
+import os
 import platform
+from importlib.metadata import version
+from typing import Any
 
 import torch
 from sglang.srt.arg_groups.overrides import resolving_view
@@ -14,8 +18,14 @@ from llm42_sglang import __version__
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
 
-# Server flags that choose kernels or precision.
+# Server flags that choose kernels or precision, or shape constrained and limited output.
 _FLAGS = (
+    "constrained_json_disable_any_whitespace",
+    "constrained_json_max_whitespace_cnt",
+    "constrained_json_whitespace_pattern",
+    "enable_strict_thinking",
+    "grammar_backend",
+    "reasoning_parser",
     "quantization",
     "enable_fp32_lm_head",
     "bf16_gemm_backend",
@@ -24,21 +34,29 @@ _FLAGS = (
     "moe_runner_backend",
     "enable_torch_compile",
 )
+_LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
 
 
-def fingerprint_of(runner: ModelRunner, config: Config) -> str:
+def fingerprint_of(runner: ModelRunner, config: Config, tokenizer: Any, max_req_len: int) -> str:
     """The fingerprint of this scheduler process."""
-    return fingerprint(facts_of(runner, config))
+    return fingerprint(facts_of(runner, config, tokenizer, max_req_len))
 
 
-def facts_of(runner: ModelRunner, config: Config) -> dict[str, object]:
-    """Everything the fingerprint covers, by name; JSON types."""
+def facts_of(
+    runner: ModelRunner, config: Config, tokenizer: Any, max_req_len: int
+) -> dict[str, object]:
+    """Everything the fingerprint covers, by name; JSON types.
+
+    tokenizer: None if the server has none. max_req_len: tokens, prompt and output together.
+    """
     args = resolving_view(runner.server_args)
     return {
         "llm42": __version__,
         "sglang": sglang_version,
         "torch": torch.__version__,
+        "xgrammar": version("xgrammar"),
+        "transformers": version("transformers"),
         "weights": weights_digest(runner.model),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
@@ -48,6 +66,9 @@ def facts_of(runner: ModelRunner, config: Config) -> dict[str, object]:
         "tp": args.tp_size,
         "pp": args.pp_size,
         "attention": runner.prefill_attention_backend_str,
+        "eos": sorted(runner.model_config.hf_eos_token_id or ()),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "limits": [max_req_len, *map(os.environ.get, _LIMITS)],
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
@@ -58,6 +79,13 @@ def model_facts(hf_config: PretrainedConfig) -> dict[str, object]:
     """What the weights do not say: rotary base, epsilons, scalings. Not where the model lies."""
     facts = json.loads(hf_config.to_json_string(use_diff=False))
     return {name: fact for name, fact in facts.items() if name not in _NOT_OF_THE_MODEL}
+
+
+def tokenizer_digest(tokenizer: Any) -> str | None:
+    """SHA-256 over the vocabulary: what a grammar sees of each token id."""
+    if tokenizer is None:
+        return None
+    return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
 
 
 def weights_digest(model: torch.nn.Module) -> str:

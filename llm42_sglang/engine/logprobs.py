@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from sglang.srt.managers.schedule_batch import ReqLogprob
 
-from llm42_sglang.sampling import logprobs, token_logprobs, top_logprobs
+from llm42_sglang.sampling import NO_TOKEN, logprobs, token_logprobs, top_logprobs
 
 
 class Entry(NamedTuple):
@@ -32,8 +32,12 @@ class LogprobReader:
         self._prompt: dict[int, Entry] = {}  # by the position of the token
 
     def read(self, rows: torch.Tensor, tokens: Sequence[int]) -> None:
-        """Committed tokens and the rows they were chosen from; rows: [>= len(tokens), vocab]."""
-        self._committed += map(self._entry, rows, tokens)
+        """Committed tokens and the rows they were chosen from; rows: [>= len(tokens), vocab].
+
+        NO_TOKEN, with which a run may end, has no logprob.
+        """
+        known = (token for token in tokens if token != NO_TOKEN)
+        self._committed += map(self._entry, rows, known)
 
     def read_prompt(
         self, rows: torch.Tensor, start: int, prompt: Sequence[int], first: int

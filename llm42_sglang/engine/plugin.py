@@ -17,7 +17,7 @@ from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.openai_api import OpenAIHooks
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
-from llm42_sglang.engine.tokenizer import Gatekeeper
+from llm42_sglang.engine.tokenizer import Gatekeeper, check_contract
 
 _SRT = "sglang.srt."
 
@@ -46,14 +46,15 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     tokenizer = f"{_SRT}managers.tokenizer_manager.TokenizerManager."
     http = f"{_SRT}entrypoints.http_server."
     hook(f"{tokenizer}_create_tokenized_object", gate.admit, HookType.AROUND)
+    hook(f"{http}generate_contract_error", check_contract, HookType.AROUND)
     hook(f"{http}serve_generate_request", gate.refuse_early, HookType.AROUND)
+    hook(f"{http}_setup_and_run_http_server", gate.gate_app, HookType.BEFORE)
     _register_openai(OpenAIHooks(gate))
     if serving:
         hook(f"{tokenizer}_send_one_request", gate.number_samples, HookType.AROUND)
         hook(f"{tokenizer}update_request_meta_info", gate.add_receipt, HookType.AROUND)
         launch = f"{_SRT}entrypoints.engine.Engine._launch_subprocesses"
         hook(launch, gate.check_schedulers, HookType.AFTER)
-        hook(f"{http}_setup_and_run_http_server", gate.gate_health, HookType.BEFORE)
 
 
 def _register_openai(api: OpenAIHooks) -> None:

@@ -5,8 +5,9 @@ and the radix cache read `output_ids` and so see committed tokens only, without 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from http import HTTPStatus
 
 import torch
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
@@ -27,6 +28,12 @@ from llm42_sglang.engine.chooser import Chooser, plain_copy
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.engine.logprobs import LogprobReader
 from llm42_sglang.engine.names import NAMESPACE
+from llm42_sglang.sampling import NO_TOKEN
+
+NOTHING_LEFT = (
+    "no token is left to choose: what regex, json_schema, ebnf or structural_tag allows, "
+    "logit_bias or min_new_tokens forbids; relax one of them"
+)
 
 
 class DeterministicReq(Req):
@@ -43,6 +50,8 @@ class DeterministicReq(Req):
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
         self._reader = LogprobReader(self.logprob)
+        # SGLang's count of reasoning tokens, one visible token at a time (`results` sets it).
+        self.count_reasoning: Callable[[list[int]], None] = lambda tokens: None
 
     @cached_property
     def chooser(self) -> Chooser:
@@ -84,6 +93,9 @@ class DeterministicReq(Req):
         if upto < self.track.committed_len:
             return 0
         token = self.chooser.follow(last_row, self.output_ids, ())
+        if token == NO_TOKEN:
+            self.to_finish = self.to_finish or _nothing_left()
+            return 0
         self.apply(Born(token))
         if self.logprobs is not None:
             self.logprobs.read(last_row.unsqueeze(0), [token])
@@ -110,6 +122,11 @@ class DeterministicReq(Req):
     def known_tokens(self) -> list[int]:
         """Prompt, committed output and candidates, from position 0."""
         return [*self.origin_input_ids, *self.output_ids, *self.track.candidates]
+
+    @property
+    def refused(self) -> bool:
+        """Ended by an error, which the client gets instead of an answer."""
+        return getattr(self.finished_reason, "status_code", None) is not None
 
     def receipt(self) -> Receipt:
         """What the response carries. Call when the request is finished."""
@@ -140,8 +157,6 @@ class DeterministicReq(Req):
 
     def _may_finish(self, token: int) -> bool:
         """Whether `token`, as the next candidate, could end the request. Only a hint."""
-        if token < 0:  # a row that allows nothing, or holds a NaN, ends the request
-            return True
         tokens = [*self.output_ids, *self.track.candidates, token]
         if len(tokens) >= self.sampling_params.max_new_tokens:
             return True
@@ -173,7 +188,12 @@ class DeterministicReq(Req):
         run = self.output_ids[start:]
         del self.output_ids[start:]
         for i, token in enumerate(run, start=1):
+            if token == NO_TOKEN:  # always the last of its run
+                self.finished_reason = _nothing_left()
+                self.finished_len = len(self.output_ids)
+                return
             self.output_ids.append(token)
+            self.count_reasoning([token])
             super().update_finish_state(1)
             self._follow_grammar(token)
             if self.finished():
@@ -212,6 +232,10 @@ class DeterministicReq(Req):
         super().reset_for_retract()
         if self.track is not None:
             self.apply(Retracted())
+
+
+def _nothing_left() -> FINISH_ABORT:
+    return FINISH_ABORT(f"llm42: {NOTHING_LEFT}", HTTPStatus.BAD_REQUEST, "BadRequestError")
 
 
 def _matches(pattern: str, text: str) -> bool:

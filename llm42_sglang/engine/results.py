@@ -6,6 +6,7 @@ KV release and metrics are SGLang's for both.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
@@ -62,6 +63,15 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             return_logprob=any(req.return_logprob for req in reqs),
         )
         self.process_batch_result_decode(batch, CommitResult(runs=runs))
+
+    def _maybe_update_reasoning_tokens(self, req: Req, next_token_id: int | list[int]) -> None:
+        """Of a deterministic request only what the client sees is counted: not the rest of a run
+        behind the end, for how long that is depends on rollbacks."""
+        count = super()._maybe_update_reasoning_tokens
+        if isinstance(req, DeterministicReq):
+            req.count_reasoning = partial(count, req)
+        else:
+            count(req, next_token_id)
 
     # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --
 

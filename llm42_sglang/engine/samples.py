@@ -1,42 +1,41 @@
 """n > 1: SGLang sends the same request n times; each needs a seed of its own.
 
-The n copies share one parameter object, which is how they are told apart from others. The request
-that warms the prefix cache beforehand has a copy of it, and is left alone.
+The n copies share one parameter object, so the count of those sent rides in it. Nothing is kept
+here: what is never sent, after an error, is forgotten with its request.
 """
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
 
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.sampling import DEFAULT_SEED
 
-MAX_WAITING = 4096  # requests whose samples were announced and, after an error, never sent
+SENT = "llm42_sent"  # of custom_params, until the request leaves this process
 _INT64 = 1 << 64
 
 
-class Samples:
-    """Numbers the samples of requests in flight."""
+def expect_samples(params: SamplingParams) -> None:
+    """n samples with these parameters will be sent."""
+    others: dict[str, Any] = {k: v for k, v in (params.custom_params or {}).items() if k != SENT}
+    params.custom_params = others | ({SENT: count()} if params.n > 1 else {})
 
-    def __init__(self) -> None:
-        self._sent: dict[int, tuple[SamplingParams, int]] = {}  # by identity, with the count
 
-    def expect(self, params: SamplingParams) -> None:
-        """n samples with these parameters will be sent."""
-        if params.n > 1:
-            while len(self._sent) >= MAX_WAITING:
-                del self._sent[next(iter(self._sent))]  # the oldest
-            self._sent[id(params)] = (params, 0)  # held, so that the id stays its own
+def next_sample(params: SamplingParams) -> SamplingParams:
+    """The parameters to send: a copy with the sample's seed, or `params` itself.
 
-    def next(self, params: SamplingParams) -> SamplingParams:
-        """The parameters to send: a copy with the sample's seed, or `params` itself."""
-        expected, index = self._sent.get(id(params), (None, 0))
-        if expected is not params:
-            return params
-        if index + 1 == params.n:
-            del self._sent[id(params)]
-        else:
-            self._sent[id(params)] = (params, index + 1)
-        numbered = params.__copy__()
-        numbered.sampling_seed = seed_of_sample(params.sampling_seed, index)
-        return numbered
+    The request that warms the prefix cache before the samples draws nothing and is not counted.
+    """
+    custom = params.custom_params or {}
+    sent = custom.get(SENT)
+    if not isinstance(sent, Iterator):
+        return params
+    numbered = params.__copy__()
+    numbered.custom_params = {name: value for name, value in custom.items() if name != SENT}
+    if params.max_new_tokens != 0:
+        numbered.sampling_seed = seed_of_sample(params.sampling_seed, next(sent))
+    return numbered
 
 
 def seed_of_sample(seed: int | None, index: int) -> int:

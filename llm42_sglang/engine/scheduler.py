@@ -64,7 +64,7 @@ class DeterministicScheduler(Scheduler):
         forward = CanonicalForward(runner, config, faults.pass_fault())
         self.llm42_certificate = certify(forward)
         self.llm42_lane = CanonicalLane(forward, config)
-        self.llm42_fingerprint = fingerprint_of(runner, config)
+        self.llm42_fingerprint = fingerprint_of(runner, config, self.tokenizer, self.max_req_len)
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
 
     def get_init_info(self) -> dict:

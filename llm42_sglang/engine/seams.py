@@ -239,6 +239,21 @@ SEAMS: tuple[Seam, ...] = (
         patched="9d34a4ba",
     ),
     _seam(
+        "sampling.sampling_params.CustomParamValue",
+        "312d003d",
+        "refuse custom parameters that do not survive the way to the scheduler",
+    ),
+    _seam(
+        "managers.schedule_policy.PrefillAdder.preempt_to_schedule",
+        "59295100",
+        "evict nobody for a request that the batch cannot take",
+    ),
+    _seam(
+        "managers.scheduler_components.batch_result_processor.SchedulerBatchResultProcessor._maybe_update_reasoning_tokens",
+        "ec6b63b7",
+        "count the reasoning tokens that a client sees",
+    ),
+    _seam(
         "managers.io_struct.GenerateReqInput", "883862f9", "read a request before it is tokenized"
     ),
     _seam(
@@ -297,12 +312,21 @@ SEAMS: tuple[Seam, ...] = (
         "refuse before SGLang looks at the request",
     ),
     _seam(
+        "entrypoints.http_server.generate_contract_error",
+        "e81d5322",
+        "let the native field pass SGLang's schema of /generate",
+    ),
+    _seam(
         "entrypoints.http_server._create_error_response",
         "82386a7f",
         "refuse before SGLang looks at the request",
     ),
-    _seam("entrypoints.http_server._setup_and_run_http_server", "f779cf80", "gate /health"),
-    _seam("entrypoints.http_server.app", "0472bfbd", "gate /health"),
+    _seam(
+        "entrypoints.http_server._setup_and_run_http_server",
+        "f779cf80",
+        "gate /health, and fields that nobody reads",
+    ),
+    _seam("entrypoints.http_server.app", "0472bfbd", "gate /health, and fields that nobody reads"),
     _seam("server_args.ServerArgs", "42ad16c5", "read the server's flags"),
     _seam("arg_groups.overrides.resolving_view", "1a6c1b39", "read the server's flags"),
     _seam("plugins.hook_registry.HookRegistry.register", "43ce9178", "hook"),

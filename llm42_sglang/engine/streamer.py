@@ -34,6 +34,6 @@ def _has_news(req: Req) -> bool:
 
 
 def _receipts(req: Req) -> list[dict]:
-    if not isinstance(req, DeterministicReq) or not req.finished():
+    if not isinstance(req, DeterministicReq) or not req.finished() or req.refused:
         return []
     return [req.receipt().as_dict()]

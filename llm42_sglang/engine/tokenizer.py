@@ -1,15 +1,18 @@
 """Hooks in the tokenizer and HTTP process: who may pass, what the response says, what health is."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
-from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
-from llm42_sglang.engine.samples import Samples
+from llm42_sglang.engine.samples import expect_samples, next_sample
+from llm42_sglang.frontend.field_gate import FieldGate
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.options import (
     FIELD,
@@ -19,15 +22,12 @@ from llm42_sglang.frontend.options import (
     refuse_unsupported,
 )
 
-_NATIVE_FIELD = FIELD in SamplingParams.__struct_fields__  # patches/01 is applied
-
 
 class Gatekeeper:
     """The hooks, and the one thing they share: whether the scheduler process is really ours."""
 
     def __init__(self, config: Config | None):
         self.config = config
-        self._samples = Samples()
         self.problem: str | None = (
             "this server was not started with `llm42 serve`"
             if config is None
@@ -42,13 +42,14 @@ class Gatekeeper:
             params = tokenized.sampling_params
             if self._check(params, tokenized):
                 params.custom_params = {**(params.custom_params or {}), FIELD: True}
-                self._samples.expect(params)
+                expect_samples(params)
+                _refuse_unknown_ids(tokenized.input_ids, manager.model_config.vocab_size)
         return tokenized
 
     async def number_samples(self, original, manager, tokenized) -> None:
         """AROUND TokenizerManager._send_one_request: with n > 1, sample i draws with seed + i."""
         if isinstance(tokenized, TokenizedGenerateReqInput):
-            tokenized.sampling_params = self._samples.next(tokenized.sampling_params)
+            tokenized.sampling_params = next_sample(tokenized.sampling_params)
         await original(manager, tokenized)
 
     async def refuse_early(self, original, obj: GenerateReqInput, request) -> Any:
@@ -86,15 +87,18 @@ class Gatekeeper:
         self.problem = None if live else "the hooks are not live in the scheduler process"
         self.fingerprint = infos[0][INFO_KEY]["fingerprint"] if live else ""
 
-    def gate_health(self, *args, **kwargs) -> None:
+    def gate_app(self, *args, **kwargs) -> None:
         """BEFORE http_server._setup_and_run_http_server."""
         from sglang.srt.entrypoints.http_server import app
 
-        app.add_middleware(HealthGate, problem=lambda: self.problem)
+        app.add_middleware(FieldGate)
+        if self.config is not None:
+            app.add_middleware(HealthGate, problem=lambda: self.problem)
 
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""
         refuse_reserved_key(request.extra_key, NAMESPACE)
+        _refuse_unsendable(params.custom_params)
         default = self.config.default if self.config else False
         wanted = asks_for_determinism(params.custom_params, default)
         if wanted:
@@ -106,16 +110,51 @@ class Gatekeeper:
 
 
 def fold_native_field(obj: GenerateReqInput) -> None:
-    """`sampling_params.deterministic` on a SGLang without patches/01: into custom_params."""
+    """`sampling_params.deterministic` into custom_params, which every SGLang carries along."""
     raw = obj.sampling_params
     for params in raw if isinstance(raw, list) else [raw]:
-        if isinstance(params, dict) and FIELD in params and not _NATIVE_FIELD:
+        if isinstance(params, dict) and FIELD in params:
             custom = params.get("custom_params") or {}
             if not isinstance(custom, dict):
                 raise Refused(f"custom_params must be an object, got {custom!r}")
             if custom.get(FIELD, params[FIELD]) != params[FIELD]:
                 raise Refused(f"{FIELD} contradicts custom_params.{FIELD}")
             params["custom_params"] = {**custom, FIELD: params.pop(FIELD)}
+
+
+def check_contract(original, body: Any) -> str | None:
+    """AROUND http_server.generate_contract_error: SGLang's schema of a /generate body is compiled
+    and does not know the field; the rest of the body is checked as ever."""
+    if not isinstance(body, dict):
+        return original(body)
+    for name in {FIELD, "custom_params"} & body.keys():  # SGLang would drop it without a word
+        return f"{name} belongs into sampling_params"
+    raw = body.get("sampling_params")
+    if isinstance(raw, list):
+        body = {**body, "sampling_params": [_without_field(params) for params in raw]}
+    elif raw is not None:
+        body = {**body, "sampling_params": _without_field(raw)}
+    return original(body)
+
+
+def _without_field(params: Any) -> Any:
+    if not isinstance(params, dict):
+        return params
+    return {name: value for name, value in params.items() if name != FIELD}
+
+
+def _refuse_unsendable(custom_params: Any) -> None:
+    """What would not survive the way to the scheduler, and would end it."""
+    try:
+        msgspec.convert(custom_params, dict[str, CustomParamValue] | None)
+    except msgspec.ValidationError as error:
+        raise Refused(f"custom_params: {error}") from None
+
+
+def _refuse_unknown_ids(input_ids: Sequence[int] | None, vocab_size: int) -> None:
+    """SGLang's scheduler would end with the embedding's error."""
+    if input_ids and not 0 <= min(input_ids) <= max(input_ids) < vocab_size:
+        raise Refused(f"input_ids: valid token ids are 0 to {vocab_size - 1}")
 
 
 def _refuse_malformed(params: SamplingParams) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-HEALTH_PATHS = ("/health", "/health_generate")
+HEALTH_PATHS = ("/health", "/health_generate", "/ready", "/ping")
 
 
 class HealthGate:

@@ -1,7 +1,8 @@
 """Fingerprint and receipt in the bodies of the OpenAI endpoints, and what their requests say of us.
 
 Where a receipt stands:
-- a whole response: top-level `llm42`, one receipt, or a list in the order of its choices;
+- a whole response: top-level `llm42`, one receipt, or with several choices a list in their order,
+  null where a choice ended without one;
 - a stream of chunks: `llm42` of the chunk that ends a choice is that choice's receipt;
 - a stream of /v1/responses: in the `response` object of the event that ends it.
 `system_fingerprint` stands at the top of every body, chunk and `response` object. Both are plain
@@ -56,13 +57,18 @@ def dropped_fields(body: Any, known: Collection[str]) -> dict[str, Any]:
 def with_extras(params: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
     """SGLang's sampling parameters with the dropped fields in their places. Raises Refused."""
     carried = dict(params)
-    custom = extras.get("custom_params", params.get("custom_params"))
-    if not isinstance(custom, Mapping | None):
-        raise Refused(f"custom_params must be an object, got {custom!r}")
-    if extras.get(FIELD) is not None:
-        custom = {**(custom or {}), FIELD: extras[FIELD]}
-    if custom is not None:
-        carried["custom_params"] = dict(custom)
+    custom: dict[str, Any] = {}
+    # SGLang's own entries last: it has put them there for itself.
+    for given in (extras.get("custom_params"), params.get("custom_params")):
+        if not isinstance(given, Mapping | None):
+            raise Refused(f"custom_params must be an object, got {given!r}")
+        custom |= given or {}
+    if (wanted := extras.get(FIELD)) is not None:
+        if custom.get(FIELD, wanted) != wanted:
+            raise Refused(f"{FIELD} contradicts custom_params.{FIELD}")
+        custom[FIELD] = wanted
+    if custom:
+        carried["custom_params"] = custom
     if (seed := extras.get("seed")) is not None:
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise Refused(f"seed must be an integer, got {seed!r}")
@@ -74,7 +80,8 @@ def stamped_body(body: BaseModel, exchange: Exchange, fingerprint: str) -> BaseM
     """The same response with fingerprint and receipt; unchanged while there is no receipt."""
     if not exchange.receipts:
         return body
-    receipts = [receipt for _, receipt in sorted(exchange.receipts.items())]
+    choices = len(getattr(body, "choices", None) or ()) or 1
+    receipts = [exchange.receipts.get(index) for index in range(choices)]
     return _stamped_class(type(body)).model_construct(
         **dict(body),
         **{FINGERPRINT: fingerprint, RECEIPT: receipts[0] if len(receipts) == 1 else receipts},

@@ -27,7 +27,8 @@ class Plan:
         _expect(self.top_k >= 1, "top_k", f"[1, {WHOLE_VOCABULARY}], the latter for all")
         _expect(0 < self.top_p <= 1, "top_p", "(0, 1]")
         _expect(0 <= self.min_p <= 1, "min_p", "[0, 1]")
-        _expect(-(1 << 63) <= self.seed < 1 << 63, "sampling_seed", "[-2**63, 2**63 - 1]")
+        whole = type(self.seed) is int and -(1 << 63) <= self.seed < 1 << 63
+        _expect(whole, "sampling_seed", "[-2**63, 2**63 - 1]")
 
     @property
     def greedy(self) -> bool:

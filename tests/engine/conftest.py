@@ -27,6 +27,7 @@ class Server:
         *("--constrained-json-disable-any-whitespace", "--llm42-default"),
     )
     env: tuple[tuple[str, str], ...] = ()
+    argv: tuple[str, ...] | None = None  # another command than `llm42 serve`; `args` follow it
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Servers:
             self.started += 1
             log_path = self.logs / f"server-{self.started}.log"
             env = STRICT | dict(server.env)
-            self.process = ServerProcess(server.args, log_path=log_path, env=env)
+            argv = None if server.argv is None else [*server.argv, *server.args]
+            self.process = ServerProcess(server.args, argv=argv, log_path=log_path, env=env)
             self.process.start()
             self.server = server
         return self.process.url

@@ -17,13 +17,19 @@ def runner(monkeypatch):
     flags = dict.fromkeys(fingerprint._FLAGS)
     return SimpleNamespace(
         model=torch.nn.Linear(4, 4),
-        model_config=SimpleNamespace(hf_config=LlamaConfig(hidden_size=64)),
+        model_config=SimpleNamespace(hf_config=LlamaConfig(hidden_size=64), hf_eos_token_id={2}),
         server_args=SimpleNamespace(tp_size=1, pp_size=1, **flags),
         dtype=torch.bfloat16,
         kv_cache_dtype=torch.bfloat16,
         prefill_attention_backend_str="llm42_cpu",
         device="cpu",
     )
+
+
+def fingerprint_of(runner, config=None, words=("a", "b"), max_req_len=100) -> str:
+    vocabulary = {word: i for i, word in enumerate(words)}
+    tokenizer = SimpleNamespace(get_vocab=lambda: vocabulary)
+    return fingerprint.fingerprint_of(runner, config or Config(), tokenizer, max_req_len)
 
 
 def one_weight(runner):
@@ -40,27 +46,39 @@ CHANGES = {
     "attention": lambda r: setattr(r, "prefill_attention_backend_str", "triton"),
     "lm head": lambda r: setattr(r.server_args, "enable_fp32_lm_head", True),
     "tp": lambda r: setattr(r.server_args, "tp_size", 2),
+    "eos": lambda r: setattr(r.model_config, "hf_eos_token_id", {2, 3}),
+    "white space in JSON": lambda r: setattr(
+        r.server_args, "constrained_json_disable_any_whitespace", True
+    ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_a_bit_changes_the_fingerprint(runner, change):
-    before = fingerprint.fingerprint_of(runner, Config())
+    before = fingerprint_of(runner)
     CHANGES[change](runner)
-    assert fingerprint.fingerprint_of(runner, Config()) != before
+    assert fingerprint_of(runner) != before
+
+
+def test_tokenizer_and_limits_count(runner, monkeypatch):
+    prints = {
+        fingerprint_of(runner),
+        fingerprint_of(runner, words=("b", "a")),
+        fingerprint_of(runner, max_req_len=99),
+    }
+    monkeypatch.setenv("SGLANG_MAX_NEW_TOKENS_LIMIT", "5")
+    assert len(prints | {fingerprint_of(runner)}) == 4
 
 
 @pytest.mark.parametrize("config", [Config(page=16), Config(group=1)])
 def test_the_shape_of_the_pass_counts(runner, config):
-    assert fingerprint.fingerprint_of(runner, config) != fingerprint.fingerprint_of(
-        runner, Config()
-    )
+    assert fingerprint_of(runner, config) != fingerprint_of(runner)
 
 
 def test_where_the_model_lies_does_not_count(runner):
-    before = fingerprint.fingerprint_of(runner, Config())
+    before = fingerprint_of(runner)
     runner.model_config.hf_config._name_or_path = "/elsewhere"
-    assert fingerprint.fingerprint_of(runner, Config()) == before
+    assert fingerprint_of(runner) == before
 
 
 def test_a_gpu_is_named(monkeypatch):

@@ -105,16 +105,44 @@ def test_a_grammar_forgets_candidates(candidates):
 
 
 def test_samples_are_numbered_and_forgotten():
-    from llm42_sglang.engine.samples import Samples, seed_of_sample
+    from llm42_sglang.engine.samples import SENT, expect_samples, next_sample, seed_of_sample
 
-    samples, params = Samples(), SamplingParams(n=3, sampling_seed=2**63 - 2)
-    samples.expect(params)
+    params = SamplingParams(n=3, sampling_seed=2**63 - 2, custom_params={SENT: [7], "mine": 1})
+    expect_samples(params)
     warm_up = params.__copy__()
-    assert samples.next(warm_up) is warm_up
-    seeds = [samples.next(params).sampling_seed for _ in range(3)]
+    warm_up.max_new_tokens = 0
+    sent = [next_sample(p) for p in (warm_up, params, params, params)]
+    seeds = [sample.sampling_seed for sample in sent[1:]]
     assert seeds == [2**63 - 2, 2**63 - 1, -(2**63)]
-    assert samples.next(params) is params
+    assert all(sample.custom_params == {"mine": 1} for sample in sent)
     assert seed_of_sample(None, 1) == 43
-    single = SamplingParams(sampling_seed=1)
-    samples.expect(single)
-    assert samples.next(single) is single
+    single = SamplingParams(sampling_seed=1, custom_params={SENT: 5})
+    expect_samples(single)
+    assert single.custom_params == {} and next_sample(single) is single
+
+
+def test_a_row_that_allows_nothing_ends_the_request_where_it_stands():
+    from llm42_sglang.sampling import NO_TOKEN
+
+    kind, tokens = ended(DeterministicReq, [[0, 1, NO_TOKEN]])
+    assert tokens == [0, 1]
+    assert kind["status_code"] == 400 and "logit_bias" in kind["message"]
+    stopped = ended(DeterministicReq, [[0, 1, NO_TOKEN]], stop=["b"])
+    assert stopped[0]["type"] == "stop"  # what comes first ends it
+
+
+@pytest.mark.parametrize("cuts", [[[0, 1, 2, EOS, 3]], [[0], [1, 2, EOS, 3]]])
+def test_reasoning_tokens_are_counted_up_to_the_end(cuts):
+    """Not the rest of a run behind it: how long that is depends on rollbacks."""
+    counted = []
+    params = SamplingParams(max_new_tokens=9)
+    params.normalize(Letters())
+    req = DeterministicReq(
+        "id", "", array("q", [0]), params, vocab_size=6, page_size=32, fingerprint="f"
+    )
+    req.tokenizer = Letters()
+    req.count_reasoning = counted.extend
+    for run in cuts:
+        req.output_ids.extend(run)
+        req.update_finish_state(len(run))
+    assert counted == [0, 1, 2, EOS]

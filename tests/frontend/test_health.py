@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from llm42_sglang.frontend.health import HealthGate
+from llm42_sglang.frontend.health import HEALTH_PATHS, HealthGate
 
 
 async def app(scope, receive, send):
@@ -22,7 +22,7 @@ def get(path: str, problem: str | None) -> httpx.Response:
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize("path", ["/health", "/health_generate"])
+@pytest.mark.parametrize("path", HEALTH_PATHS)
 def test_health_tells_the_problem(path):
     response = get(path, "the hooks are not live")
     assert response.status_code == 503

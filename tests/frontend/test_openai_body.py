@@ -23,6 +23,7 @@ class Body(BaseModel):
 
     id: str
     sglext: dict | None = None
+    choices: list[dict] | None = None
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler):
@@ -45,9 +46,9 @@ def test_a_body_keeps_its_own_serializer():
 
 
 def test_several_receipts_come_in_the_order_of_the_choices():
-    receipts = {1: RECEIPTS[1], 0: RECEIPTS[0]}
-    stamped = stamped_body(Body(id="a"), Exchange(receipts=receipts), PRINT)
-    assert stamped.model_dump()["llm42"] == [RECEIPTS[0], RECEIPTS[1]]
+    receipts = {2: RECEIPTS[1], 0: RECEIPTS[0]}  # choice 1 was aborted
+    stamped = stamped_body(Body(id="a", choices=[{}, {}, {}]), Exchange(receipts=receipts), PRINT)
+    assert stamped.model_dump()["llm42"] == [RECEIPTS[0], None, RECEIPTS[1]]
 
 
 def test_a_body_without_receipt_is_untouched():
@@ -117,6 +118,15 @@ def test_extras_join_what_is_there():
     }
     assert with_extras(carried, {"deterministic": True, "seed": 7}) == carried
     assert with_extras({"custom_params": None}, {}) == {"custom_params": None}
+    private = {"custom_params": {"__sglang_private": [2]}}
+    joined = with_extras(private, {"custom_params": {"deterministic": True}})
+    assert joined["custom_params"] == {"__sglang_private": [2], "deterministic": True}
+
+
+def test_a_contradiction_is_refused():
+    extras = {"deterministic": False, "custom_params": {"deterministic": True}}
+    with pytest.raises(Refused, match="deterministic contradicts"):
+        with_extras({}, extras)
 
 
 @pytest.mark.parametrize("extras", [{"seed": "7"}, {"seed": True}, {"custom_params": [1]}])
