@@ -52,7 +52,7 @@ class Lane:
     def gap(self) -> None:
         """Everything between two decode steps."""
         passes = 0
-        while riders := self.policy.choose(self._due(), passes):
+        while riders := self.policy.choose(self._due(), passes, len(self.requests)):
             assert len(set(riders)) == len(riders) <= self.policy.group, "a pass of another shape"
             for request in riders:
                 self.verify(request)

@@ -17,7 +17,8 @@ Request = TypeVar("Request")
 
 MOST_REQUESTS = 40
 QUICK = settings(derandomize=True, deadline=None, max_examples=300, report_multiple_bugs=False)
-POLICY = LanePolicy(group=3, wait_steps=4, run_ahead=8)
+POLICY = LanePolicy(group=3, wait_steps=4, run_ahead=8, finish_steps=2)
+MANY = 99  # deterministic requests decoding
 SITUATIONS = (
     "due again",
     "no pass although somebody is due",
@@ -40,7 +41,8 @@ def lanes(draw: st.DrawFn, policy_class: type[LanePolicy]) -> Lane:
     page_size = draw(st.sampled_from([2, 4, 8]))
     run_ahead = draw(st.sampled_from([page_size, page_size, page_size // 2, 0]))
     wait_steps = draw(st.integers(0, page_size))
-    policy = policy_class(draw(st.integers(1, 4)), wait_steps, run_ahead)
+    finish_steps = draw(st.integers(0, 3))
+    policy = policy_class(draw(st.integers(1, 4)), wait_steps, run_ahead, finish_steps)
     at_the_bound = [policy.group * steps for steps in (run_ahead, wait_steps) if steps]
     count = draw(st.sampled_from([*at_the_bound, 1]) | st.integers(1, MOST_REQUESTS))
     prompts = [draw(st.integers(1, page_size))] * count
@@ -89,17 +91,17 @@ class NeverCountsWaited(LanePolicy):
 
 
 class WaitsForAFullGroup(LanePolicy):
-    def choose(self, due: Sequence[Due[Request]], passes: int) -> list[Request]:
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         return self.fill(due, self.group) if len(due) >= self.group and passes == 0 else []
 
 
 class OnePassAGap(LanePolicy):
-    def choose(self, due: Sequence[Due[Request]], passes: int) -> list[Request]:
-        return [] if passes else super().choose(due, passes)
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
+        return [] if passes else super().choose(due, passes, decoding)
 
 
 class PassesWhileAnyoneIsDue(LanePolicy):
-    def choose(self, due: Sequence[Due[Request]], passes: int) -> list[Request]:
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         return self.fill(due, self.group)
 
 
@@ -150,24 +152,30 @@ def waiting(
 @pytest.mark.parametrize(
     ("due", "passes", "riders"),
     [
-        pytest.param(waiting(), 0, [], id="nobody is due"),
+        pytest.param([], 0, [], id="nobody is due"),
         pytest.param(waiting(0, 3), 0, [], id="waits for company"),
         pytest.param(waiting(0, 4), 0, [1, 0], id="waited out, and takes the other along"),
         pytest.param(waiting(0, 1, 2), 0, [2, 1, 0], id="the group is full"),
         pytest.param(waiting(0, 2, 1, 3), 0, [3, 1, 2], id="the last comer stays"),
         pytest.param(waiting(0, 0, 0, 0), 0, [0, 1, 2], id="ties: first come, first served"),
-        pytest.param(waiting(0, 0, suspected=1), 0, [1, 0], id="a client waits"),
+        pytest.param(waiting(0, 1, suspected=1), 0, [], id="a suspected finish waits"),
+        pytest.param(waiting(0, 2, suspected=1), 0, [1, 0], id="a client has waited enough"),
         pytest.param(waiting(0, 1, ahead=[8, 0]), 0, [0, 1], id="blocked, though it came last"),
         pytest.param(
             waiting(9, 1, ahead=[0, 8], suspected=0), 0, [1, 0], id="blocked before suspected"
         ),
         pytest.param(waiting(7, 7, 7, 7), 1, [], id="no second pass while they may decode"),
-        pytest.param(waiting(0, 0, suspected=1), 1, [], id="no second pass for a suspect"),
+        pytest.param(waiting(0, 2, suspected=1), 1, [], id="no second pass for a suspect"),
         pytest.param(waiting(1, 8, 2), 1, [1, 2, 0], id="a second pass for a blocked request"),
     ],
 )
 def test_choose(due: list[Due[int]], passes: int, riders: list[int]) -> None:
-    assert POLICY.choose(due, passes) == riders
+    assert POLICY.choose(due, passes, MANY) == riders
+
+
+def test_nobody_waits_for_company_that_cannot_come() -> None:
+    assert [POLICY.choose(waiting(0, 0), 0, decoding) for decoding in (2, 3)] == [[0, 1], []]
+    assert POLICY.choose([], 0, 0) == []
 
 
 @QUICK
@@ -175,28 +183,28 @@ def test_choose(due: list[Due[int]], passes: int, riders: list[int]) -> None:
     waited=st.lists(st.integers(0, 12), max_size=9),
     passes=st.integers(0, 2),
     suspected=st.integers(-9, 8),
+    others=st.integers(0, 2),
 )
 def test_a_pass_with_free_slots_has_a_reason(
-    waited: list[int], passes: int, suspected: int
+    waited: list[int], passes: int, suspected: int, others: int
 ) -> None:
     due = waiting(*waited, suspected=suspected)
-    riders = POLICY.choose(due, passes)
+    riders = POLICY.choose(due, passes, len(due) + others)
     assert riders == POLICY.fill(due, POLICY.group)[: len(riders)]
-    pressing = any(steps >= POLICY.wait_steps for steps in waited) or 0 <= suspected < len(waited)
+    patience = [POLICY.finish_steps if one.suspected else POLICY.wait_steps for one in due]
+    pressing = any(one.waited >= most for one, most in zip(due, patience, strict=True))
     full = len(riders) == POLICY.group
-    assert not riders or full or (len(riders) == len(due) and pressing)
+    assert not riders or full or (len(riders) == len(due) and (pressing or not others))
 
 
 def test_without_run_ahead_a_due_request_is_verified_at_once() -> None:
     policy = LanePolicy(group=8, wait_steps=8, run_ahead=0)
-    assert policy.choose(waiting(0), passes=0) == policy.choose(waiting(0), passes=3) == [0]
+    assert [policy.choose(waiting(0), passes, MANY) for passes in (0, 1, 2)] == [[0]] * 3
 
 
 def test_spare_slots_go_to_anybody_who_is_due() -> None:
-    due = waiting(0, 3, 1, suspected=2)
-    assert [POLICY.fill(due, free) for free in range(5)] == [
-        [], [2], [2, 1], [2, 1, 0], [2, 1, 0],
-    ]  # fmt: skip
+    due = waiting(0, 3, 2, suspected=2)
+    assert [POLICY.fill(due, free) for free in range(4)] == [[], [2], [2, 1], [2, 1, 0]]
 
 
 @pytest.mark.parametrize(
