@@ -54,10 +54,10 @@ class LanePolicy:
         `passes` have run since the last decode step; `decoding` deterministic requests decode, the
         due ones included: when all of them are due, no company can come.
 
-        A suspected finish waits too, but only some steps: about as many as a pass costs, so that
-        its client never waits longer than a pass of its own would hold up everybody else. Without
-        any wait there is a pass per finish: 11 % less throughput in the simulator's batch workload,
-        and longer times per token for deterministic requests as well.
+        A suspected finish waits too, but only a few steps: for that long, a pass of its own would
+        hold up everybody else (two to four steps on a GPU, a guess). Without any wait there is a
+        pass per finish: 11 % less throughput in the simulator's batch workload, and longer times
+        per token for deterministic requests as well.
         """
         if passes:  # only a blocked request is worth another one
             run = any(map(self._blocked, due))
