@@ -18,9 +18,12 @@ MAY_IMPORT = {
     "frontend": {"core", ""},
     "platform": {"core", ""},
     "sampling": {"core", ""},
-    "core": set(),  # and of the world outside, only the standard library
+    "simulator": {"core"},
+    "core": set(),
     "": set(),
 }
+# Of the world outside, these have the standard library only.
+STANDARD_LIBRARY_ONLY = {"core", "simulator"}
 # Who may import sglang; the others never do, not even inside a function.
 MAY_IMPORT_SGLANG = {
     "engine": "anywhere",
@@ -91,8 +94,8 @@ def _complaint(layer: str, found: Import) -> str | None:
         where = MAY_IMPORT_SGLANG.get(layer)
         allowed = where == "anywhere" or (where == "inside functions" and found.deferred)
         return None if allowed else f"allowed {where or 'nowhere'} in {layer or 'the package'}"
-    if layer == "core" and top not in sys.stdlib_module_names:
-        return "core has the standard library only"
+    if layer in STANDARD_LIBRARY_ONLY and top not in sys.stdlib_module_names:
+        return f"{layer} has the standard library only"
     return None
 
 
@@ -117,6 +120,10 @@ def test_every_layer_of_the_table_exists() -> None:
         ("core/deep/a.py", "from ...engine.lane import Lane"),
         ("core/a.py", "def f():\n    import numpy"),
         ("core/a.py", "if TYPE_CHECKING:\n    import sglang"),
+        ("core/a.py", "from llm42_sglang.simulator import costs"),
+        ("simulator/a.py", "from llm42_sglang.engine.lane import CanonicalLane"),
+        ("simulator/a.py", "def f():\n    import matplotlib"),
+        ("simulator/a.py", "import sglang"),
         ("frontend/a.py", "from llm42_sglang.engine import hooks"),
         ("frontend/a.py", "def f():\n    import sglang"),
         ("frontend/a.py", "importlib.import_module('sglang.srt')"),
@@ -141,6 +148,7 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, source: str) ->
         ("core/a.py", "import json\nfrom .pages import Span\nfrom llm42_sglang.core import pages"),
         ("frontend/a.py", "import fastapi\nfrom ..core.config import Config"),
         ("sampling/a.py", "import torch"),
+        ("simulator/a.py", "import random\nfrom llm42_sglang.core.policy import LanePolicy"),
         ("engine/a.py", "import sglang\nfrom llm42_sglang import __version__, frontend, platform"),
         ("platform/a.py", "from sglang.srt import platforms"),
         ("cli/a.py", "from llm42_sglang import engine\nasync def f():\n    import sglang"),

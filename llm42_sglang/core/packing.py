@@ -1,4 +1,4 @@
-"""Which pages ride in which canonical pass.
+"""Pages cut into canonical passes; who is verified when is `policy`.
 
 A pass has G slots and one shape, whatever is in it; a slot that no page fills holds a dummy.
 Pages of one request may share a pass, in order: in every layer all rows write their KV before any

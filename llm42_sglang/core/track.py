@@ -62,6 +62,11 @@ class Track:
         full = self.known_len >= page_span(self.page, self.page_size).end
         return self.decoding and (full or self.finish_suspected)
 
+    @property
+    def ahead(self) -> int:
+        """Candidates past the end of that page: what the fast path ran ahead."""
+        return max(0, self.known_len - page_span(self.page, self.page_size).end)
+
 
 class Prefilled(NamedTuple):
     """Canonical passes wrote rows [0, upto)."""

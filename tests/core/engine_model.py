@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from llm42_sglang.core import packing
 from llm42_sglang.core import track as protocol
-from llm42_sglang.core.pages import Span, page_span
+from llm42_sglang.core.pages import Span
 
 from .kv_model import PADDING, Pool, Row, pages_needed
 from .oracle import EOS, VOCAB, generate, next_token
@@ -81,8 +81,7 @@ class Engine:
     def decode(self, request: Request, offset: int, run_ahead: bool) -> None:
         """One step of the fast path; it proposes the oracle's token shifted by `offset`."""
         track = request.track
-        page_end = page_span(track.page, self.page_size).end
-        if track.known_len >= page_end + RUN_AHEAD or (track.due and not run_ahead):
+        if track.ahead >= RUN_AHEAD or (track.due and not run_ahead):
             return
         if not self._hold(request, track.kv_len + 1, spare=[request]):
             self.retract(request)
@@ -225,6 +224,9 @@ class Engine:
         self.seen["rollback"] += dropped > 0
         self.seen["mismatch at the last row"] += last_row
         self.seen["candidates kept past the page"] += bool(request.track.candidates)
+        full_again = request.track.due and not request.track.finish_suspected
+        self.seen["due again, the next page full too"] += full_again and not dropped
+        self.seen["due again after the page's last token"] += full_again and dropped > 0
         self.seen["first token of the next page"] += len(committed) > len(known)
         pages_before = len(request.pages)
         self._release(request, action)
@@ -310,8 +312,10 @@ class Engine:
             assert rows[p].canonical or p >= track.canonical_len, f"row {p} is not canonical"
         assert track.decoding or not request.born, "born, and yet not decoding"
         assert track.finish_suspected == request.suspects(), "a wrong suspicion"
-        full = len(known) // self.page_size > track.canonical_len // self.page_size
+        page_end = (track.canonical_len // self.page_size + 1) * self.page_size
+        full = len(known) >= page_end
         assert track.due == (request.born and (full or request.suspects())), "due is wrong"
+        assert not request.born or track.ahead == len(known[page_end:]), "ahead is wrong"
         assert not track.due or len(request.pages) > track.page, "due, and its page is not held"
         assert (track.verify_passes, track.rollbacks, track.tokens_rolled_back) == (
             request.passes,

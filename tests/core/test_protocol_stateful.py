@@ -132,6 +132,8 @@ SITUATIONS = (
     "aborted in flight",
     "cache hit",
     "candidates kept past the page",
+    "due again after the page's last token",
+    "due again, the next page full too",
     "first token of the next page",
     "mismatch at the last row",
     "prefill and verification in a pass",

@@ -60,6 +60,26 @@ def test_due_when_the_page_is_full_and_not_before() -> None:
     assert born(5, 2, 3, 4, 5, 6).due  # run-ahead
 
 
+def test_ahead_counts_candidates_past_the_page() -> None:
+    assert [born(5, *range(n)).ahead for n in range(6)] == [0, 0, 0, 1, 2, 3]
+    assert Track(page_size=T, committed_len=10).ahead == 0  # nothing decoded yet
+
+
+def test_a_verified_page_leaves_the_next_one_due_if_that_is_full_too() -> None:
+    track, action = step(born(5, *range(2, 8)), Verified([2, 3, 4]))  # T ahead
+    assert action.dropped == 0 and track.due and track.ahead == 0
+    assert track.due_span == Span(8, 12)
+
+
+def test_a_mismatch_in_the_pages_last_token_leaves_the_page_due() -> None:
+    # Its row stands on a wrong token and must be written again; nothing else is left to decode.
+    track, action = step(born(5, 2, 3, 4), Verified([2, 9, 8]))
+    assert action == Action(commit=(2, 9), dropped=2)
+    assert track.due and track.ahead == 0 and track.due_span == Span(4, 8)
+    track, action = step(track, Verified([5]))
+    assert action == Action(commit=(5,)) and not track.due
+
+
 def test_due_span_is_the_page_of_the_last_committed_token() -> None:
     assert born(5, 2).due_span == Span(4, 7)
     assert born(5, 2, 3, 4, 5, 6).due_span == Span(4, 8)  # one page, however far it ran ahead

@@ -1,0 +1,56 @@
+"""What is compared."""
+
+from dataclasses import dataclass, replace
+
+from llm42_sglang.core.policy import LanePolicy
+
+# LLM-42's window x group ablation: what it ran, and the tokens recomputed per output token.
+ABLATION = ((16, 32), (32, 16), (64, 8), (128, 8), (256, 1))
+PAPER_RECOMPUTE = (0.029, 0.067, 0.14, 0.29, 0.60)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A way to serve deterministic requests."""
+
+    name: str
+    page: int  # T, tokens; the window where windows slide
+    policy: LanePolicy
+    sliding: bool = False  # windows start at the last committed token, not at multiples of T
+    prefill_alone: bool = False  # a deterministic prompt is a forward of its own
+    max_running: int = 128  # requests decoding at once
+    prefill_tokens: int = 8192  # of one prefill batch, unless a single prompt is longer
+
+    @property
+    def pass_rows(self) -> int:
+        """M = G*T."""
+        return self.policy.group * self.page
+
+
+def ours(page: int, group: int) -> System:
+    """Aligned pages, prefill and verification in one lane, run-ahead of up to a page."""
+    policy = LanePolicy(group=group, wait_steps=page // 2, run_ahead=page)
+    return System(f"aligned {page}x{group}", page, policy)
+
+
+def without_run_ahead(system: System) -> System:
+    """A due request waits for its pass, and the pass for nobody."""
+    policy = replace(system.policy, run_ahead=0)
+    return replace(system, name=f"{system.name}, no run-ahead", policy=policy)
+
+
+def sliding(window: int, group: int) -> System:
+    """The same with LLM-42's windows, which slide with the rollbacks."""
+    aligned = ours(window, group)
+    return replace(aligned, name=f"sliding {window}x{group}", sliding=True)
+
+
+def synchronous(window: int) -> System:
+    """LLM-42's artifact as its critics describe it.
+
+    Each request is verified alone as soon as its window is full, while all others wait, and
+    deterministic prompts are prefilled one by one.
+    """
+    policy = LanePolicy(group=1, wait_steps=0, run_ahead=0)
+    name = f"synchronous {window}x1"
+    return System(name, window, policy, sliding=True, prefill_alone=True)
