@@ -24,7 +24,8 @@ class Server:
     args: tuple[str, ...] = (
         *("--max-total-tokens", "20000", "--chunked-prefill-size", "256"),
         # A small greedy model would fill JSON with blank lines for ever.
-        *("--constrained-json-disable-any-whitespace", "--llm42-default"),
+        *("--constrained-json-disable-any-whitespace", "--tool-call-parser", "qwen25"),
+        "--llm42-default",
     )
     env: tuple[tuple[str, str], ...] = ()
     argv: tuple[str, ...] | None = None  # another command than `llm42 serve`; `args` follow it

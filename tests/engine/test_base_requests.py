@@ -91,6 +91,52 @@ def test_refused_by_name(url, name, sampling, fields, stream):
     assert name in response.json()["error"]["message"]
 
 
+EMPTY = {  # options that leave no token to choose, at once or after some tokens
+    "grammar done": {"regex": "(ab)", "min_new_tokens": 8},
+    "at birth": {"regex": "(a)", "logit_bias": {"81": -1e39}},
+    "at a page's end": {"regex": "[a-z]{28}", "min_new_tokens": 40},
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("scored", [False, True])
+def test_options_that_leave_no_token_are_a_400(url, name, scored):
+    sampling = {"max_new_tokens": 50, "ignore_eos": False} | EMPTY[name]
+    request = client.body(client.prompts()[1], **sampling) | {"return_logprob": scored}
+    response = client.post(url, request | {"return_text_in_logprobs": True})
+    assert response.status_code == 400, response.text
+    assert "min_new_tokens" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ({"input_ids": [5, 49152]}, "input_ids"),
+        ({"input_ids": [5], "deterministic": True}, "deterministic"),
+        ({"input_ids": [5], "custom_params": {"deterministic": True}}, "custom_params"),
+        ({"input_ids": [5], "sampling_params": {"custom_params": {"a": [[1]]}}}, "custom_params"),
+    ],
+)
+def test_malformed_requests_are_a_400_and_the_server_lives(url, request_, named):
+    response = client.post(url, request_)
+    assert response.status_code == 400, response.text
+    assert named in response.text
+
+
+def test_the_native_field_needs_no_patch(url, reference):
+    request = client.body(client.prompts()[0], None, max_new_tokens=8)
+    for wanted in (True, False):
+        request["sampling_params"]["deterministic"] = wanted
+        assert ("llm42" in client.ask(url, request).meta) == wanted
+
+
+def test_an_endpoint_that_does_not_know_the_field_refuses_it(url):
+    message = {"role": "user", "content": "Hi"}
+    body = {"model": "default", "max_tokens": 4, "messages": [message], "deterministic": True}
+    response = client.post(url, body, path="/v1/messages")
+    assert response.status_code == 400 and "deterministic" in response.text
+
+
 def test_weights_do_not_change_under_a_fingerprint(url, reference):
     response = client.post(
         url, {"model_path": str(ensure_default_model())}, path="/update_weights_from_disk"

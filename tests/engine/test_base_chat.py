@@ -1,0 +1,129 @@
+"""Chat as applications use it: tools, structural tags, samples, conversations. The real client."""
+
+import json
+
+import httpx
+import openai
+import pytest
+
+from tests.engine import client
+
+pytestmark = pytest.mark.server
+
+ON = {"custom_params": {"deterministic": True}}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "strict": True,  # else SGLang forces a call, but not its arguments
+        "description": "The weather of a town on a day.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "town": {"type": "string", "maxLength": 10},
+                "day": {"enum": ["today", "tomorrow"]},
+            },
+            "required": ["town", "day"],
+            "additionalProperties": False,
+        },
+    },
+}
+TAG = {
+    "type": "structural_tag",
+    "structures": [
+        {
+            "begin": "<weather>",
+            "schema": WEATHER["function"]["parameters"],
+            "end": "</weather>",
+        }
+    ],
+    "triggers": ["<"],
+}
+
+
+@pytest.fixture
+def api(url) -> openai.OpenAI:
+    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
+
+
+def chat(api, text: str, **options):
+    options = {"model": "default", "temperature": 0.9, "seed": 11, "max_tokens": 60} | options
+    messages = [{"role": "user", "content": text}]
+    return api.chat.completions.create(messages=messages, **{"extra_body": ON} | options)
+
+
+FORCED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", FORCED], ids=["required", "named"])
+def test_tool_calls_repeat_themselves(api, url, choice):
+    """A call that the schema forces, whole and streamed, alone and in load."""
+    asked = {"text": "Will it rain in Oslo?", "tools": [WEATHER], "tool_choice": choice}
+    asked |= {"seed": 12, "max_tokens": 70}  # room for white space, of which this model is fond
+    whole = chat(api, **asked)
+    (call,) = whole.choices[0].message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "weather" and arguments["day"] in ("today", "tomorrow")
+    with client.ordinary_traffic(url, streams=2):
+        again = chat(api, **asked)
+        chunks = list(chat(api, **asked, stream=True))
+    assert again.choices[0].message.tool_calls[0].function == call.function
+    parts = [
+        part.function.arguments or ""
+        for chunk in chunks
+        for choice in chunk.choices
+        for part in choice.delta.tool_calls or ()
+    ]
+    assert json.loads("".join(parts)) == arguments
+    digests = {r.llm42["output_digest"] for r in (whole, again, *chunks) if hasattr(r, "llm42")}
+    assert len(digests) == 1
+
+
+def test_a_structural_tag_holds_and_repeats_itself(api, url):
+    """Free text until the trigger, then the schema; a bias on "<" sees to it that it comes."""
+    asked = {"response_format": TAG, "max_tokens": 50, "extra_body": ON | {"logit_bias": {"44": 9}}}
+    text = "Print <weather> with the town and the day."
+    alone = chat(api, text, **asked)
+    with client.ordinary_traffic(url, streams=2):
+        crowded = chat(api, text, **asked)
+    assert crowded.choices[0].message.content == alone.choices[0].message.content
+    assert crowded.llm42["output_digest"] == alone.llm42["output_digest"]
+    assert alone.llm42["verified"]
+
+
+def test_samples_of_a_chat_are_those_of_single_requests(api):
+    several = chat(api, "Name a colour.", n=3, max_tokens=10)
+    assert [receipt["seed"] for receipt in several.llm42] == [11, 12, 13]
+    for i, receipt in enumerate(several.llm42):
+        single = chat(api, "Name a colour.", seed=11 + i, max_tokens=10)
+        assert single.llm42["output_digest"] == receipt["output_digest"]
+        assert single.choices[0].message.content == several.choices[i].message.content
+
+
+def conversation(url: str, deterministic: bool) -> list[client.Answer]:
+    """Four turns, each of which sends everything that was said before."""
+    known = list(client.prompts()[6][:50])
+    answers = []
+    for turn in range(4):
+        known += client.prompts()[7][turn * 20 : turn * 20 + 20]
+        answers.append(client.generate(url, known, deterministic, max_new_tokens=45))
+        known += answers[-1].ids
+    return answers
+
+
+def test_a_conversation_uses_the_prefix_cache_and_no_bit_changes(url):
+    client.flush(url)
+    warm = conversation(url, deterministic=True)
+    client.flush(url)
+    ordinary = conversation(url, deterministic=False)
+    cached = [[a.meta["cached_tokens"] for a in answers] for answers in (warm, ordinary)]
+    assert cached[0] == cached[1] and all(count > 0 for count in cached[0][1:])
+    known = list(client.prompts()[6][:50])
+    for turn, answer in enumerate(warm):
+        known += client.prompts()[7][turn * 20 : turn * 20 + 20]
+        client.flush(url)
+        cold = client.generate(url, known, max_new_tokens=45)
+        assert cold.meta["cached_tokens"] == 0
+        assert cold.ids == answer.ids
+        known += answer.ids
