@@ -18,10 +18,14 @@ class Config:
     page: int = 32  # T, tokens; also SGLang's KV page size
     group: int = 8  # G, slots
     default: bool = False  # requests that do not say are deterministic
+    wait: int = 8  # decode steps a due page waits for company in its pass, at most
+    run_ahead: int = 16  # tokens a request decodes past its due page meanwhile, at most
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
         _expect_one_of("--llm42-group", self.group, GROUPS)
+        _expect_between("--llm42-wait", self.wait, 0, 1000)
+        _expect_between("--llm42-run-ahead", self.run_ahead, 0, self.page)
         if type(self.default) is not bool:
             raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
 
@@ -42,6 +46,11 @@ class Config:
             return cls(**fields)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"malformed llm42 configuration {text!r}: {error}") from None
+
+
+def _expect_between(flag: str, value: int, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise ConfigError(f"{flag} {value} is not supported; choose {least} to {most}")
 
 
 def _expect_one_of(flag: str, value: int, allowed: tuple[int, ...]) -> None:

@@ -1,8 +1,11 @@
-"""The canonical pass: one forward of G slots x T rows in EXTEND mode, every row's logits returned.
+"""The canonical pass: one forward of G slots x T rows in EXTEND mode, with the logits of every row.
 
 SGLang does the work: its ForwardBatch, its model runner, its attention backend and KV pool. Only
-the batch is ours, and its shape never changes: a slot without a page runs a dummy, in the page and
-request row that SGLang itself keeps for padding (page 0, row 0), so no KV slot is reserved.
+the batch is ours, and its shape never follows the load. A slot without a page runs a dummy, in the
+page and request row that SGLang itself keeps for padding (page 0, row 0), so no KV slot is
+reserved. A pass may be narrower than G slots only in the widths that certification has found to
+give the same bits as G; and it runs the language-model head only over slots that need logits, in
+those widths too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,32 +32,57 @@ class Slot:
     row: int  # the request's row in req_to_token
     page: int
     tokens: tuple[int, ...]  # 1..T real tokens; the remaining rows are padding
+    scored: bool = True  # somebody reads its logits
 
 
 class CanonicalForward:
-    """Runs canonical passes of one fixed shape on one model runner."""
+    """Runs canonical passes on one model runner."""
 
     def __init__(self, runner: ModelRunner, config: Config, fault: PassFault | None = None):
         self.runner = runner
         self.config = config
         self.fault = fault
+        self.widths: tuple[int, ...] = (config.group,)  # slots, ascending; certification adds some
         self.req_to_token = runner.req_to_token_pool.req_to_token  # [rows, context]
         self.offsets = torch.arange(config.page, device=runner.device)  # [T]
-        self.dummy = Slot(PADDING_ROW, 0, (PADDING_TOKEN,))
+        self.dummy = Slot(PADDING_ROW, 0, (PADDING_TOKEN,), scored=False)
         self.req_to_token[PADDING_ROW, : config.page] = self.offsets.to(self.req_to_token.dtype)
 
-    def __call__(self, slots: Sequence[Slot]) -> torch.Tensor:
-        """Write the slots' canonical KV; returns logits [G*T, vocab], row g*T+i for slot g."""
-        assert 0 < len(slots) <= self.config.group
-        filled = [*slots, *[self.dummy] * (self.config.group - len(slots))]
+    def width_for(self, pages: int) -> int:
+        """Slots of the narrowest pass that holds so many pages; 0 for none."""
+        return next((width for width in self.widths if width >= pages), 0) if pages else 0
+
+    def __call__(self, slots: Sequence[Slot]) -> list[torch.Tensor | None]:
+        """Write the slots' canonical KV; per slot its logits [T, vocab], None where not scored."""
+        width = self.width_for(len(slots))
+        assert 0 < len(slots) <= width
+        filled = [*slots, *[self.dummy] * (width - len(slots))]
         batch = self._batch(filled)
-        with every_row_has_logits():
+        head = self._head_slots(filled)
+        with head_rows(self._rows_of(head)):
             output = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
             ).logits_output
         logits = output.next_token_logits
-        assert logits.shape[0] == self.config.rows, f"pass returned {logits.shape[0]} rows"
-        return logits if self.fault is None else self.fault(logits, batch)
+        if not head:
+            return [None] * len(slots)
+        assert len(logits) == len(head) * self.config.page, f"pass returned {len(logits)} rows"
+        if self.fault is not None:
+            logits = self.fault(logits, batch)
+        by_slot = dict(zip(head, logits.split(self.config.page), strict=True))
+        return [by_slot[i] if slot.scored else None for i, slot in enumerate(slots)]
+
+    def _head_slots(self, slots: Sequence[Slot]) -> list[int]:
+        """Indices of the slots that go through the language-model head: a certified width of
+        them, the scored ones among them, in order."""
+        scored = [i for i, slot in enumerate(slots) if slot.scored]
+        others = [i for i, slot in enumerate(slots) if not slot.scored]
+        return sorted(scored + others[: self.width_for(len(scored)) - len(scored)])
+
+    def _rows_of(self, slots: Sequence[int]) -> torch.Tensor:
+        """Rows of some slots, [n*T]."""
+        first = torch.tensor(slots, dtype=torch.int64, device=self.runner.device) * self.config.page
+        return (first[:, None] + self.offsets).flatten()
 
     def _batch(self, slots: Sequence[Slot]) -> ScheduleBatch:
         """The pass as SGLang's own batch, without requests."""
@@ -75,17 +103,17 @@ class CanonicalForward:
             token_to_kv_pool_allocator=self.runner.token_to_kv_pool_allocator,
             model_config=self.runner.model_config,
             spec_algorithm=self.runner.spec_algorithm,
-            input_ids=torch.tensor(tokens, dtype=torch.int64, device=device),  # [G*T]
-            req_pool_indices=torch.tensor(rows, dtype=torch.int64, device=device),  # [G]
+            input_ids=torch.tensor(tokens, dtype=torch.int64, device=device),  # [width*T]
+            req_pool_indices=torch.tensor(rows, dtype=torch.int64, device=device),  # [width]
             req_pool_indices_cpu=torch.tensor(rows, dtype=torch.int64),
             seq_lens=seq_lens.to(device),
             seq_lens_cpu=seq_lens,
             orig_seq_lens=seq_lens.to(device, torch.int32),
             seq_lens_sum=int(seq_lens.sum()),
-            out_cache_loc=torch.cat([self._page_locations(slot) for slot in slots]),  # [G*T]
+            out_cache_loc=torch.cat([self._page_locations(slot) for slot in slots]),  # [width*T]
             prefix_lens=[span.start for span in spans],
             extend_lens=[size] * len(slots),
-            extend_num_tokens=self.config.rows,
+            extend_num_tokens=len(slots) * size,
             extend_logprob_start_lens=[size] * len(slots),
         )
 
@@ -102,26 +130,31 @@ class CanonicalForward:
         return locations
 
 
-_canonical = False  # this process is inside a canonical pass (the scheduler is single-threaded)
+# Rows of the pass that this process is in (the scheduler is single-threaded); None outside of one.
+_head_rows: torch.Tensor | None = None
 
 
 @contextmanager
-def every_row_has_logits() -> Iterator[None]:
-    """While active, the logits processor keeps every row instead of each request's last one."""
-    global _canonical
-    _canonical = True
+def head_rows(rows: torch.Tensor) -> Iterator[None]:
+    """While active, the logits processor keeps these rows instead of each request's last one.
+
+    Without rows it keeps the first one, for it wants some; nobody reads what comes of it.
+    """
+    global _head_rows
+    _head_rows = rows if len(rows) else rows.new_zeros(1)
     try:
         yield
     finally:
-        _canonical = False
+        _head_rows = None
 
 
-def keep_every_row(
+def keep_head_rows(
     original, processor, hidden_states, hidden_states_before_norm, aux_hidden_states, metadata
 ):
     """AROUND hook of `LogitsProcessor._get_pruned_states`."""
-    if not _canonical:
+    if _head_rows is None:
         return original(
             processor, hidden_states, hidden_states_before_norm, aux_hidden_states, metadata
         )
-    return hidden_states, hidden_states_before_norm, aux_hidden_states, None, None, []
+    kept = hidden_states[_head_rows]  # [n, hidden], contiguous
+    return kept, hidden_states_before_norm, aux_hidden_states, None, None, []

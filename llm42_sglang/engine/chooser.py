@@ -49,7 +49,21 @@ class Chooser:
     @property
     def plain(self) -> bool:
         """Greedy on the raw row: SGLang's own sampler proposes the same."""
-        return self.plan.greedy and self.adjustments.neutral and self.grammar is None
+        return self.plan.greedy and not self.looks_back
+
+    @property
+    def looks_back(self) -> bool:
+        """The choice depends on earlier output tokens, not on the row and its position alone."""
+        return not self.adjustments.neutral or self.grammar is not None
+
+    def propose(
+        self, row: torch.Tensor, output: Sequence[int], candidates: Sequence[int], position: int
+    ) -> int:
+        """As `follow`, for the token at `position`; the tokens before it are only looked at by
+        requests that look back. row: [vocab]."""
+        if self.looks_back:
+            return self.follow(row, output, candidates)
+        return sample(row, self.plan, position)
 
     def follow(self, row: torch.Tensor, output: Sequence[int], candidates: Sequence[int]) -> int:
         """The token after prompt, output and candidates; row: [vocab]."""

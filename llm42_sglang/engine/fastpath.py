@@ -4,7 +4,7 @@ SGLang samples the whole batch as ever and sees such a row as a greedy one; its 
 replaced. Ordinary rows keep SGLang's sampler, its speed and its randomness.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,14 +12,16 @@ from sglang.srt.managers.schedule_batch import Req
 
 from llm42_sglang.engine.request import DeterministicReq
 
-_rows: dict[int, DeterministicReq] = {}  # of the decode step this process is in, by row
+# Of the decode step this process is in, by row: whose it is, and how many earlier steps of that
+# request have not been seen yet.
+_rows: dict[int, tuple[DeterministicReq, int]] = {}
 
 
 @contextmanager
-def proposing(reqs: Sequence[Req]) -> Iterator[None]:
+def proposing(reqs: Sequence[Req], in_flight: Callable[[DeterministicReq], int]) -> Iterator[None]:
     """While active, `sample_own_rows` knows whose rows the decode batch holds."""
     _rows.update(
-        (i, req)
+        (i, (req, in_flight(req)))
         for i, req in enumerate(reqs)
         if isinstance(req, DeterministicReq) and not req.chooser.plain
     )
@@ -35,11 +37,6 @@ def sample_own_rows(original, runner, logits_output, forward_batch) -> torch.Ten
         return original(runner, logits_output, forward_batch)
     raw = logits_output.next_token_logits[list(_rows)]  # a copy: SGLang samples in place
     tokens = original(runner, logits_output, forward_batch)
-    # A row that allows no token proposes token 0, for the next step must have some input: the
-    # canonical row will allow none either, disagree, and end the request.
-    chosen = [
-        max(req.chooser.follow(row, req.output_ids, req.track.candidates), 0)
-        for row, req in zip(raw, _rows.values(), strict=True)
-    ]
+    chosen = [req.propose(row, n) for row, (req, n) in zip(raw, _rows.values(), strict=True)]
     tokens[list(_rows)] = torch.tensor(chosen, dtype=tokens.dtype, device=tokens.device)
     return tokens

@@ -1,6 +1,7 @@
 """The canonical lane: prefill pages and verification pages, run as slots of canonical passes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
@@ -12,6 +13,15 @@ from llm42_sglang.engine.canonical import CanonicalForward, Slot
 from llm42_sglang.engine.request import DeterministicReq
 
 Job = PageJob[DeterministicReq]
+# Who takes so many spare slots.
+Passengers = Callable[[int], Sequence[DeterministicReq]]
+
+
+class Verified(NamedTuple):
+    """A request's due page has run; rows: [n, vocab] logits of positions n-1 on, in order."""
+
+    req: DeterministicReq
+    rows: torch.Tensor
 
 
 class CanonicalLane:
@@ -21,10 +31,13 @@ class CanonicalLane:
         self.forward = forward
         self.config = config
 
-    def prefill(self, batch: ScheduleBatch) -> list[int]:
-        """Write the batch's new rows canonically; returns one next token per request.
+    def prefill(
+        self, batch: ScheduleBatch, passengers: Passengers
+    ) -> tuple[list[int], list[Verified]]:
+        """Write the batch's new rows canonically; due pages take the slots that would stay empty.
 
-        For a chunk that is not the request's last, the token is a placeholder, as in SGLang.
+        Returns one next token per request of the batch, and the passengers' rows. For a chunk that
+        is not the request's last, the token is a placeholder, as in SGLang.
         """
         jobs: list[Job] = []
         for req in batch.reqs:
@@ -33,34 +46,52 @@ class CanonicalLane:
             start, _ = page_span(page_index(req.prefix_len, self.config.page), self.config.page)
             span = Span(start, req.extend_end)
             jobs += jobs_for(req, req.full_untruncated_fill_ids, span, self.config.page)
+        guests = passengers(self._spare_slots(len(jobs)))
+        rows_of = self._run([*jobs, *map(self._due_job, guests)], prefilling=len(jobs))
         next_token: dict[int, int] = {}
-        for job, rows in self._run(jobs):
-            req = job.request
-            start = job.page * self.config.page
+        for job, rows in zip(jobs, rows_of, strict=False):
+            self._prefilled(job, rows, next_token)
+        verified = [self._verified(req, rows) for req, rows in zip(guests, rows_of, strict=True)]
+        return [next_token[id(req)] for req in batch.reqs], verified
+
+    def verify(self, reqs: Sequence[DeterministicReq]) -> list[Verified]:
+        """Recompute each request's due page."""
+        rows_of = self._run([self._due_job(req) for req in reqs])
+        return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=True)]
+
+    def _prefilled(self, job: Job, rows: torch.Tensor | None, next_token: dict[int, int]) -> None:
+        req, start = job.request, job.page * self.config.page
+        if rows is not None:
             req.read_prompt(rows, start)
-            if start + len(rows) == req.extend_end:  # the request's last page here
-                next_token[id(req)] = req.prefilled(req.extend_end, rows[-1])
-        return [next_token[id(req)] for req in batch.reqs]
+        if start + len(job.tokens) == req.extend_end:  # the request's last page here
+            last_row = None if rows is None else rows[-1]
+            next_token[id(req)] = req.prefilled(req.extend_end, last_row)
 
-    def verify(
-        self, reqs: Sequence[DeterministicReq]
-    ) -> Iterator[tuple[DeterministicReq, torch.Tensor]]:
-        """Recompute each request's due page; yields its rows from position n-1 on, in order."""
-        jobs = [
-            job
-            for req in reqs
-            for job in jobs_for(req, req.known_tokens, req.track.due_span, self.config.page)
-        ]
-        assert len(jobs) == len(reqs)
-        for job, rows in self._run(jobs):
-            req = job.request
-            yield req, rows[req.track.canonical_len - job.page * self.config.page :]
+    def _verified(self, req: DeterministicReq, rows: torch.Tensor) -> Verified:
+        return Verified(req, rows[req.track.canonical_len - req.track.due_span.start :])
 
-    def _run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, torch.Tensor]]:
-        """Each job with the logits of its real rows, [tokens, vocab]; pass by pass, in order."""
-        size = self.config.page
+    def _due_job(self, req: DeterministicReq) -> Job:
+        (job,) = jobs_for(req, req.known_tokens, req.track.due_span, self.config.page)
+        return job
+
+    def _spare_slots(self, pages: int) -> int:
+        """Slots that the last of the passes for so many pages would run empty."""
+        last = pages % self.config.group
+        return self.forward.width_for(last) - last
+
+    def _run(self, jobs: Sequence[Job], prefilling: int = 0) -> Iterator[torch.Tensor | None]:
+        """Per job the logits of its real rows, [tokens, vocab], pass by pass, in order.
+
+        Of the first `prefilling` jobs only those that somebody reads have logits, else None.
+        """
+        scored = (
+            i >= prefilling or job.request.reads_page(job.page, len(job.tokens))
+            for i, job in enumerate(jobs)
+        )
         for group in pack(jobs, self.config.group):
-            slots = [Slot(job.request.kv.req_pool_idx, job.page, job.tokens) for job in group]
-            logits = self.forward(slots)  # [G*T, vocab]
-            for i, job in enumerate(group):
-                yield job, logits[i * size : i * size + len(job.tokens)]
+            slots = [
+                Slot(job.request.kv.req_pool_idx, job.page, job.tokens, next(scored))
+                for job in group
+            ]
+            for job, logits in zip(group, self.forward(slots), strict=True):
+                yield None if logits is None else logits[: len(job.tokens)]

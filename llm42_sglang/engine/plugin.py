@@ -11,7 +11,7 @@ from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
-from llm42_sglang.engine.canonical import keep_every_row
+from llm42_sglang.engine.canonical import keep_head_rows
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.openai_api import OpenAIHooks
@@ -79,7 +79,7 @@ def _register_scheduler() -> None:
     hook(f"{_SRT}managers.scheduler.Scheduler", DeterministicScheduler, HookType.REPLACE)
     hook(results, DeterministicResultProcessor, HookType.REPLACE)
     rows = f"{_SRT}layers.logits_processor.LogitsProcessor._get_pruned_states"
-    hook(rows, keep_every_row, HookType.AROUND)
+    hook(rows, keep_head_rows, HookType.AROUND)
     sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
     hook(sample, sample_own_rows, HookType.AROUND)
     if faults.active("decode"):  # registered last: outermost, so that every row is perturbed

@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from http import HTTPStatus
+from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
 
+from llm42_sglang.core.pages import page_span
 from llm42_sglang.core.receipts import Receipt, output_digest
 from llm42_sglang.core.track import (
     Action,
@@ -36,6 +38,16 @@ NOTHING_LEFT = (
 )
 
 
+class Outlook(NamedTuple):
+    """How a decoding request stands to the canonical lane."""
+
+    due: bool
+    ahead: int  # candidates past the end of its page
+    waited: int  # decode steps since it became due
+    suspected: bool  # a candidate may end it
+    at_limit: bool  # no token can follow its candidates
+
+
 class DeterministicReq(Req):
     """SGLang's request, with the protocol's state beside it."""
 
@@ -46,6 +58,7 @@ class DeterministicReq(Req):
         self.page_size = page_size
         self.fingerprint = fingerprint
         self.track: Track | None = None
+        self._due_since: int | None = None  # decode step
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
@@ -87,11 +100,22 @@ class DeterministicReq(Req):
         if self.logprobs is not None:
             self.logprobs.read_prompt(rows, start, self.origin_input_ids, self.logprob_start_len)
 
-    def prefilled(self, upto: int, last_row: torch.Tensor) -> int:
-        """Rows [0, upto) are canonical; returns the next token, a placeholder inside the prompt."""
+    def reads_page(self, page: int, tokens: int) -> bool:
+        """Whether a prefilled page needs logits: its last row gives the first token, or its rows
+        score the prompt."""
+        end = page * self.page_size + tokens
+        scores = self.logprobs is not None and 0 <= self.logprob_start_len < end
+        return end == self.track.committed_len or scores
+
+    def prefilled(self, upto: int, last_row: torch.Tensor | None) -> int:
+        """Rows [0, upto) are canonical; returns the next token, a placeholder inside the prompt.
+
+        last_row: [vocab]; None only inside the prompt.
+        """
         self.apply(Prefilled(upto))
         if upto < self.track.committed_len:
             return 0
+        assert last_row is not None, "the prompt's last page ran without logits"
         token = self.chooser.follow(last_row, self.output_ids, ())
         if token == NO_TOKEN:
             self.to_finish = self.to_finish or _nothing_left()
@@ -101,6 +125,20 @@ class DeterministicReq(Req):
             self.logprobs.read(last_row.unsqueeze(0), [token])
         return token
 
+    def propose(self, row: torch.Tensor, in_flight: int) -> int:
+        """The fast path's token after one row of logits; row: [vocab].
+
+        in_flight: decode steps of this request whose tokens this process has not seen yet. They
+        count for the position; a request that looks back at tokens is never decoded past them.
+        """
+        assert in_flight == 0 or not self.chooser.looks_back
+        token = self.chooser.propose(
+            row, self.output_ids, self.track.candidates, self.track.known_len + in_flight
+        )
+        # A row that allows no token proposes token 0, for the next step must have some input: the
+        # canonical row will allow none either, disagree, and end the request.
+        return max(token, 0)
+
     def proposed(self, token: int) -> None:
         """The fast path decoded a candidate."""
         self.apply(Proposed(token, self._may_finish(token)))
@@ -109,14 +147,33 @@ class DeterministicReq(Req):
         """The canonical rows of positions [n-1, due_span.end); rows: [n, vocab]."""
         tokens = self.chooser.follow_all(rows, self.output_ids, self.track.candidates)
         action = self.apply(Verified(tokens))
+        self._due_since = None
         if self.logprobs is not None:
             self.logprobs.read(rows, action.commit)
         return action
 
-    @property
-    def due(self) -> bool:
-        """A canonical pass must run before this request can decode again."""
-        return self.track is not None and self.track.due and not self.finished()
+    def outlook(self, in_flight: int, step: int) -> Outlook | None:
+        """Where the request stands for the lane, once `in_flight` decode steps have been seen;
+        None unless it decodes. `step` counts the server's decode steps."""
+        track = self.track
+        if track is None or not track.decoding or self.finished():
+            return None
+        tokens = track.known_len + in_flight
+        ahead = tokens - page_span(track.page, self.page_size).end
+        limit = tokens - len(self.origin_input_ids) >= self.sampling_params.max_new_tokens
+        due = ahead >= 0 or limit or track.finish_suspected
+        if self._due_since is None and due and not in_flight:
+            self._due_since = step
+        waited = 0 if self._due_since is None else step - self._due_since
+        return Outlook(due, max(ahead, 0), waited, track.finish_suspected, limit)
+
+    def next_input(self, run: Sequence[int]) -> int:
+        """The token that the fast path goes on from, after `run` was committed."""
+        return [0, *run, *self.track.candidates][-1]
+
+    def next_output_finishes_by_length(self) -> bool:
+        """Not known before a canonical pass has confirmed it (SGLang would stop decoding)."""
+        return False
 
     @property
     def known_tokens(self) -> list[int]:

@@ -10,7 +10,6 @@ import sys
 from functools import partial
 
 import torch
-from sglang.srt.managers.overlap_utils import RelayPayload
 from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
@@ -30,6 +29,7 @@ from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.seams import SeamError
 from llm42_sglang.engine.streamer import DeterministicOutputStreamer
+from llm42_sglang.engine.verifier import Verifier
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class DeterministicScheduler(Scheduler):
         weights.freeze(runner)
         forward = CanonicalForward(runner, config, faults.pass_fault())
         self.llm42_certificate = certify(forward)
-        self.llm42_lane = CanonicalLane(forward, config)
+        self.llm42_verifier = Verifier(self, CanonicalLane(forward, config), config)
         self.llm42_fingerprint = fingerprint_of(runner, config, self.tokenizer, self.max_req_len)
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
 
@@ -113,59 +113,36 @@ class DeterministicScheduler(Scheduler):
         if batch is None or not any(map(is_deterministic, batch.reqs)):
             return original(batch, *args, **kwargs)
         if not batch.forward_mode.is_extend():
-            with proposing(batch.reqs):
-                return original(batch, *args, **kwargs)
+            return self._propose(original, batch, *args, **kwargs)
         assert all(map(is_deterministic, batch.reqs)), "a prefill batch mixes both kinds"
-        tokens = self.llm42_lane.prefill(batch)
+        tokens = self.llm42_verifier.prefill(batch)
         return GenerationBatchResult(next_token_ids=torch.tensor(tokens, device=batch.device))
 
-    # -- Verification, between decode steps --
+    def _propose(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
+        in_flight = self.llm42_verifier.in_flight
+        with proposing(batch.reqs, in_flight):
+            result = original(batch, *args, **kwargs)
+        if (sample := result.delay_sample_func) is not None:  # overlap, and a grammar in the batch
+
+            def sample_later():
+                with proposing(batch.reqs, in_flight):
+                    return sample()
+
+            result.delay_sample_func = sample_later
+        return result
+
+    def run_batch(self, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
+        """As SGLang's; due pages may have ridden in a prefill batch."""
+        result = super().run_batch(batch, *args, **kwargs)
+        self.llm42_verifier.prefill_launched()
+        return result
 
     def get_next_batch_to_run(
         self, running_batch: ScheduleBatch, last_batch: ScheduleBatch | None
     ) -> NextBatchPlan:
-        """Verify every due request, then plan the next step as SGLang does."""
-        due = [req for req in running_batch.reqs if is_deterministic(req) and req.due]
-        if due:
-            self._verify(running_batch, due)
-        return super().get_next_batch_to_run(running_batch, last_batch)
-
-    def _verify(self, running_batch: ScheduleBatch, due: list[DeterministicReq]) -> None:
-        """One canonical pass per G due requests; commit what agrees, roll back what does not."""
-        runs: list[list[int]] = []
-        for req, rows in self.llm42_lane.verify(due):
-            action = req.verified(rows)
-            runs.append(list(action.commit))
-            if action.dropped:
-                logger.debug("llm42: rolled back %d tokens of %s", action.dropped, req.rid)
-        self._rewind(running_batch, due, [run[-1] for run in runs])
-        self.batch_result_processor.commit(due, runs)
-
-    def _rewind(
-        self, batch: ScheduleBatch, reqs: list[DeterministicReq], next_inputs: list[int]
-    ) -> None:
-        """Make the decode batch continue from what was committed.
-
-        A request never decodes past the page under verification, so a rollback frees no page: the
-        next steps write the same slots again.
-        """
-        index = {id(req): i for i, req in enumerate(batch.reqs)}
-        at = torch.tensor([index[id(req)] for req in reqs])
-        lengths = torch.tensor([req.track.kv_len for req in reqs])
-        # New tensors, as SGLang does: an earlier step may still read the old ones.
-        batch.seq_lens = batch.seq_lens.index_copy(
-            0, at.to(batch.device), lengths.to(batch.device, batch.seq_lens.dtype)
-        )
-        batch.seq_lens_cpu = batch.seq_lens_cpu.index_copy(
-            0, at, lengths.to(batch.seq_lens_cpu.dtype)
-        )
-        batch.orig_seq_lens = batch.orig_seq_lens.index_copy(
-            0, at.to(batch.device), lengths.to(batch.device, batch.orig_seq_lens.dtype)
-        )
-        batch.seq_lens_sum = None
-        for req in reqs:
-            req.kv.kv_committed_len = req.kv.kv_allocated_len = req.track.kv_len
-        rows = batch.req_pool_indices[at.to(batch.device)]
-        self.future_map.stash(
-            rows, RelayPayload(bonus_tokens=torch.tensor(next_inputs, device=batch.device))
-        )
+        """Verify whom the policy chooses, then plan the next step as SGLang does."""
+        self.llm42_verifier.between_steps(running_batch, last_batch)
+        plan = super().get_next_batch_to_run(running_batch, last_batch)
+        if plan.batch_to_run is not None and plan.batch_to_run.forward_mode.is_decode():
+            self.llm42_verifier.decode_planned()
+        return plan
