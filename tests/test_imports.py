@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # layer -> the other layers it may import; "" is the package's own __init__
 MAY_IMPORT = {
-    "cli": {"frontend", "engine", "platform", "sampling", "core", ""},
-    "engine": {"frontend", "platform", "sampling", "core", ""},  # its hooks install the frontend
+    "cli": {"frontend", "engine", "platform", "sampling", "simulator", "core", ""},
+    # Its hooks install the frontend, and it is tuned by the simulator.
+    "engine": {"frontend", "platform", "sampling", "simulator", "core", ""},
     "frontend": {"core", ""},
     "platform": {"core", ""},
     "sampling": {"core", ""},

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from llm42_sglang import platform
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.core.config import Config, ConfigError
@@ -22,12 +21,22 @@ def serve(
         int, typer.Option("--llm42-page", help="T: tokens per page (16, 32, 64).")
     ] = _DEFAULT.page,
     group: Annotated[
-        int | None,
+        int, typer.Option("--llm42-group", help="G: pages per canonical pass (1, 2, 4 ... 32).")
+    ] = _DEFAULT.group,
+    wait: Annotated[
+        int,
+        typer.Option("--llm42-wait", help="Decode steps a due page waits for company, at most."),
+    ] = _DEFAULT.wait,
+    run_ahead: Annotated[
+        int,
         typer.Option(
-            "--llm42-group",
-            help="G: pages per canonical pass (1, 2, 4 ... 32); 8, and 1 on a plain CPU.",
+            "--llm42-run-ahead", help="Tokens a request decodes past its due page, at most (0..T)."
         ),
-    ] = None,
+    ] = _DEFAULT.run_ahead,
+    tune: Annotated[
+        bool,
+        typer.Option("--llm42-tune", help="Measure at start-up, choose group, wait and run-ahead."),
+    ] = _DEFAULT.tune,
     default: Annotated[
         bool, typer.Option("--llm42-default", help="Requests are deterministic unless they object.")
     ] = _DEFAULT.default,
@@ -41,7 +50,7 @@ def serve(
     argv = list(context.args)
     try:
         config = Config(
-            page=page, group=platform.default_group() if group is None else group, default=default
+            page=page, group=group, default=default, wait=wait, run_ahead=run_ahead, tune=tune
         )
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):

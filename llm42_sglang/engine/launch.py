@@ -64,7 +64,7 @@ def _prepare(config: Config, argv: list[str]):
         check(SEAMS)
         settings.publish(config)
         _load_plugin()
-        flags = ["--page-size", str(config.page), "--disable-overlap-schedule"]
+        flags = ["--page-size", str(config.page)]
         server_args = _parse([*_without_conflicts(argv, config), *flags])
         require_supported(server_args, config)
     except (ConfigError, SeamError, UnsupportedError) as error:

@@ -87,5 +87,3 @@ def require_supported(server_args: ServerArgs, config: Config) -> None:
             f"--page-size {args.page_size} differs from --llm42-page {config.page}; "
             "drop --page-size: the two are one setting"
         )
-    if not args.disable_overlap_schedule:
-        raise UnsupportedError("add --disable-overlap-schedule: overlap is not supported yet")

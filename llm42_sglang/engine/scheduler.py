@@ -29,6 +29,7 @@ from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.seams import SeamError
 from llm42_sglang.engine.streamer import DeterministicOutputStreamer
+from llm42_sglang.engine.tune import tune
 from llm42_sglang.engine.verifier import Verifier
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 
@@ -62,6 +63,9 @@ class DeterministicScheduler(Scheduler):
         require_whole_pages(runner.model_config.context_len, config)
         weights.freeze(runner)
         forward = CanonicalForward(runner, config, faults.pass_fault())
+        if config.tune:
+            self.llm42_config = config = tune(forward)
+            forward = CanonicalForward(runner, config, faults.pass_fault())
         self.llm42_certificate = certify(forward)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config), config)
         self.llm42_fingerprint = fingerprint_of(runner, config, self.tokenizer, self.max_req_len)

@@ -1,19 +1,99 @@
-"""What canonical passes and decode steps cost on this machine, measured on the loaded model.
+"""What canonical passes and decode steps cost on this machine, and the settings that follow.
 
-The server is idle, as at certification: rows and pages are used without being allocated.
+Measured on the loaded model. The server is idle, as at certification: rows and pages are used
+without being allocated. The simulator then serves the same traffic with every setting under these
+costs. No setting changes a bit, but for G, which is part of the fingerprint: write the chosen flags
+down rather than tune at every start.
 """
 
+import json
+import logging
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
 
+from llm42_sglang.core.config import Config
+from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.simulator.costs import CostModel
+from llm42_sglang.simulator.report import simulate
+from llm42_sglang.simulator.systems import System
+from llm42_sglang.simulator.workload import Workload
 
-ROUNDS = 5
+logger = logging.getLogger(__name__)
+
+ROUNDS = 3
+GROUPS = (1, 2, 4, 8, 16)
+PAGES = (0, 20)
+ROWS = (1, 4, 16)
+CONTEXTS = (64, 512)
+REQUESTS = 100  # simulated, of each setting
+
+Costs = dict[str, dict[str, dict[str, float]]]
+
+
+def tune(forward: CanonicalForward) -> Config:
+    """The configuration with the settings that this machine serves most tokens with."""
+    config = forward.config
+    room = forward.runner.req_to_token_pool.size
+    groups = [group for group in GROUPS if group <= room]
+    costs = measure(forward, groups)
+    logger.info("llm42: costs %s", json.dumps(costs))
+    settings = [
+        replace(config, group=group, wait=wait, run_ahead=min(wait, config.page))
+        for group in groups
+        for wait in (0, 8, 16, 32)
+    ]
+    best = max(settings, key=lambda setting: _tokens_per_second(setting, costs, room))
+    logger.info(
+        "llm42: tuned: --llm42-group %d --llm42-wait %d --llm42-run-ahead %d",
+        *(best.group, best.wait, best.run_ahead),
+    )
+    return best
+
+
+def measure(forward: CanonicalForward, groups: list[int]) -> Costs:
+    """Seconds: "pass" by slots and page index, "decode" by rows and context."""
+    context = forward.req_to_token.shape[1]
+    pages = [page for page in PAGES if (page + 1) * forward.config.page <= context]
+    rows = [rows for rows in ROWS if rows <= forward.runner.req_to_token_pool.size]
+    lengths = [length for length in CONTEXTS if length < context]
+    passes = {}
+    for group in groups:
+        forward.widths = (group,)
+        passes[str(group)] = {str(page): pass_seconds(forward, group, page) for page in pages}
+    decode = {
+        str(n): {str(length): decode_seconds(forward, n, length) for length in lengths}
+        for n in rows
+    }
+    return {"pass": passes, "decode": decode}
+
+
+def _tokens_per_second(config: Config, costs: Costs, room: int) -> float:
+    """Simulated, everything deterministic, requests enough to keep a batch full."""
+    policy = LanePolicy(config.group, config.wait, config.run_ahead)
+    system = System("", config.page, policy, max_running=min(room, max(ROWS)))
+    workload = Workload(requests=REQUESTS, prompt_mean=256, output_mean=128)
+    return simulate(system, workload, _cost_model(config, costs)).output_tokens_per_s
+
+
+def _cost_model(config: Config, costs: Costs) -> CostModel:
+    """Straight lines: through the measured decode steps, and for a pass its own cost."""
+    decode = {int(n): statistics.mean(by.values()) for n, by in costs["decode"].items()}
+    pass_s = statistics.mean(costs["pass"][str(config.group)].values())
+    fewest, most = min(decode), max(decode)
+    row_s = (decode[most] - decode[fewest]) / max(1, most - fewest)
+    return CostModel(
+        decode_base_s=decode[most] - row_s * most,
+        decode_row_s=row_s,
+        pass_base_s=pass_s,
+        pass_row_s=0.0,
+    )
 
 
 @torch.no_grad()

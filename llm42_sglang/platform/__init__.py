@@ -23,15 +23,6 @@ def activate() -> str | None:
     return PLATFORM_CLASS
 
 
-def default_group() -> int:
-    """G where the user names none.
-
-    Slots that no page fills are nearly free on an accelerator; a CPU pays for every row, and one
-    page of 32 rows already fills its GEMM.
-    """
-    return 1 if activate() else 8
-
-
 def _has_accelerator() -> bool:
     import torch
 

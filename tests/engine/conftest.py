@@ -66,8 +66,8 @@ class Servers:
 
 
 BASE = Server()
-# Every 7th decode step proposes wrong tokens; and no --llm42-default.
-FAULTY = Server(BASE.args[:-1], env=(("LLM42_FAULT", "decode"),))
+# Every 7th decode step proposes wrong tokens; no --llm42-default; and the loop without overlap.
+FAULTY = Server((*BASE.args[:-1], "--disable-overlap-schedule"), env=(("LLM42_FAULT", "decode"),))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Retraction: the engine takes a request's KV back in the middle of a page and starts it again.
 
-On small pages in groups, so that another shape of the canonical pass is tested as well.
+On small pages, and in groups and waits that the server tunes itself, so that other shapes of the
+canonical pass are tested as well.
 """
 
 import pytest
@@ -10,7 +11,7 @@ from tests.engine.conftest import Server
 
 pytestmark = pytest.mark.server
 
-SHAPE = ("--llm42-page", "16", "--llm42-group", "4")
+SHAPE = ("--llm42-page", "16", "--llm42-tune")
 # SGLang's own switch: a retraction every few steps while more than one request decodes.
 SERVER = Server(
     (*SHAPE, "--max-total-tokens", "8000", "--chunked-prefill-size", "64"),
@@ -21,6 +22,7 @@ SHORT = slice(0, 7)
 
 def test_retracted_requests_answer_as_ever(servers):
     url = servers.url(SERVER)
+    assert "llm42: tuned: --llm42-group" in servers.process.log_path.read_text()
     alone = client.run(url, in_flight=1, only=SHORT, max_new_tokens=64)
     assert sum(answer.meta["num_retractions"] for answer in alone) == 0
     client.flush(url)

@@ -14,13 +14,11 @@ def plain_cpu(monkeypatch):
 
 def test_on_a_plain_cpu(plain_cpu):
     assert platform.activate() == platform.PLATFORM_CLASS
-    assert platform.default_group() == 1
 
 
 def test_not_beside_an_accelerator(plain_cpu, monkeypatch):
     monkeypatch.setattr(platform, "_has_accelerator", lambda: True)
     assert platform.activate() is None
-    assert platform.default_group() == 8
 
 
 @pytest.mark.parametrize(
