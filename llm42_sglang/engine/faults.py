@@ -1,8 +1,8 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
-`a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `decode`
-perturbs the fast path, `no-scheduler` keeps the scheduler's hooks from going live. Nothing here
-runs unless it is named.
+`a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `width`
+makes narrower passes differ, which is allowed, `decode` perturbs the fast path, `no-scheduler` keeps the scheduler's hooks from going live. Nothing here
+runs unless it is named; several are named with commas in between.
 """
 
 import logging
@@ -28,9 +28,10 @@ def active(name: str) -> bool:
     chosen = os.environ.get(VARIABLE, "")
     if chosen:
         logger.warning("llm42: %s=%s is set: this server is broken on purpose", VARIABLE, chosen)
-    if chosen and chosen not in (*_PASS_FAULTS, "decode", "no-scheduler"):
+    names = chosen.split(",") if chosen else []
+    if not {*names} <= {*_PASS_FAULTS, "decode", "no-scheduler"}:
         raise ConfigError(f"{VARIABLE}={chosen} is not a known fault; unset it")
-    return chosen == name
+    return name in names
 
 
 def pass_fault() -> PassFault | None:
@@ -82,11 +83,26 @@ def _looks_ahead() -> PassFault:
     return fault
 
 
+def _width_dependent() -> PassFault:
+    """The number of slots shows in the logits, unless it is the largest that was seen: G, which
+    certification runs first."""
+    widest = 0
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        nonlocal widest
+        slots = len(batch.prefix_lens)
+        widest = max(widest, slots)
+        return logits * (1 + (widest - slots) * 1e-3)
+
+    return fault
+
+
 _PASS_FAULTS = {
     "a1": _not_repeatable,
     "a1-kv": _kv_not_repeatable,
     "a2": _slot_dependent,
     "a3": _looks_ahead,
+    "width": _width_dependent,
 }
 
 _decode_steps = 0

@@ -10,7 +10,7 @@ from tests.engine import client
 
 pytestmark = pytest.mark.server
 
-ON = {"custom_params": {"deterministic": True}}
+ON = {"deterministic": True}  # unpatched: by hooks
 WEATHER = {
     "type": "function",
     "function": {

@@ -18,6 +18,13 @@ def test_perturbed_decode_gives_the_unperturbed_answers(reference, servers):
     assert client.total(answers, "tokens_rolled_back") > pages
 
 
+def test_only_widths_that_give_the_same_bits_are_used(servers):
+    """Here none but G does; the base server's narrower passes gave the same answers."""
+    servers.url(FAULTY)
+    log = servers.process.log_path.read_text()
+    assert "passes of 8 slots give the same bits" in log
+
+
 @pytest.mark.parametrize("deterministic", [False, None])
 def test_ordinary_answers_are_perturbed(reference, servers, deterministic):
     """Negative control: the fault is real. Here, without --llm42-default, None is ordinary too."""

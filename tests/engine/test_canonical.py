@@ -1,0 +1,89 @@
+"""Which shapes a canonical pass takes, around a pretended model. No server."""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.engine import canonical
+from llm42_sglang.engine.canonical import CanonicalForward, Slot
+
+T, VOCABULARY = 16, 5
+
+
+class Runner:
+    """Logits are the number of the row in the pass; remembers what was run."""
+
+    device = "cpu"
+    model_config = spec_algorithm = token_to_kv_pool_allocator = None
+
+    def __init__(self):
+        rows = torch.arange(10 * 64, dtype=torch.int32).view(10, 64)
+        self.req_to_token_pool = SimpleNamespace(req_to_token=rows)
+        self.shapes: list[tuple[int, int]] = []  # rows of the pass, rows of the head
+
+    def forward(self, batch):
+        rows = torch.arange(len(batch.input_ids)).float()[:, None].expand(-1, VOCABULARY)
+        kept, *_ = canonical.keep_head_rows(None, None, rows, None, None, None)
+        self.shapes.append((len(rows), len(kept)))
+        return SimpleNamespace(logits_output=SimpleNamespace(next_token_logits=kept))
+
+
+@pytest.fixture
+def forward(monkeypatch) -> CanonicalForward:
+    plain = SimpleNamespace(init_new=lambda batch, runner, **_: batch)
+    monkeypatch.setattr(canonical, "ForwardBatch", plain)
+    return CanonicalForward(Runner(), Config(page=T, group=8, run_ahead=0))
+
+
+def slots(*scored: bool) -> list[Slot]:
+    return [Slot(row, 1, (7, 8), wanted) for row, wanted in enumerate(scored, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("widths", "scored", "shape"),
+    [
+        ((8,), (True,), (8 * T, 8 * T)),  # nothing narrower is certified: dummies
+        ((1, 2, 4, 8), (True,), (T, T)),
+        ((1, 2, 4, 8), (True, True, True), (4 * T, 4 * T)),
+        ((1, 2, 4, 8), (False, True, False, False, True), (8 * T, 2 * T)),
+        ((8,), (False, True), (8 * T, 8 * T)),
+        ((1, 8), (False, True, True), (8 * T, 8 * T)),
+        ((1, 2, 4, 8), (False, False), (2 * T, 1)),  # no head: one row, that nobody reads
+    ],
+)
+def test_pass_and_head_have_certified_shapes(forward, widths, scored, shape):
+    forward.widths = widths
+    given = forward(slots(*scored))
+    assert forward.runner.shapes == [shape]
+    assert [logits is not None for logits in given] == list(scored)
+
+
+def test_every_slot_gets_its_own_rows(forward):
+    forward.widths = (1, 2, 4, 8)
+    given = forward(slots(False, True, False, True))
+    for slot in (1, 3):
+        assert given[slot][:, 0].tolist() == list(range(slot * T, (slot + 1) * T))
+
+
+def test_a_page_is_whole_and_its_own(forward):
+    """Padding writes behind the tokens, into the same page."""
+    batch = forward._batch(slots(True))
+    assert batch.input_ids.tolist() == [7, 8, *[canonical.PADDING_TOKEN] * (T - 2)]
+    assert batch.out_cache_loc.tolist() == list(range(64 + T, 64 + 2 * T))
+    assert (batch.prefix_lens, batch.extend_lens) == ([T], [T])
+
+
+def test_a_failed_pass_leaves_ordinary_forwards_alone(forward, monkeypatch):
+    @contextmanager
+    def failing():
+        raise RuntimeError("out of memory")
+        yield
+
+    monkeypatch.setattr(forward.runner, "forward", lambda batch: failing().__enter__())
+    with pytest.raises(RuntimeError):
+        forward(slots(True))
+    states = canonical.keep_head_rows(lambda *args: "pruned", None, None, None, None, None)
+    assert states == "pruned"
