@@ -1,7 +1,8 @@
 """Admission: a prefill batch holds deterministic requests or ordinary ones, never both.
 
 An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
-canonical lane. Everything else about admission stays SGLang's.
+canonical lane, and while others decode it is cut to what one pass holds. Everything else about
+admission stays SGLang's.
 """
 
 from sglang.srt.managers.schedule_batch import Req
@@ -13,21 +14,50 @@ from llm42_sglang.engine.request import DeterministicReq
 class HomogeneousPrefillAdder(PrefillAdder):
     """Stops adding at the first request of the other kind; it goes first in a later batch."""
 
+    def __init__(self, *args, group: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.group = group  # G, slots of a pass
+
     def preempt_to_schedule(self, req: Req) -> bool:
         """Nobody is evicted for a request that this batch cannot take."""
         return not self._would_mix(req) and super().preempt_to_schedule(req)
 
+    def add_chunked_req(self, req: Req) -> Req | None:
+        """As SGLang's; of a deterministic prompt, one pass while others decode."""
+        if is_deterministic(req):
+            self._keep_to_one_pass()
+        return super().add_chunked_req(req)
+
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
-        """As SGLang's, but OTHER (the budget is spent) when the kinds would mix."""
+        """As SGLang's, but OTHER (the budget is spent) when the kinds would mix, or when the pass
+        is full."""
         if self._would_mix(req):
             return AddReqResult.OTHER
         if is_deterministic(req):
+            if not self._keep_to_one_pass():
+                return AddReqResult.OTHER
             req.take_grammar()  # compiled by now, and not yet part of any batch
         return super().add_one_req(req, *args, **kwargs)
 
     def _would_mix(self, req: Req) -> bool:
         admitted = self.can_run_list[:1]
         return any(is_deterministic(other) != is_deterministic(req) for other in admitted)
+
+    def _keep_to_one_pass(self) -> bool:
+        """Lower the budget of tokens to the slots that are left; whether there are any.
+
+        Nobody has to wait where nobody decodes, and nothing is cut where SGLang cuts no prompts.
+        """
+        nobody_decodes = self.running_batch is None or self.running_batch.is_empty()
+        if nobody_decodes or self.rem_chunk_tokens is None:
+            return True
+        left = self.group - sum(map(self._pages, self.can_run_list))
+        self.rem_chunk_tokens = min(self.rem_chunk_tokens, max(0, left) * self.page_size)
+        return left > 0
+
+    def _pages(self, req: Req) -> int:
+        """Pages that a request of this batch runs, [prefix_len, extend_end)."""
+        return -(-req.extend_end // self.page_size) - req.prefix_len // self.page_size
 
 
 def is_deterministic(req: Req) -> bool:

@@ -1,8 +1,9 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `width`
-makes narrower passes differ, which is allowed, `decode` perturbs the fast path, `no-scheduler` keeps the scheduler's hooks from going live. Nothing here
-runs unless it is named; several are named with commas in between.
+makes narrower passes differ, which is allowed, `decode` perturbs the fast path, `no-scheduler`
+keeps the scheduler's hooks from going live. Nothing here runs unless it is named; several are
+named with commas in between.
 """
 
 import logging

@@ -7,6 +7,7 @@ when candidates are verified (`get_next_batch_to_run`).
 
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -82,8 +83,15 @@ class DeterministicScheduler(Scheduler):
 
     # -- SGLang's own extension points --
 
-    def get_prefill_adder_class(self) -> type[PrefillAdder]:
-        return HomogeneousPrefillAdder
+    def get_prefill_adder_class(self) -> Callable[..., PrefillAdder]:
+        return partial(HomogeneousPrefillAdder, group=self.llm42_config.group)
+
+    def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
+        """SGLang's `--prefill-decode-interval` in small: after a canonical prefill pass, those who
+        decode get a step before the next, unless more wait than decode."""
+        many_decode = running_batch.batch_size() > len(self.waiting_queue)
+        owed = self.llm42_verifier.decode_owed and many_decode
+        return owed or super()._should_defer_prefill(running_batch)
 
     def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
         return DeterministicOutputStreamer

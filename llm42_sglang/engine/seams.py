@@ -244,6 +244,31 @@ SEAMS: tuple[Seam, ...] = (
         "refuse custom parameters that do not survive the way to the scheduler",
     ),
     _seam(
+        "managers.scheduler.Scheduler._should_defer_prefill",
+        "e69881a3",
+        "give a decode step between canonical prefill passes",
+    ),
+    _seam(
+        "managers.scheduler.Scheduler.run_batch",
+        "2ef0ac34",
+        "settle due pages that rode in prefill passes",
+    ),
+    _seam(
+        "managers.scheduler.Scheduler.process_batch_result",
+        "67aaf766",
+        "drain the overlap loop before a pass",
+    ),
+    _seam(
+        "managers.scheduler.Scheduler.event_loop_overlap",
+        "f4ca892d",
+        "rely on result_queue and last_batch telling what is in flight",
+    ),
+    _seam(
+        "managers.schedule_batch.Req.next_output_finishes_by_length",
+        "a6632a57",
+        "decode on until a canonical pass has confirmed the length",
+    ),
+    _seam(
         "managers.schedule_policy.PrefillAdder.preempt_to_schedule",
         "59295100",
         "evict nobody for a request that the batch cannot take",

@@ -1,7 +1,8 @@
 """Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
-    in a prefill    due pages take the slots that its last pass would run empty
+    in a prefill    due pages take the slots that its last pass would run empty; those who decode
+                    are owed a step afterwards
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -46,6 +47,7 @@ class Verifier:
         self._steps = 0  # decode steps planned
         self._passes = 0  # canonical passes since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
+        self.decode_owed = False  # prefill has run in the lane since the last decode step
 
     # -- What the scheduler calls --
 
@@ -62,9 +64,11 @@ class Verifier:
         """A decode step comes next."""
         self._steps += 1
         self._passes = 0
+        self.decode_owed = False
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
+        self.decode_owed = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(_judge, verified)
         return tokens

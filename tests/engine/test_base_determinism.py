@@ -20,9 +20,9 @@ def test_ordinary_requests_diverge_under_load(url, reference):
     """Negative control: without the feature the same script shows differing outputs."""
     few = slice(0, 8)  # enough to see it, and quick
     client.flush(url)
-    quiet = client.run(url, in_flight=2, deterministic=False, only=few, max_new_tokens=120)
+    quiet = client.run(url, in_flight=2, deterministic=False, only=few, max_new_tokens=100)
     client.flush(url)
-    crowded = client.run(url, in_flight=8, deterministic=False, only=few, max_new_tokens=120)
+    crowded = client.run(url, in_flight=8, deterministic=False, only=few, max_new_tokens=100)
     assert client.ids_of(quiet) != client.ids_of(crowded)
     assert "llm42" not in quiet[0].meta
 

@@ -33,10 +33,10 @@ def test_stop_token_ends_the_answer_where_it_first_appears(url, reference):
         expected = reference[i].ids
         stop = expected[40]
         answer = client.generate(
-            url, client.prompts()[i], ignore_eos=False, stop_token_ids=[stop], max_new_tokens=120
+            url, client.prompts()[i], ignore_eos=False, stop_token_ids=[stop], max_new_tokens=100
         )
         end = next(k for k, token in enumerate(expected) if token in (stop, 0, 2)) + 1
-        assert answer.ids == expected[: min(end, 120)]
+        assert answer.ids == expected[: min(end, 100)]
         assert answer.meta["finish_reason"]["type"] == "stop"
 
 
