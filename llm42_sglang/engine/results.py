@@ -19,6 +19,14 @@ from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from llm42_sglang.engine.request import DeterministicReq
 
 
+class PrefillResult(GenerationBatchResult):
+    """The first tokens of a deterministic prefill batch; its logits stay with the requests."""
+
+    def copy_to_cpu(self, return_logprob: bool, return_hidden_states: bool = True) -> None:
+        """In the overlap loop: there are tokens only."""
+        super().copy_to_cpu(return_logprob=False, return_hidden_states=False)
+
+
 @dataclass
 class CommitResult(GenerationBatchResult):
     """The outcome of a verification, dressed as a decode result."""

@@ -28,6 +28,7 @@ from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.results import PrefillResult
 from llm42_sglang.engine.seams import SeamError
 from llm42_sglang.engine.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.tune import tune
@@ -128,7 +129,7 @@ class DeterministicScheduler(Scheduler):
             return self._propose(original, batch, *args, **kwargs)
         assert all(map(is_deterministic, batch.reqs)), "a prefill batch mixes both kinds"
         tokens = self.llm42_verifier.prefill(batch)
-        return GenerationBatchResult(next_token_ids=torch.tensor(tokens, device=batch.device))
+        return PrefillResult(next_token_ids=torch.tensor(tokens, device=batch.device))
 
     def _propose(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
         in_flight = self.llm42_verifier.in_flight
