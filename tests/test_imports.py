@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # layer -> the other layers it may import; "" is the package's own __init__
 MAY_IMPORT = {
-    "cli": {"frontend", "engine", "platform", "sampling", "core", ""},
+    "cli": {"frontend", "engine", "platform", "sampling", "simulator", "core", ""},
     "engine": {"frontend", "platform", "sampling", "core", ""},  # its hooks install the frontend
     "frontend": {"core", ""},
     "platform": {"core", ""},
