@@ -37,7 +37,7 @@ Probe = Callable[[int, int, int], "torch.Tensor"]
 
 
 def invariance(
-    trials: Annotated[int, typer.Option(min=1, help="Probed rows of each operator.")] = 8,
+    trials: Annotated[int, typer.Option(min=1, help="Probed rows of each operator.")] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch; default: torch's.")] = None,
     out: options.Out = None,
 ) -> None:

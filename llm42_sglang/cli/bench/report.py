@@ -38,7 +38,8 @@ def show(title: str, workload: Mapping[str, Any], columns: Sequence[str], rows: 
     console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
     table = Table(title=title)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
+        text = all(isinstance(row[i], str) for row in rows)
+        table.add_column(column, justify="left" if text else "right")
     for row in rows:
         table.add_row(*map(cell, row))
     print("hardware:", _pairs(hardware()))
