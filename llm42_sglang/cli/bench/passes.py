@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,15 @@ import typer
 from llm42_sglang.cli.bench import options, report, servers
 from llm42_sglang.cli.bench.progress import say
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.core.config import GROUPS, PAGE_SIZES
+from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config
+from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.simulator.report import simulate
-from llm42_sglang.simulator.systems import ours
+from llm42_sglang.simulator.systems import System, ours
 from llm42_sglang.simulator.workload import Workload
 
 COSTS = re.compile(r"llm42: costs (\{.*\})")  # logged once by `llm42 serve --llm42-tune`
 WAIT_S = 10  # after the server is healthy, for a line that is still on its way
+SIMULATED_IN_FLIGHT = 16
 KV_TOKENS = 20000  # of the pool: the passes of a tune run share its pages
 
 Costs = Mapping[str, Mapping[str, Mapping[str, float]]]  # "pass" by width and page, "decode" ...
@@ -53,7 +56,8 @@ def passes(
     slots = _choices("--groups", groups, GROUPS)
     report.require_writable(out, plot)
     costs: dict[str, Costs] = {}
-    workload: dict[str, Any] = {"simulated": f"{simulated} requests, flip rate {flip_rate:g}"}
+    traffic = f"{simulated} requests, {SIMULATED_IN_FLIGHT} in flight, flip rate {flip_rate:g}"
+    workload: dict[str, Any] = {"simulated": traffic}
     if measure:
         source = options.Source.of(options.mix_of("1", "1", None), model, None, 0)
         flags = servers.Flags.of(source.model, context.args, KV_TOKENS)
@@ -61,7 +65,8 @@ def passes(
         costs = {str(page): measured(flags, page) for page in sizes}
     rates = recompute_rates(sizes, slots, simulated, flip_rate)
     result = {"costs_s": costs, "recompute_rate": rates}
-    report.show("measured: one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
+    if costs:
+        report.show("measured: one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
     columns = ("T", *(f"G = {group}" for group in slots))
     rows = [(page, *(f"{100 * rate:.1f} %" for rate in by.values())) for page, by in rates.items()]
     report.show("simulated: candidates rolled back / decoded", workload, columns, rows)
@@ -109,10 +114,17 @@ def recompute_rates(
     )
     return {
         str(page): {
-            str(group): simulate(ours(page, group), traffic).recompute_rate for group in groups
+            str(group): simulate(_system(page, group), traffic).recompute_rate for group in groups
         }
         for page in pages
     }
+
+
+def _system(page: int, group: int) -> System:
+    """Our lane with the server's default patience, SIMULATED_IN_FLIGHT requests at once."""
+    patience = Config()
+    policy = LanePolicy(group, patience.wait, min(patience.run_ahead, page))
+    return replace(ours(page, group), policy=policy, max_running=SIMULATED_IN_FLIGHT)
 
 
 COST_COLUMNS = ("T", "forward", "slots or requests", "page or context", "ms", "ms per row")
