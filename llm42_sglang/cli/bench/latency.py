@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -99,7 +100,7 @@ def parse_loads(text: str, in_flight: int) -> list[Load]:
         if not 0 < rate_per_s < float("inf"):
             raise UserError(f"--loads takes `closed` and requests per second, not {part!r}")
         loads.append(Poisson(rate_per_s))
-    return loads
+    return list(dict.fromkeys(loads))
 
 
 def measure(
@@ -121,11 +122,16 @@ def measure(
                 for name in SERVERS:
                     title = f"round {number + 1}, {one}, {share:g} % deterministic: {name}"
                     with bar(title, count) as advance:
-                        made = load.run(targets[name], requests, one, advance)
+                        made = load.run(targets[name], requests, _in_round(one, number), advance)
                     if name == "llm42":
                         recompute(made)  # refuses answers that are not verified
                     outcomes[Point(str(one), share, name)] += made
     return dict(outcomes)
+
+
+def _in_round(one: Load, number: int) -> Load:
+    """Every round has arrival times of its own."""
+    return replace(one, seed=number) if isinstance(one, Poisson) else one
 
 
 def summary(outcomes: Mapping[Point, Sequence[Outcome]]) -> dict[str, Any]:

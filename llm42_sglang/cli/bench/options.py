@@ -52,7 +52,7 @@ def numbers(flag: str, text: str, least: float, most: float) -> list[float]:
         found = []
     if not found or not all(least <= number <= most for number in found):
         raise UserError(f"{flag} takes numbers from {least:g} to {most:g} with commas, not {text}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

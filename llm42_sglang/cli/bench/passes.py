@@ -22,7 +22,6 @@ from llm42_sglang.simulator.workload import Workload
 COSTS = re.compile(r"llm42: costs (\{.*\})")  # logged once by `llm42 serve --llm42-tune`
 WAIT_S = 10  # after the server is healthy, for a line that is still on its way
 SIMULATED_IN_FLIGHT = 16
-KV_TOKENS = 20000  # of the pool: the passes of a tune run share its pages
 
 Costs = Mapping[str, Mapping[str, Mapping[str, float]]]  # "pass" by width and page, "decode" ...
 
@@ -60,7 +59,7 @@ def passes(
     workload: dict[str, Any] = {"simulated": traffic}
     if measure:
         source = options.Source.of(options.mix_of("1", "1", None), model, None, 0)
-        flags = servers.Flags.of(source.model, context.args, KV_TOKENS)
+        flags = servers.Flags.of(source.model, context.args, 0)
         workload["model"] = source.model.name
         costs = {str(page): measured(flags, page) for page in sizes}
     rates = recompute_rates(sizes, slots, simulated, flip_rate)

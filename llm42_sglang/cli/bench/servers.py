@@ -14,6 +14,7 @@ from llm42_sglang.cli.launch import ServerProcess
 STOCK = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
 # Of our plugins only the platform's: without it stock SGLang does not run on a plain CPU.
 STOCK_ENV = {"SGLANG_PLUGINS": "llm42_cpu"}
+LEAST_KV_TOKENS = 20000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,13 @@ class Flags:
 
     @classmethod
     def of(cls, model: Path, arguments: Sequence[str], kv_tokens: int) -> "Flags":
-        """From a command line's left-over arguments; a KV pool of `kv_tokens` unless they say."""
+        """From a command line's left-over arguments.
+
+        Unless they say otherwise, the KV pool has `kv_tokens` tokens, or LEAST_KV_TOKENS.
+        """
         everywhere, ours = split(arguments)
         if not any(flag.partition("=")[0] == "--max-total-tokens" for flag in everywhere):
-            everywhere += ["--max-total-tokens", str(kv_tokens)]
+            everywhere += ["--max-total-tokens", str(max(kv_tokens, LEAST_KV_TOKENS))]
         return cls(model, tuple(everywhere), tuple(ours))
 
     @property

@@ -87,6 +87,7 @@ def throughput(
         "in_flight": in_flight,
         "rounds": rounds,
         "serial_requests": serial_requests,
+        "counted": "from the first request sent to the last one sent",
         "flags": " ".join([*flags.everywhere, *flags.ours]),
     }
     with servers.running(**processes) as targets:
@@ -164,7 +165,6 @@ def summary(measured: Measured) -> dict[str, Any]:
         "deterministic_requests_by_share": {share: one.requests for share, one in by_share.items()},
         "ratios_to_stock": ratios,
         "tokens_per_s": {"stock": stock, "llm42": ours, "serial": serial},
-        "window": "from the first request sent to the last one sent",
     }
 
 

@@ -57,7 +57,7 @@ def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
     assert result["recompute_rate"] == pytest.approx(3 / (12 + 3))
     assert result["recompute_rate_by_share"] == {"0": None, "50": pytest.approx(3 / 15)}
     assert result["deterministic_requests_by_share"] == {"0": 0, "50": 12}
-    assert result["workload"]["flags"] == "--max-total-tokens 168 --llm42-group 4"
+    assert result["workload"]["flags"] == "--max-total-tokens 20000 --llm42-group 4"
     assert shown.index("hardware: ") < shown.index("workload: ") < shown.index("ratio")
     assert "in_flight 4" in shown and "one at a time" in shown
     assert plot.read_bytes().startswith(PNG)

@@ -59,9 +59,9 @@ def test_flags_named_llm42_go_to_our_server_only():
 
 
 def test_servers_differ_in_what_is_compared_only(tmp_path):
-    flags = Flags.of(tmp_path, ["--llm42-group", "4", "--x", "1"], 500)
+    flags = Flags.of(tmp_path, ["--llm42-group", "4", "--x", "1"], 50000)
     common = ["--model-path", str(tmp_path), "--random-seed", "1"]
-    common += ["--x", "1", "--max-total-tokens", "500"]
+    common += ["--x", "1", "--max-total-tokens", "50000"]
     stock_argv = stock(flags).argv
     assert stock_argv[1:3] == ["-m", "sglang.launch_server"]
     assert stock_argv[5:] == common
@@ -73,7 +73,8 @@ def test_servers_differ_in_what_is_compared_only(tmp_path):
 
 def test_a_pool_size_of_the_users_own_wins(tmp_path):
     for flag in (["--max-total-tokens", "9"], ["--max-total-tokens=9"]):
-        assert Flags.of(tmp_path, flag, 500).everywhere == tuple(flag)
+        assert Flags.of(tmp_path, flag, 50000).everywhere == tuple(flag)
+    assert Flags.of(tmp_path, [], 5).everywhere == ("--max-total-tokens", "20000")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_named_mix_wins_over_lengths():
 
 
 def test_numbers_with_commas():
-    assert numbers("--shares", "0, 2,100", 0, 100) == [0, 2, 100]
+    assert numbers("--shares", "0, 2,100,2", 0, 100) == [0, 2, 100]
     for text in ("", "x", "101", "-1", "nan"):
         with pytest.raises(UserError, match="--shares takes numbers from 0 to 100"):
             numbers("--shares", text, 0, 100)
