@@ -48,9 +48,10 @@ def test_deterministic_streams_come_in_runs_with_a_receipt(fake):
 
 
 def test_poisson_arrivals_do_not_wait_for_answers(fake):
-    with fake("--token-s", "0.05") as server:  # half a second each
-        outcomes = load.run(Target(server.url, True), REQUESTS, Poisson(50, seed=1))
-    assert [o.sent_s for o in outcomes] == Poisson(50, seed=1).arrivals_s(8)
+    with fake("--token-s", "0.1") as server:  # nearly a second each
+        outcomes = load.run(Target(server.url, True), REQUESTS, Poisson(20, seed=1))
+    assert [o.sent_s for o in outcomes] == Poisson(20, seed=1).arrivals_s(8)
+    assert all(o.ttft_s > 0 for o in outcomes)  # and are not sent early
     assert outcomes[-1].sent_s < min(o.chunks[-1].at_s for o in outcomes)
 
 

@@ -22,7 +22,7 @@ def test_no_serial_server_no_serial_load():
 def measured() -> Measured:
     """Three rounds; the machine is ten times slower in the last, for everybody."""
     made = Measured()
-    for number, speed, ratio in ((0, 100, 0.9), (1, 100, 0.7), (2, 10, 0.8)):
+    for number, speed, ratio in ((0, 100, 0.9), (1, 100, 0.5), (2, 10, 0.8)):
         for share, factor in ((0, 1), (100, ratio)):
             made.tokens_per_s[Step(number, share, "stock")] = speed
             made.tokens_per_s[Step(number, share, "llm42")] = speed * factor
@@ -35,7 +35,7 @@ def measured() -> Measured:
 def test_ratios_are_medians_of_ratios_within_a_round(measured):
     result = summary(measured)
     assert result["ratio_to_stock"] == {"0": 1, "100": 0.8}
-    assert result["ratios_to_stock"]["100"] == pytest.approx([0.9, 0.7, 0.8])
+    assert result["ratios_to_stock"]["100"] == pytest.approx([0.9, 0.5, 0.8])
     assert result["speedup_over_serial"] == pytest.approx(8)
     assert result["speedup_at_share"] == "100"
     assert result["tokens_per_s"]["serial"] == [10, 10, 1]
