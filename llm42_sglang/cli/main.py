@@ -6,6 +6,7 @@ import typer
 from typer.exceptions import TyperException
 
 from llm42_sglang.cli import doctor, model, patch, serve
+from llm42_sglang.cli.bench import app as bench
 from llm42_sglang.cli.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command("model")(model.model)
 app.command("doctor")(doctor.doctor)
 app.add_typer(patch.app, name="patch")
+app.add_typer(bench.app, name="bench")
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 
 

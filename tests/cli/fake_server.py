@@ -2,6 +2,7 @@
 
 Ordinary requests in company get other tokens than alone, from token 5 on; deterministic ones do
 not, and carry a receipt. In company is a request if it is not the only one since /flush_cache.
+Streams come token by token, those of deterministic requests in runs of four.
 """
 
 import argparse
@@ -20,10 +21,12 @@ parser.add_argument("--sick-s", type=float, default=0, help="seconds of /health 
 parser.add_argument("--exit", type=int, help="end at once with this status")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
-parser.add_argument("--broken", choices=["diverges", "unverified"], help="deterministic service")
-options = parser.parse_args()
+parser.add_argument("--broken", choices=["diverges", "unverified", "short"])
+parser.add_argument("--token-s", type=float, default=0, help="seconds per token of a stream")
+parser.add_argument("--says", default="loading weights", help="first line of the log")
+options, _ = parser.parse_known_args()
 
-print("\x1b[32mloading\x1b[0m weights", flush=True)
+print(options.says.replace("loading", "\x1b[32mloading\x1b[0m"), flush=True)
 if options.exit is not None:
     sys.exit(options.exit)
 if options.stubborn:
@@ -49,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        if self.path == "/generate":
+        if self.path == "/generate" and body.get("stream"):
+            self.stream(self.generate(body))
+        elif self.path == "/generate":
             self.reply(200, self.generate(body))
         else:
             self.reply(200 if self.path.startswith("/flush_cache") else 404, self.flush())
@@ -69,10 +74,24 @@ class Handler(BaseHTTPRequestHandler):
         params = body["sampling_params"]
         deterministic = params.get("custom_params", {}).get("deterministic", False)
         steady = deterministic and options.broken != "diverges"
-        ids = [hash_of(body["text"]) + i for i in range(params["max_new_tokens"])]
+        ids = [hash_of(body) + i for i in range(params["max_new_tokens"])]
         if in_company and not steady:
             ids[5:] = [token + 1 for token in ids[5:]]
         return {"output_ids": ids, "meta_info": {"llm42": receipt()} if deterministic else {}}
+
+    def stream(self, answer):
+        self.send_response(200)
+        self.end_headers()
+        ids, meta = answer["output_ids"], answer["meta_info"]
+        if options.broken == "short":
+            ids = ids[:-1]
+        run = 4 if meta else 1
+        for end in [*range(1, len(ids), run), len(ids)]:
+            time.sleep(options.token_s * run)
+            done = meta if end == len(ids) else {}
+            event = {"output_ids": ids[:end], "meta_info": {"completion_tokens": end, **done}}
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
 
     def reply(self, status, content):
         data = json.dumps(content).encode()
@@ -85,8 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def hash_of(text):
-    return sum(map(ord, text))
+def hash_of(body):
+    return sum(map(ord, body["text"])) if "text" in body else sum(body["input_ids"])
 
 
 def receipt():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-SHELL_SCRIPTS = ["run", "test", "quickstart", "_env.sh", "../.ci/run"]
+SHELL_SCRIPTS = ["run", "test", "bench", "quickstart", "_env.sh", "../.ci/run"]
 PYPROJECT = """
 [project]
 version = "1"
@@ -258,3 +258,12 @@ def test_test_runs_the_checks_in_order_and_passes_arguments_to_pytest(checkout):
         "python -m pytest -k x y",
     ]
     assert checkout.run("test", FAILS="format").returncode == 1
+
+
+def test_bench_is_llm42_bench_in_the_environment(checkout):
+    command = checkout.env_dir() / "bin" / "llm42"
+    command.write_text('#!/usr/bin/env bash\nprintf "%s|" "$@"\nexit 5')
+    command.chmod(0o755)
+    done = checkout.run("bench", "throughput", "--shares", "0, 50")
+    assert done.stdout == "bench|throughput|--shares|0, 50|"
+    assert done.returncode == 5

@@ -1,0 +1,15 @@
+"""`llm42 bench`: what determinism costs and buys here, against the alternatives.
+
+Shared:
+- `workload`    who asks for what: seeded prompts, mixes of lengths, the share of deterministic ones
+- `servers`     stock SGLang, one request at a time, ours
+- `load`        the load generator: a closed loop or Poisson arrivals, every chunk timed
+- `outcome`     one streamed answer, and the times defined on it
+- `window`      output tokens per second while the load is steady
+- `stats`       percentiles
+- `options`, `progress`, `report`  the command line, the bar, and what is printed and written
+
+Commands: `throughput`, `latency`, `divergence`, `passes`, `invariance` (with its `operators`).
+
+Every command prints hardware and workload above its table, and JSON as its last line.
+"""

@@ -1,0 +1,219 @@
+"""`llm42 bench latency`: what clients wait for, ours and stock at the same load."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from llm42_sglang.cli.bench import load, options, report, servers
+from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target
+from llm42_sglang.cli.bench.outcome import Outcome
+from llm42_sglang.cli.bench.progress import bar
+from llm42_sglang.cli.bench.recompute import recompute
+from llm42_sglang.cli.bench.stats import Percentiles, nearest_rank, percentiles, ratio
+from llm42_sglang.cli.bench.workload import mark
+from llm42_sglang.cli.errors import UserError
+
+SERVERS = ("stock", "llm42")
+KINDS = ("deterministic", "ordinary")
+METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the definitions
+    "ttft": lambda outcome: [outcome.ttft_s],
+    "gap": lambda outcome: outcome.gaps_s,
+    "itl": lambda outcome: outcome.inter_token_s,
+    "e2e": lambda outcome: [outcome.end_to_end_s],
+}
+DEFINITIONS = {
+    "ttft": "from sending (Poisson: the arrival) to the first token",
+    "gap": "between two chunks; a chunk is a token, or a run of committed ones",
+    "itl": "gap divided by the tokens of its later chunk, once per token",
+    "e2e": "from sending to the last token",
+    "kinds": "stock serves the same requests, all as ordinary ones",
+}
+
+
+class Point(NamedTuple):
+    """One load with one share of deterministic requests."""
+
+    load: str
+    share: float  # percent
+    server: str
+
+
+def latency(
+    context: typer.Context,
+    loads: Annotated[
+        str, typer.Option(help="Poisson rates in requests/s, or `closed` (--in-flight); commas.")
+    ] = "closed,0.3",
+    shares: options.Shares = "50,100",
+    requests: options.Requests = 48,
+    in_flight: options.InFlight = 16,
+    prompt: options.Prompt = "32-512",
+    new: options.New = "128",
+    mix: options.MixName = None,
+    dataset: options.Dataset = None,
+    rounds: options.Rounds = 2,
+    model: options.Model = None,
+    seed: options.Seed = 0,
+    out: options.Out = None,
+    plot: options.Plot = None,
+) -> None:
+    """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
+
+    Both servers run at once and are loaded in turn with the same requests at the same times.
+    Percentiles are over the requests of all rounds. Unknown flags go to the servers.
+    """
+    wanted = options.numbers("--shares", shares, 0, 100)
+    asked = parse_loads(loads, in_flight)
+    report.require_writable(out, plot)
+    lengths = options.mix_of(prompt, new, mix)
+    source = options.Source.of(lengths, model, dataset, seed)
+    source.requests(requests)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
+    workload = source.describe() | {
+        "requests": requests,
+        "loads": ", ".join(map(str, asked)),
+        "rounds": rounds,
+        "flags": " ".join([*flags.everywhere, *flags.ours]),
+    }
+    with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
+        outcomes = measure(targets, source, asked, wanted, rounds, requests)
+    result = summary(outcomes)
+    columns = ("load", "det. %", "kind", "server", "n", *_times())
+    report.show("seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"])))
+    report.plot(plot, 2, lambda axes: draw(axes, outcomes))
+    report.finish(result, workload, out)
+
+
+def parse_loads(text: str, in_flight: int) -> list[Load]:
+    """Raises UserError."""
+    loads: list[Load] = []
+    for part in text.split(","):
+        if part.strip() == "closed":
+            loads.append(Closed(in_flight))
+            continue
+        try:
+            rate_per_s = float(part)
+        except ValueError:
+            rate_per_s = 0
+        if not 0 < rate_per_s < float("inf"):
+            raise UserError(f"--loads takes `closed` and requests per second, not {part!r}")
+        loads.append(Poisson(rate_per_s))
+    return list(dict.fromkeys(loads))
+
+
+def measure(
+    targets: Mapping[str, Target],
+    source: options.Source,
+    loads: Sequence[Load],
+    shares: Sequence[float],
+    rounds: int,
+    count: int,
+) -> dict[Point, list[Outcome]]:
+    """Every load and share, both servers in turn, all of it once a round."""
+    for name in SERVERS:
+        load.run(targets[name], mark(source.requests(4), 50), Closed(4))  # warm-up
+    outcomes: dict[Point, list[Outcome]] = defaultdict(list)
+    for number in range(rounds):
+        for one in loads:
+            for share in shares:
+                requests = mark(source.requests(count, number), share)
+                for name in SERVERS:
+                    title = f"round {number + 1}, {one}, {share:g} % deterministic: {name}"
+                    with bar(title, count) as advance:
+                        made = load.run(targets[name], requests, _in_round(one, number), advance)
+                    if name == "llm42":
+                        recompute(made)  # refuses answers that are not verified
+                    outcomes[Point(str(one), share, name)] += made
+    return dict(outcomes)
+
+
+def _in_round(one: Load, number: int) -> Load:
+    """Every round has arrival times of its own."""
+    return replace(one, seed=number) if isinstance(one, Poisson) else one
+
+
+def summary(outcomes: Mapping[Point, Sequence[Outcome]]) -> dict[str, Any]:
+    """The JSON. Ratios are ours over stock's, by load and share (percent, as text)."""
+    ratios: dict[str, dict[str, dict[str, float | None]]] = {
+        "p99_ttft_ratio": {},
+        "p99_itl_ordinary_ratio": {},
+        "p99_gap_ordinary_ratio": {},
+    }
+    points = []
+    for (at, share, name), ours in outcomes.items():
+        points += [
+            {"load": at, "share": share, "server": name, "kind": kind, **_described(part)}
+            for kind in KINDS
+            if (part := _of_kind(ours, kind))
+        ]
+        if name != "llm42":
+            continue
+        stock = outcomes[Point(at, share, "stock")]
+        compared = {
+            "p99_ttft_ratio": [_p99("ttft", part) for part in (ours, stock)],
+            **{
+                f"p99_{metric}_ordinary_ratio": [
+                    _p99(metric, _of_kind(part, "ordinary")) for part in (ours, stock)
+                ]
+                for metric in ("itl", "gap")
+            },
+        }
+        for key, pair in compared.items():
+            ratios[key].setdefault(at, {})[f"{share:g}"] = ratio(*pair)
+    return {**ratios, "definitions": DEFINITIONS, "points": points}
+
+
+def draw(axes: Sequence[Any], outcomes: Mapping[Point, Sequence[Outcome]]) -> None:
+    """Which share of first tokens, and of ordinary requests' tokens, has come by when."""
+    first, ordinary = axes
+    for (at, share, name), part in outcomes.items():
+        style = "--" if name == "stock" else "-"
+        label = f"{name}, {at}, {share:g} %"
+        _cumulative(first, _values("ttft", part), style, label)
+        _cumulative(ordinary, _values("gap", _of_kind(part, "ordinary")), style, label)
+    first.set(xlabel="time to first token, s", ylabel="share of requests")
+    ordinary.set(xlabel="between two tokens of ordinary requests, s", xscale="log")
+    for panel in axes:
+        if panel.lines:
+            panel.legend(fontsize="x-small")
+
+
+def _cumulative(panel: Any, values: Sequence[float], style: str, label: str) -> None:
+    if ordered := sorted(values):
+        ranks = [(i + 1) / len(ordered) for i in range(len(ordered))]
+        panel.step(ordered, ranks, style, where="post", label=label)
+
+
+def _described(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "requests": len(outcomes),
+        **{metric: percentiles(_values(metric, outcomes))._asdict() for metric in METRICS},
+    }
+
+
+def _of_kind(outcomes: Iterable[Outcome], kind: str) -> list[Outcome]:
+    return [one for one in outcomes if one.request.deterministic == (kind == "deterministic")]
+
+
+def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
+    return [value for outcome in outcomes for value in METRICS[metric](outcome)]
+
+
+def _p99(metric: str, outcomes: Iterable[Outcome]) -> float | None:
+    return nearest_rank(sorted(_values(metric, outcomes)), 0.99)
+
+
+def _times() -> list[str]:
+    return list(METRICS)
+
+
+def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
+    for point in sorted(points, key=lambda p: (p["load"], p["share"], p["kind"], p["server"])):
+        names = (f"{point['share']:g}", point["kind"], point["server"], point["requests"])
+        yield point["load"], *names, *(_cell(Percentiles(**point[metric])) for metric in METRICS)
+
+
+def _cell(seen: Percentiles) -> str:
+    return " / ".join(report.cell(value) for value in seen[1:])

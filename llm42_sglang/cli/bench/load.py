@@ -1,0 +1,152 @@
+"""The load generator: streams requests to a server and times every chunk.
+
+Not SGLang's bench_serving: it keeps neither `meta_info`, where receipts are, nor output ids, counts
+tokens over the whole run with its tail, and takes a per-request `deterministic` only by way of a
+data set file of its own format. Its definitions of TTFT and inter-token time are kept.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import NamedTuple
+
+import httpx
+
+from llm42_sglang.cli.bench.outcome import Outcome, parse
+from llm42_sglang.cli.bench.workload import Request
+from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import local_client
+
+TIMEOUT_S = 1800
+FLUSH_S = 30  # the server flushes only when idle; it may finish what just ended
+
+Advance = Callable[[], object]  # called whenever a request is done
+
+
+class Target(NamedTuple):
+    """A server, and whether it may be asked for determinism."""
+
+    url: str
+    deterministic: bool
+
+
+class _Raw(NamedTuple):
+    sent_s: float
+    lines: list[tuple[float, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """As soon as one request is answered, the next is sent."""
+
+    in_flight: int
+
+    def __str__(self) -> str:
+        return f"{self.in_flight} in flight"
+
+    async def drive(self, send: "_Send", count: int) -> list[_Raw]:
+        answers: dict[int, _Raw] = {}
+        todo = iter(range(count))
+
+        async def one_after_the_other() -> None:
+            for i in todo:
+                answers[i] = await send(i, None)
+
+        await _all(one_after_the_other() for _ in range(self.in_flight))
+        return [answers[i] for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Requests arrive whether or not others are answered; the same times for the same seed."""
+
+    rate_per_s: float
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.rate_per_s:g}/s"
+
+    def arrivals_s(self, count: int) -> list[float]:
+        """The first one at 0."""
+        dice, at_s = Random(self.seed), [0.0]
+        while len(at_s) < count:
+            at_s.append(at_s[-1] + dice.expovariate(self.rate_per_s))
+        return at_s[:count]
+
+    async def drive(self, send: "_Send", count: int) -> list[_Raw]:
+        return await _all(send(i, at_s) for i, at_s in enumerate(self.arrivals_s(count)))
+
+
+_Send = Callable[[int, float | None], Awaitable[_Raw]]  # request's number, seconds to send it at
+Load = Closed | Poisson
+
+
+def run(
+    target: Target, requests: Sequence[Request], load: Load, advance: Advance = lambda: None
+) -> list[Outcome]:
+    """Load a server from an empty prefix cache; outcomes in the order of the requests.
+
+    Raises UserError if the server refuses or fails a single request.
+    """
+    try:
+        flush(target.url)
+        raw = asyncio.run(_run(target, requests, load, advance))
+    except httpx.HTTPError as error:
+        raise UserError(f"the server at {target.url} stopped answering: {error!r}") from error
+    return [parse(request, *one) for request, one in zip(requests, raw, strict=True)]
+
+
+def flush(url: str) -> None:
+    """Empty the prefix cache."""
+    with local_client(url, TIMEOUT_S) as client:
+        _expect_ok(client.post("/flush_cache", params={"timeout": FLUSH_S}))
+
+
+async def _run(
+    target: Target, requests: Sequence[Request], load: Load, advance: Advance
+) -> list[_Raw]:
+    bodies = [request.body(target.deterministic) for request in requests]
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(
+        base_url=target.url, timeout=TIMEOUT_S, trust_env=False, limits=limits
+    ) as client:
+        begin = time.perf_counter()
+
+        async def send(i: int, at_s: float | None) -> _Raw:
+            if at_s is not None:
+                await asyncio.sleep(begin + at_s - time.perf_counter())
+            else:
+                at_s = time.perf_counter() - begin
+            lines = []
+            async with client.stream("POST", "/generate", json=bodies[i]) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                _expect_ok(response)
+                async for line in response.aiter_lines():
+                    lines.append((time.perf_counter() - begin, line))
+            advance()
+            return _Raw(at_s, lines)
+
+        return await load.drive(send, len(requests))
+
+
+async def _all(tasks: Iterable[Awaitable]) -> list:
+    """Wait for all; the first that fails cancels the others."""
+    running = [asyncio.ensure_future(task) for task in tasks]
+    try:
+        return await asyncio.gather(*running)
+    except BaseException:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        raise
+
+
+def _expect_ok(response: httpx.Response) -> None:
+    if response.status_code != 200:
+        path = response.request.url.path
+        raise UserError(
+            f"the server answered {path} with {response.status_code}: {response.text[:300]}"
+        )

@@ -1,0 +1,90 @@
+"""One streamed answer, and the times that are defined on it. Seconds since the load began."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from llm42_sglang.cli.bench.workload import Request
+from llm42_sglang.cli.errors import UserError
+
+
+class Chunk(NamedTuple):
+    """What a client receives at once: one token, or a run of committed ones."""
+
+    at_s: float
+    tokens: int  # so far, this chunk's included
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came back for one request."""
+
+    request: Request
+    sent_s: float  # when it arrived: with Poisson arrivals when it was to be sent
+    chunks: tuple[Chunk, ...]
+    output_ids: tuple[int, ...]
+    receipt: dict[str, Any] = field(default_factory=dict)  # meta_info["llm42"], {} if absent
+
+    @property
+    def ttft_s(self) -> float:
+        """From sending to the first token."""
+        return self.chunks[0].at_s - self.sent_s
+
+    @property
+    def end_to_end_s(self) -> float:
+        """From sending to the last token."""
+        return self.chunks[-1].at_s - self.sent_s
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Between one chunk and the next: how long a reader sees nothing new."""
+        return [late.at_s - early.at_s for early, late in pairwise(self.chunks)]
+
+    @property
+    def inter_token_s(self) -> list[float]:
+        """A value a token: the gap before its chunk, divided among the chunk's tokens.
+
+        SGLang's bench_serving has the same definition. Equal to the gaps where chunks are tokens.
+        """
+        return [
+            (late.at_s - early.at_s) / (late.tokens - early.tokens)
+            for early, late in pairwise(self.chunks)
+            for _ in range(late.tokens - early.tokens)
+        ]
+
+    def tokens_at(self, at_s: float) -> float:
+        """Output tokens made by then. The tokens of a chunk were made evenly since the last one."""
+        if at_s < self.chunks[0].at_s:
+            return 0
+        for early, late in pairwise(self.chunks):
+            if at_s < late.at_s:
+                passed = (at_s - early.at_s) / (late.at_s - early.at_s)
+                return early.tokens + passed * (late.tokens - early.tokens)
+        return self.chunks[-1].tokens
+
+
+def parse(request: Request, sent_s: float, lines: Iterable[tuple[float, str]]) -> Outcome:
+    """From the lines of an event stream, each with its time. Raises UserError.
+
+    Called after the load: parsing would take time from the servers, which share this machine.
+    """
+    chunks: list[Chunk] = []
+    last: dict[str, Any] = {}
+    for at_s, line in lines:
+        if not line.startswith("data: {"):
+            continue
+        event = json.loads(line.removeprefix("data: "))
+        if "meta_info" not in event:
+            raise UserError(f"the server broke an answer off: {line[:300]}")
+        tokens = event["meta_info"]["completion_tokens"]
+        if tokens > (chunks[-1].tokens if chunks else 0):
+            chunks.append(Chunk(at_s, tokens))
+        last = event
+    made = chunks[-1].tokens if chunks else 0
+    if made != request.new_tokens:
+        reason = last.get("meta_info", {}).get("finish_reason")
+        raise UserError(f"an answer has {made} of {request.new_tokens} tokens: {reason}")
+    receipt = last["meta_info"].get("llm42") or {}
+    return Outcome(request, sent_s, tuple(chunks), tuple(last["output_ids"]), receipt)

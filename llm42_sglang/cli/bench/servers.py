@@ -1,0 +1,90 @@
+"""The servers that are compared, on the same platform with the same flags."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm42_sglang.cli.bench.load import Target
+from llm42_sglang.cli.bench.progress import say
+from llm42_sglang.cli.cache import cache_dir
+from llm42_sglang.cli.launch import ServerProcess
+
+STOCK = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
+# Of our plugins only the platform's: without it stock SGLang does not run on a plain CPU.
+STOCK_ENV = {"SGLANG_PLUGINS": "llm42_cpu"}
+LEAST_KV_TOKENS = 20000
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Of servers. Stock keeps its own defaults, overlap scheduling among them."""
+
+    model: Path
+    everywhere: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()  # those named --llm42-*
+
+    @classmethod
+    def of(cls, model: Path, arguments: Sequence[str], kv_tokens: int) -> "Flags":
+        """From a command line's left-over arguments.
+
+        Unless they say otherwise, the KV pool has `kv_tokens` tokens, or LEAST_KV_TOKENS.
+        """
+        everywhere, ours = split(arguments)
+        if not any(flag.partition("=")[0] == "--max-total-tokens" for flag in everywhere):
+            everywhere += ["--max-total-tokens", str(max(kv_tokens, LEAST_KV_TOKENS))]
+        return cls(model, tuple(everywhere), tuple(ours))
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        return ("--model-path", str(self.model), "--random-seed", "1", *self.everywhere)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(for every server, for ours): flags with their values, ours are named --llm42-*."""
+    everywhere: list[str] = []
+    ours: list[str] = []
+    to = everywhere
+    for argument in arguments:
+        if argument.startswith("--"):
+            to = ours if argument.startswith("--llm42-") else everywhere
+        to.append(argument)
+    return everywhere, ours
+
+
+def stock(flags: Flags) -> ServerProcess:
+    """SGLang without any llm42 hook."""
+    return _stock(flags, "stock")
+
+
+def serial(flags: Flags) -> ServerProcess:
+    """The same, one request at a time: deterministic because nothing is batched."""
+    return _stock(flags, "serial", "--max-running-requests", "1")
+
+
+def ours(flags: Flags, *more: str) -> ServerProcess:
+    """`llm42 serve`."""
+    return ServerProcess([*flags.common, *flags.ours, *more], log_path=_log("llm42"))
+
+
+@contextmanager
+def running(**processes: ServerProcess) -> Iterator[dict[str, Target]]:
+    """All of them at once, one started after the other; by name."""
+    with ExitStack() as stack:
+        for name, process in processes.items():
+            say(f"starting {name}: about a minute; log: {process.log_path}")
+            stack.enter_context(process)
+        yield {
+            name: Target(process.url, deterministic=name == "llm42")
+            for name, process in processes.items()
+        }
+
+
+def _stock(flags: Flags, name: str, *more: str) -> ServerProcess:
+    argv = [*STOCK, *flags.common, *more]
+    return ServerProcess(argv=argv, env=STOCK_ENV, log_path=_log(name))
+
+
+def _log(name: str) -> Path:
+    return cache_dir() / "logs" / f"bench-{name}.log"

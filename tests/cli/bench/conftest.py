@@ -1,0 +1,56 @@
+"""Fake servers in place of real ones, and a model folder that has a tokenizer and nothing else."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm42_sglang.cli.bench import servers
+from llm42_sglang.cli.launch import ServerProcess
+
+FAKE = str(Path(__file__).parents[1] / "fake_server.py")
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A function that makes a ServerProcess around the fake server."""
+
+    def make(*options: str, name: str = "server") -> ServerProcess:
+        argv = [sys.executable, FAKE, "{port}", *options]
+        return ServerProcess(argv=argv, log_path=tmp_path / f"{name}.log")
+
+    return make
+
+
+@pytest.fixture
+def fakes(fake, monkeypatch):
+    """Options of the fake servers that commands start from here on, by name; filled by the test."""
+    options: dict[str, list[str]] = {"stock": [], "serial": [], "llm42": []}
+
+    def maker(name):
+        return lambda flags, *more: fake(*options[name], *more, name=name)
+
+    monkeypatch.setattr(servers, "stock", maker("stock"))
+    monkeypatch.setattr(servers, "serial", maker("serial"))
+    monkeypatch.setattr(servers, "ours", maker("llm42"))
+    return options
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A token per word; unknown words are token 0."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = ["[UNK]", "the", "a", "of", "to", "is", "and", "in", "be", "class", "def", "object"]
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    return made
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory, tokenizer) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

@@ -1,0 +1,115 @@
+"""The load generator against a fake server that streams."""
+
+import pytest
+
+from llm42_sglang.cli.bench import load
+from llm42_sglang.cli.bench.load import Closed, Poisson, Target
+from llm42_sglang.cli.bench.outcome import parse
+from llm42_sglang.cli.bench.workload import Request, mark
+from llm42_sglang.cli.errors import UserError
+
+REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
+SHORT = Request((1,), 2)
+
+
+def most_at_once(outcomes) -> int:
+    return max(
+        sum(other.sent_s <= one.sent_s < other.chunks[-1].at_s for other in outcomes)
+        for one in outcomes
+    )
+
+
+def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
+    with fake("--token-s", "0.01") as server:
+        advanced = []
+        outcomes = load.run(
+            Target(server.url, True), REQUESTS, Closed(3), lambda: advanced.append(1)
+        )
+    assert [outcome.request for outcome in outcomes] == REQUESTS
+    assert len(advanced) == len(REQUESTS)
+    assert most_at_once(outcomes) == 3
+    assert sorted(o.sent_s for o in outcomes) == [o.sent_s for o in outcomes]
+    for outcome in outcomes:
+        assert len(outcome.output_ids) == 9
+        assert 0 < outcome.ttft_s < outcome.end_to_end_s
+        assert sum(outcome.gaps_s) == pytest.approx(outcome.end_to_end_s - outcome.ttft_s)
+        assert len(outcome.inter_token_s) == 8
+
+
+def test_deterministic_streams_come_in_runs_with_a_receipt(fake):
+    with fake("--token-s", "0.01") as server:
+        outcomes = load.run(Target(server.url, True), REQUESTS, Closed(8))
+        as_ordinary = load.run(Target(server.url, False), REQUESTS, Closed(8))
+    for outcome in outcomes:
+        runs = [chunk.tokens for chunk in outcome.chunks]
+        assert runs == ([1, 5, 9] if outcome.request.deterministic else list(range(1, 10)))
+        assert outcome.receipt.get("rollbacks") == (1 if outcome.request.deterministic else None)
+    assert not any(outcome.receipt for outcome in as_ordinary)
+
+
+def test_poisson_arrivals_do_not_wait_for_answers(fake):
+    with fake("--token-s", "0.1") as server:  # nearly a second each
+        outcomes = load.run(Target(server.url, True), REQUESTS, Poisson(20, seed=1))
+    assert [o.sent_s for o in outcomes] == Poisson(20, seed=1).arrivals_s(8)
+    assert all(o.ttft_s > 0 for o in outcomes)  # and are not sent early
+    assert outcomes[-1].sent_s < min(o.chunks[-1].at_s for o in outcomes)
+
+
+def test_poisson_arrivals_have_their_rate_and_depend_on_the_seed_alone():
+    times = Poisson(4, seed=7).arrivals_s(4001)
+    assert times == Poisson(4, seed=7).arrivals_s(4001) != Poisson(4, seed=8).arrivals_s(4001)
+    assert times[0] == 0 and times == sorted(times)
+    assert times[-1] == pytest.approx(1000, rel=0.1)
+
+
+def test_the_cache_is_empty_at_the_start(fake):
+    # The fake server takes a request for alone only if there was none since the last flush.
+    with fake() as server:
+        target = Target(server.url, True)
+        alone = [load.run(target, [REQUESTS[1]], Closed(1))[0].output_ids for _ in range(2)]
+        crowd = load.run(target, REQUESTS, Closed(8))[1].output_ids
+    assert alone[0] == alone[1] != crowd
+
+
+def test_a_server_that_refuses_or_is_gone_is_a_user_error(fake):
+    with fake() as server, pytest.raises(UserError, match="/flush_cache with 404"):
+        load.run(Target(server.url + "/elsewhere", True), REQUESTS, Closed(2))
+    with pytest.raises(UserError, match="stopped answering"):
+        load.run(Target(server.url, True), REQUESTS, Closed(2))
+
+
+def test_a_refused_request_is_a_user_error(fake, monkeypatch):
+    monkeypatch.setattr(load, "flush", lambda url: None)
+    with fake() as server, pytest.raises(UserError, match="/elsewhere/generate with 404"):
+        load.run(Target(server.url + "/elsewhere", True), REQUESTS, Closed(2))
+
+
+def test_an_answer_that_is_too_short_is_a_user_error(fake):
+    with fake("--broken", "short") as server, pytest.raises(UserError, match="has 8 of 9 tokens"):
+        load.run(Target(server.url, True), REQUESTS, Closed(2))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "has 0 of 2 tokens"),
+        ([(1.0, 'data: {"error": {"message": "aborted"}}')], "broke an answer off.*aborted"),
+    ],
+)
+def test_a_broken_stream_is_a_user_error(lines, said):
+    with pytest.raises(UserError, match=said):
+        parse(SHORT, 0.0, lines)
+
+
+def test_chunks_without_new_tokens_are_none():
+    event = 'data: {{"output_ids": {}, "meta_info": {{"completion_tokens": {}}}}}'
+    lines = [
+        (1.0, event.format("[4]", 1)),
+        (2.0, ""),
+        (2.0, event.format("[4]", 1)),
+        (3.0, event.format("[4, 5]", 2)),
+        (3.1, "data: [DONE]"),
+    ]
+    outcome = parse(SHORT, 0.5, lines)
+    assert outcome.chunks == ((1.0, 1), (3.0, 2))
+    assert outcome.output_ids == (4, 5)
