@@ -65,13 +65,13 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         layer: RadixAttention,
         forward_batch: ForwardBatch,
         save_kv_cache=True,
-        **more,
+        **extra,
     ) -> torch.Tensor:
         """q: [rows, heads * dim]; every row's KV is written before any row attends.
 
         Raises NotImplementedError for what this backend cannot compute.
         """
-        _refuse_unknown(layer, forward_batch, more)
+        _refuse_unknown(layer, forward_batch, extra)
         if not _is_causal(layer, forward_batch):
             return super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
         self._save(k, v, layer, forward_batch, save_kv_cache)
@@ -91,13 +91,13 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         layer: RadixAttention,
         forward_batch: ForwardBatch,
         save_kv_cache=True,
-        **more,
+        **extra,
     ) -> torch.Tensor:
         """q: [batch, heads * dim]; the query heads of a KV head ride as rows of one attention.
 
         Raises NotImplementedError for what this backend cannot compute.
         """
-        _refuse_unknown(layer, forward_batch, more)
+        _refuse_unknown(layer, forward_batch, extra)
         if not _is_causal(layer, forward_batch):
             return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
         self._save(k, v, layer, forward_batch, save_kv_cache)
@@ -114,17 +114,19 @@ class CpuAttnBackend(TorchNativeAttnBackend):
     def _attend(self, queries: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
         """queries: [n, heads, rows, dim]; returns the same with the values' dim."""
         pool = self.token_to_kv_pool
+        buffers = pool.get_key_buffer(layer.layer_id), pool.get_value_buffer(layer.layer_id)
         keys, values = (
             buffer.index_select(0, group.locations)
             .unflatten(0, (group.size, -1))  # [n, context, KV heads, dim]
             .transpose(1, 2)
             .to(queries.dtype)
-            for buffer in (
-                pool.get_key_buffer(layer.layer_id),
-                pool.get_value_buffer(layer.layer_id),
-            )
+            for buffer in buffers
         )
-        return scaled_dot_product_attention(
+        if queries.shape[0] * queries.shape[1] == 1:
+            # The threads would divide this one's GEMMs, and the rows' bits with them: give them two
+            # of it to divide, as they divide any others.
+            queries, keys, values = (x.expand(2, -1, -1, -1) for x in (queries, keys, values))
+        attended = scaled_dot_product_attention(
             queries,
             keys,
             values,
@@ -132,6 +134,7 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             scale=layer.scaling,
             enable_gqa=queries.shape[1] != keys.shape[1],
         )
+        return attended[: group.size]
 
     def _plan(self, layer: RadixAttention, batch: ForwardBatch) -> list[_Group]:
         size = layer.sliding_window_size
@@ -211,7 +214,7 @@ def _is_causal(layer: RadixAttention, forward_batch: ForwardBatch) -> bool:
     )
 
 
-def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, more: dict) -> None:
+def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, extra: dict) -> None:
     """Nothing that changes what attention means may be left out in silence; torch_native does."""
     modes = (ForwardMode.EXTEND, ForwardMode.MIXED, ForwardMode.SPLIT_PREFILL, ForwardMode.DECODE)
     unknown = {
@@ -221,7 +224,7 @@ def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, more: di
         "pos_encoding_mode": layer.pos_encoding_mode != "NONE",
         "attn_type": layer.attn_type == AttentionType.DECODER_BIDIRECTIONAL,
         "forward_mode": forward_batch.forward_mode not in modes,
-        **{name: value is not None and value is not False for name, value in more.items()},
+        **{name: value is not None and value is not False for name, value in extra.items()},
     }
     if wanted := [name for name, is_wanted in unknown.items() if is_wanted]:
         raise NotImplementedError(

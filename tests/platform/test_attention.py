@@ -28,6 +28,7 @@ shapes = st.builds(
     page=st.sampled_from([1, 16, 32, 64]),
 )
 LENGTHS = st.integers(1, 90)
+BUT_LAST, LAST = slice(None, -1), slice(-1, None)
 SEEDS = st.integers(0, 1 << 30)
 FEW = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -59,16 +60,12 @@ def test_extend(shape, sizes, seed):
 def test_decode(shape, lengths, seed):
     """One step of requests of these lengths, after an extend with all but their last tokens."""
     tokens = [random_tokens(shape, n, seed + i) for i, n in enumerate(lengths)]
+    prefixes, last = (Tokens.join([t[part] for t in tokens]) for part in (BUT_LAST, LAST))
     outputs = []
     for backend in (CpuAttnBackend, TorchNativeAttnBackend):
         rig = Rig(shape, seed=seed, backend=backend)
-        rig.extend(
-            [(row, 0, n - 1) for row, n in enumerate(lengths)],
-            Tokens.join([t[:-1] for t in tokens]),
-        )
-        outputs.append(
-            rig.decode(range(len(lengths)), lengths, Tokens.join([t[-1:] for t in tokens]))
-        )
+        rig.extend([(row, 0, n - 1) for row, n in enumerate(lengths)], prefixes)
+        outputs.append(rig.decode(range(len(lengths)), lengths, last))
     expected = [reference(shape, t)[-1:] for t in tokens]
     close(shape, outputs[0], torch.cat(expected), outputs[1])
 
