@@ -2,15 +2,15 @@
 
     scripts/run python scripts/bench_attention.py [--repeats 15] [--page 32]
 
-One layer of the shapes of SmolLM2-135M, its linears in mixed precision as on a host without bf16
-arithmetic. Every round times every case once, in turn; all numbers are medians over the rounds.
+The layers of SmolLM2-135M with random weights, linears in mixed precision as on a host without
+bf16 arithmetic. Every round times every case once, in turn; a ratio is the median of the rounds'.
 
 - a canonical pass of G slots, all on page 20 or all on page 0: attention and linears, page 20 over
   page 0;
 - a decode step of 8 requests at 500 tokens, and at mixed lengths: ours over torch_native's.
 
 Norms, rotary embedding and activation are left out; they would pull every ratio with linears
-towards 1. The last line is JSON: times in ms of a layer, and the ratios.
+towards 1. The last line is JSON: ms of a layer, and the ratios.
 """
 
 import argparse
@@ -42,7 +42,8 @@ LINEARS = [(QKV, HIDDEN), (HIDDEN, HIDDEN), (2 * MLP, HIDDEN), (HIDDEN, MLP)]  #
 BACKENDS = {"llm42_cpu": CpuAttnBackend, "torch_native": TorchNativeAttnBackend}
 
 console = Console(highlight=False)
-Case = tuple[str, str]  # workload; the backend whose attention it is, or "linears"
+Case = tuple[str, str]  # workload and backend; or the rows of the linears, and "linears"
+Times = dict[Case, list[float]]  # ms of a layer, round by round
 
 
 class Pool:
@@ -80,7 +81,7 @@ class Layers:
         )
         self.backends = {name: backend(runner) for name, backend in BACKENDS.items()}
         self.attention = [RadixAttention(HEADS, DIM, DIM**-0.5, KV_HEADS, i) for i in range(LAYERS)]
-        self.weights = [torch.randn(size) for size in LINEARS]
+        self.weights = [[torch.randn(size) for size in LINEARS] for _ in range(LAYERS)]
 
     def attend(self, backend: str, batch: SimpleNamespace) -> None:
         """Every layer's attention."""
@@ -95,10 +96,10 @@ class Layers:
 
     def multiply(self, rows: int) -> None:
         """Every layer's linears."""
-        inputs = [torch.randn(rows, weight.shape[1]).bfloat16() for weight in self.weights]
-        for _ in range(LAYERS):
-            for x, weight in zip(inputs, self.weights, strict=True):
-                linear(x.float(), weight).to(x.dtype)
+        inputs = {size: torch.randn(rows, size).bfloat16() for size in (HIDDEN, MLP)}
+        for weight in (weight for layer in self.weights for weight in layer):
+            x = inputs[weight.shape[1]]
+            linear(x.float(), weight).to(x.dtype)
 
     def extend(self, slots: int, page: int, size: int) -> SimpleNamespace:
         """A canonical pass with every slot on this page."""
@@ -134,58 +135,64 @@ def main() -> None:
     torch.set_grad_enabled(False)
     console.print(
         f"hardware: {psutil.cpu_count()} cores, {torch.get_num_threads()} threads,"
-        f" {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}; torch {torch.__version__}"
+        f" {torch.backends.cpu.get_cpu_capability()}, {platform.machine()};"
+        f" torch {torch.__version__}"
     )
     console.print(
         f"workload: {LAYERS} layers, {HEADS} heads, {KV_HEADS} KV heads of {DIM}, hidden {HIDDEN},"
         f" MLP {MLP}, bf16 KV, fp32 linears; T={options.page}; medians of {options.repeats} rounds"
     )
-    times = measure(cases(Layers(options.page), options.page), options.repeats)
-    report(times)
-
-
-def cases(layers: Layers, page: int) -> dict[Case, Callable[[], None]]:
-    """What to time. The linears are the same for both backends."""
+    layers = Layers(options.page)
     works = {
-        f"pass G={slots}, page {number}": layers.extend(slots, number, page)
+        f"pass G={slots}, page {number}": layers.extend(slots, number, options.page)
         for slots in GROUPS
         for number in (0, FAR_PAGE)
     }
     works |= {f"decode {name}": layers.decode(lengths) for name, lengths in DECODES.items()}
+    rows = {work: f"{len(batch.out_cache_loc)} rows" for work, batch in works.items()}
+    report(measure(cases(layers, works), options.repeats), rows)
+
+
+def cases(layers: Layers, works: dict[str, SimpleNamespace]) -> dict[Case, Callable[[], None]]:
+    """What to time. The linears are the same for both backends, and depend on the rows alone."""
     timed: dict[Case, Callable[[], None]] = {}
     for work, batch in works.items():
         for backend in BACKENDS:
             timed[work, backend] = partial(layers.attend, backend, batch)
-        timed[work, "linears"] = partial(layers.multiply, len(batch.out_cache_loc))
+        rows = len(batch.out_cache_loc)
+        timed[f"{rows} rows", "linears"] = partial(layers.multiply, rows)
     return timed
 
 
-def measure(timed: dict[Case, Callable[[], None]], repeats: int) -> dict[Case, float]:
-    """Median ms of one layer of each."""
-    samples: dict[Case, list[float]] = {case: [] for case in timed}
+def measure(timed: dict[Case, Callable[[], None]], repeats: int) -> Times:
+    """Every case once a round."""
+    times: Times = {case: [] for case in timed}
     for number in track(range(repeats + 1), "rounds", console=console, transient=True):
         for case, run in timed.items():
             began = time.perf_counter()
             run()
             if number:  # the first is a warm-up
-                samples[case].append((time.perf_counter() - began) * 1e3 / LAYERS)
-    return {case: statistics.median(values) for case, values in samples.items()}
+                times[case].append((time.perf_counter() - began) * 1e3 / LAYERS)
+    return times
 
 
-def report(times: dict[Case, float]) -> None:
-    """The times, the ratios, and both once more as JSON."""
-    table = Table(
-        "one layer, ms", *BACKENDS, "linears", *(f"{name} + linears" for name in BACKENDS)
-    )
-    for work in dict.fromkeys(work for work, _ in times):
-        parts = [times[work, part] for part in (*BACKENDS, "linears")]
-        whole = [whole_layer(times, work, backend) for backend in BACKENDS]
-        table.add_row(work, *(f"{value:.3f}" for value in (*parts, *whole)))
+def report(times: Times, rows: dict[str, str]) -> None:
+    """Medians and ratios, and both once more as JSON. rows: of each workload, as in `times`."""
+    for work in rows:
+        for backend in BACKENDS:
+            pairs = zip(times[work, backend], times[rows[work], "linears"], strict=True)
+            times[work, f"{backend} layer"] = [sum(pair) for pair in pairs]
+    columns = [*BACKENDS, *(f"{backend} layer" for backend in BACKENDS)]
+    table = Table("ms of a layer", *columns)
+    for work in rows:
+        table.add_row(work, *(f"{statistics.median(times[work, name]):.2f}" for name in columns))
     console.print(table)
     far_over_near = {
         backend: {
-            f"G={slots}": whole_layer(times, f"pass G={slots}, page {FAR_PAGE}", backend)
-            / whole_layer(times, f"pass G={slots}, page 0", backend)
+            f"G={slots}": ratio(
+                times[f"pass G={slots}, page {FAR_PAGE}", f"{backend} layer"],
+                times[f"pass G={slots}, page 0", f"{backend} layer"],
+            )
             for slots in GROUPS
         }
         for backend in BACKENDS
@@ -193,39 +200,26 @@ def report(times: dict[Case, float]) -> None:
     ours, stock = BACKENDS
     decode_over_stock = {
         name: {
-            "attention": times[f"decode {name}", ours] / times[f"decode {name}", stock],
-            "layer": whole_layer(times, f"decode {name}", ours)
-            / whole_layer(times, f"decode {name}", stock),
+            part: ratio(times[f"decode {name}", ours + end], times[f"decode {name}", stock + end])
+            for part, end in (("attention", ""), ("layer", " layer"))
         }
         for name in DECODES
     }
-    console.print(f"page {FAR_PAGE} over page 0, with linears:", rounded(far_over_near))
-    console.print(f"decode, {ours} over {stock}:", rounded(decode_over_stock))
-    layer_ms: dict[str, dict[str, float]] = {}
-    for (work, part), value in times.items():
-        layer_ms.setdefault(work, {})[part] = value
-    print(
-        json.dumps(
-            {
-                "layer_ms": layer_ms,
-                "far_page_over_page_0": far_over_near,
-                "decode_over_torch_native": decode_over_stock,
-            }
-        )
-    )
-
-
-def whole_layer(times: dict[Case, float], work: str, backend: str) -> float:
-    """ms of attention and linears."""
-    return times[work, backend] + times[work, "linears"]
-
-
-def rounded(ratios: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """For reading."""
-    return {
-        name: {key: round(value, 2) for key, value in inner.items()}
-        for name, inner in ratios.items()
+    console.print(f"layer, page {FAR_PAGE} over page 0:", far_over_near)
+    console.print(f"decode, {ours} over {stock}:", decode_over_stock)
+    last_line = {
+        "layer_ms": {
+            f"{work}: {part}": statistics.median(ms) for (work, part), ms in times.items()
+        },
+        "far_page_over_page_0": far_over_near,
+        "decode_over_torch_native": decode_over_stock,
     }
+    print(json.dumps(last_line))
+
+
+def ratio(ours: list[float], others: list[float]) -> float:
+    """The median over rounds of one over the other."""
+    return round(statistics.median(a / b for a, b in zip(ours, others, strict=True)), 3)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         queries = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
         output = q.new_empty(len(queries), layer.tp_q_head_num, layer.v_head_dim)
         for group in self._plan(layer, forward_batch):
-            own = queries[group.rows].unflatten(0, (group.size, -1))  # [n, new rows, heads, dim]
-            attended = self._attend(own.transpose(1, 2), group, layer)
-            output[group.rows] = attended.transpose(1, 2).flatten(0, 1)
+            own = queries.index_select(0, group.rows).unflatten(0, (group.size, -1))
+            attended = self._attend(own.transpose(1, 2), group, layer)  # [n, heads, new rows, dim]
+            output.index_copy_(0, group.rows, attended.transpose(1, 2).flatten(0, 1))
         return output.flatten(1)
 
     def forward_decode(
@@ -107,8 +107,8 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             queries = pad(queries, (0, 0, 0, QUERY_ROWS - shared))
         output = q.new_empty(len(q), layer.tp_q_head_num * layer.v_head_dim)
         for group in self._plan(layer, forward_batch):
-            attended = self._attend(queries[group.rows], group, layer)
-            output[group.rows] = attended[:, :, :shared].reshape(group.size, -1)
+            attended = self._attend(queries.index_select(0, group.rows), group, layer)
+            output.index_copy_(0, group.rows, attended[:, :, :shared].reshape(group.size, -1))
         return output
 
     def _attend(self, queries: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
