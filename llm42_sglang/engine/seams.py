@@ -400,6 +400,11 @@ SEAMS: tuple[Seam, ...] = (
     ),
     _seam("layers.radix_attention.RadixAttention", "c3fc5486", "read a layer's heads and scale"),
     _seam("mem_cache.memory_pool.KVWriteLoc", "0e29328a", "write KV before attending"),
+    _seam(
+        "mem_cache.swa_memory_pool.SWAKVPool.translate_loc_from_full_to_swa",
+        "c3bd4ab6",
+        "find a windowed layer's KV slots",
+    ),
     _seam("platforms.cpu.CpuDeviceMixin", "2e38e77b", "describe the CPU"),
     _seam("platforms.device_mixin.PlatformEnum", "733f97e3", "declare an out-of-tree platform"),
     _seam("platforms.interface.SRTPlatform", "2e38e77b", "declare an out-of-tree platform"),

@@ -1,13 +1,15 @@
 """`llm42_cpu`: attention for plain CPUs in O(new rows * context).
 
 SGLang's torch_native backend pads the queries of an extend to the whole sequence, O(L * L), and
-decodes request by request in every layer. Here an extend attends with its new rows only, slot by
-slot, so a slot's kernel never sees its neighbours; decode rows of similar context attend together,
-padded to the sizes at which torch's kernel adds up a decode row as it adds up the same row of an
-extend. Nothing relies on that; it spares deterministic requests most of their rollbacks.
-Layers that need more (sliding window, cross or encoder attention) fall back to torch_native.
+decodes request by request in every layer. Here an extend attends with its new rows only, and slots
+of the same shape attend together: torch's kernel works on each (request, head) alone. Decode rows
+of similar context attend together too. Contexts are padded to sizes at which that kernel adds up a
+decode row as it adds up the same row of an extend. Nothing relies on that; it spares deterministic
+requests most of their rollbacks.
+Cross and encoder attention fall back to torch_native; what neither computes is refused.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
@@ -15,136 +17,187 @@ from sglang.srt.layers.attention.attention_registry import register_attention_ba
 from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 from sglang.srt.layers.radix_attention import AttentionType, RadixAttention
 from sglang.srt.mem_cache.memory_pool import KVWriteLoc
-from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 NAME = "llm42_cpu"
-# Measured with torch 2.14 on AVX2: from these sizes on, a row's bits do not depend on the size.
+# Measured with torch 2.14 on AVX2, in fp32, where no rounding hides a difference. The kernel walks
+# the context in blocks of KV_BLOCK; what is left goes to one GEMM that sums up to 192 columns at
+# once, from 384 on 192 and the rest, and between the two in halves: a row's bits do not depend on
+# the size but there. Nor do they on the number of query rows, from QUERY_ROWS on.
 QUERY_ROWS = 4  # heads that share a KV head, at least
 CONTEXT_STEP = 32  # tokens
+KV_BLOCK = 512  # tokens
+HALVED = range(193, 384)  # tokens in the last block: sizes to stay clear of
+UNBOUNDED = 1 << 40  # tokens: a window that hides nothing
+
+
+def context_size(tokens: int) -> int:
+    """Columns that a context of so many tokens is padded to."""
+    size = -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
+    rest = size % KV_BLOCK
+    return size + HALVED.stop - rest if rest in HALVED else size
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One request's share of an extend: its query rows, its keys, and who may see whom."""
+class _Group:
+    """Requests that attend in one call; n of them."""
 
-    rows: slice  # of the batch's token rows
-    locations: torch.Tensor  # [context] KV slots
-    mask: torch.Tensor  # [rows, context], True where a row may attend
-
-
-@dataclass(frozen=True, slots=True)
-class _Bucket:
-    """Decode rows whose contexts are of one power of two, padded to the longest of them."""
-
-    rows: torch.Tensor  # [n] of the batch
+    rows: torch.Tensor  # [n * new rows] of the batch's token rows
     locations: torch.Tensor  # [n * context] KV slots
-    mask: torch.Tensor  # [n, 1, 1, context]
+    mask: torch.Tensor  # broadcasts to [n, heads, new rows, context]: True where a row may attend
+    size: int  # n
 
 
 class CpuAttnBackend(TorchNativeAttnBackend):
-    """Plans once per forward, then attends layer by layer."""
+    """Plans once per forward and kind of layer, then attends layer by layer."""
 
     def init_forward_metadata(self, forward_batch: ForwardBatch) -> None:
-        """Look KV slots up and build masks, once for all layers."""
+        """Forget the plans of the last forward."""
         super().init_forward_metadata(forward_batch)
-        self.extend_plan: list[_Part] = []
-        self.decode_plan: list[_Bucket] = []
-        if forward_batch.forward_mode.is_decode():
-            self.decode_plan = self._plan_decode(forward_batch)
-        elif forward_batch.forward_mode.is_extend():
-            self.extend_plan = self._plan_extend(forward_batch)
+        self.plans: dict[tuple[int, bool], list[_Group]] = {}  # by window, in the SWA pool or not
 
     def forward_extend(
-        self, q, k, v, layer: RadixAttention, forward_batch: ForwardBatch, save_kv_cache=True
+        self,
+        q,
+        k,
+        v,
+        layer: RadixAttention,
+        forward_batch: ForwardBatch,
+        save_kv_cache=True,
+        **extra,
     ) -> torch.Tensor:
-        """q: [rows, heads * dim]; every row's KV is written before any row attends."""
-        if not _is_plain(layer):
+        """q: [rows, heads * dim]; every row's KV is written before any row attends.
+
+        Raises NotImplementedError for what this backend cannot compute.
+        """
+        _refuse_unknown(layer, forward_batch, extra)
+        if not _is_causal(layer, forward_batch):
             return super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
         self._save(k, v, layer, forward_batch, save_kv_cache)
-        keys, values = self._buffers(layer)
         queries = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
         output = q.new_empty(len(queries), layer.tp_q_head_num, layer.v_head_dim)
-        for part in self.extend_plan:
-            output[part.rows] = scaled_dot_product_attention(
-                queries[part.rows].transpose(0, 1).unsqueeze(0),
-                keys.index_select(0, part.locations).transpose(0, 1).unsqueeze(0).to(q.dtype),
-                values.index_select(0, part.locations).transpose(0, 1).unsqueeze(0).to(q.dtype),
-                attn_mask=part.mask,
-                scale=layer.scaling,
-                enable_gqa=layer.tp_q_head_num != layer.tp_k_head_num,
-            )[0].transpose(0, 1)
+        for group in self._plan(layer, forward_batch):
+            own = queries.index_select(0, group.rows).unflatten(0, (group.size, -1))
+            attended = self._attend(own.transpose(1, 2), group, layer)  # [n, heads, new rows, dim]
+            output.index_copy_(0, group.rows, attended.transpose(1, 2).flatten(0, 1))
         return output.flatten(1)
 
     def forward_decode(
-        self, q, k, v, layer: RadixAttention, forward_batch: ForwardBatch, save_kv_cache=True
+        self,
+        q,
+        k,
+        v,
+        layer: RadixAttention,
+        forward_batch: ForwardBatch,
+        save_kv_cache=True,
+        **extra,
     ) -> torch.Tensor:
-        """q: [batch, heads * dim]; the query heads of a KV head ride as rows of one attention."""
-        if not _is_plain(layer):
+        """q: [batch, heads * dim]; the query heads of a KV head ride as rows of one attention.
+
+        Raises NotImplementedError for what this backend cannot compute.
+        """
+        _refuse_unknown(layer, forward_batch, extra)
+        if not _is_causal(layer, forward_batch):
             return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
         self._save(k, v, layer, forward_batch, save_kv_cache)
-        kv_heads, buffers = layer.tp_k_head_num, self._buffers(layer)
-        shared = layer.tp_q_head_num // kv_heads  # query heads of a KV head
-        queries = q.reshape(len(q), kv_heads, shared, layer.qk_head_dim)
+        shared = layer.tp_q_head_num // layer.tp_k_head_num  # query heads of a KV head
+        queries = q.reshape(len(q), layer.tp_k_head_num, shared, layer.qk_head_dim)
         if shared < QUERY_ROWS:
             queries = pad(queries, (0, 0, 0, QUERY_ROWS - shared))
         output = q.new_empty(len(q), layer.tp_q_head_num * layer.v_head_dim)
-        for bucket in self.decode_plan:
-            size, context = bucket.mask.shape[0], bucket.mask.shape[-1]
-            keys, values = (
-                buffer.index_select(0, bucket.locations)
-                .view(size, context, kv_heads, -1)
-                .transpose(1, 2)
-                .to(q.dtype)
-                for buffer in buffers
-            )
-            attended = scaled_dot_product_attention(
-                queries[bucket.rows], keys, values, attn_mask=bucket.mask, scale=layer.scaling
-            )
-            output[bucket.rows] = attended[:, :, :shared].reshape(size, -1)
+        for group in self._plan(layer, forward_batch):
+            attended = self._attend(queries.index_select(0, group.rows), group, layer)
+            output.index_copy_(0, group.rows, attended[:, :, :shared].reshape(group.size, -1))
         return output
 
-    def _plan_extend(self, batch: ForwardBatch) -> list[_Part]:
-        parts, first_row = [], 0
-        sizes = zip(
-            batch.req_pool_indices.tolist(),
-            batch.extend_prefix_lens.tolist(),
-            batch.extend_seq_lens.tolist(),
-            strict=True,
-        )
-        for row, prefix_len, new_rows in sizes:
-            context = prefix_len + new_rows
-            parts.append(
-                _Part(
-                    slice(first_row, first_row + new_rows),
-                    self.req_to_token_pool.req_to_token[row, :context].long(),
-                    torch.ones(new_rows, context, dtype=torch.bool).tril(prefix_len),
-                )
-            )
-            first_row += new_rows
-        return parts
-
-    def _plan_decode(self, batch: ForwardBatch) -> list[_Bucket]:
-        rows_by_size: dict[int, list[int]] = {}
-        for i, length in enumerate(batch.seq_lens.tolist()):
-            rows_by_size.setdefault(length.bit_length(), []).append(i)
-        return [self._bucket(batch, torch.tensor(rows)) for rows in rows_by_size.values()]
-
-    def _bucket(self, batch: ForwardBatch, rows: torch.Tensor) -> _Bucket:
-        lengths = batch.seq_lens[rows]
-        context = -(-int(lengths.max()) // CONTEXT_STEP) * CONTEXT_STEP
-        mask = torch.arange(context) < lengths.unsqueeze(1)  # [n, context]
-        requests = batch.req_pool_indices[rows]
-        rows_of = self.req_to_token_pool.req_to_token
-        columns = torch.arange(context).clamp_(max=rows_of.shape[1] - 1)
-        locations = rows_of[requests.unsqueeze(1), columns].long()
-        # Past a request's end: some slot of its own, for what lies in stale ones may be NaN.
-        locations = torch.where(mask, locations, locations[:, :1])
-        return _Bucket(rows, locations.flatten(), mask[:, None, None, :])
-
-    def _buffers(self, layer: RadixAttention) -> tuple[torch.Tensor, torch.Tensor]:
+    def _attend(self, queries: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
+        """queries: [n, heads, rows, dim]; returns the same with the values' dim."""
         pool = self.token_to_kv_pool
-        return pool.get_key_buffer(layer.layer_id), pool.get_value_buffer(layer.layer_id)
+        buffers = pool.get_key_buffer(layer.layer_id), pool.get_value_buffer(layer.layer_id)
+        keys, values = (
+            buffer.index_select(0, group.locations)
+            .unflatten(0, (group.size, -1))  # [n, context, KV heads, dim]
+            .transpose(1, 2)
+            .to(queries.dtype)
+            for buffer in buffers
+        )
+        if queries.shape[0] * queries.shape[1] == 1:
+            # The threads would divide this one's GEMMs, and the rows' bits with them: give them two
+            # of it to divide, as they divide any others.
+            queries, keys, values = (x.expand(2, -1, -1, -1) for x in (queries, keys, values))
+        attended = scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=group.mask,
+            scale=layer.scaling,
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        )
+        return attended[: group.size]
+
+    def _plan(self, layer: RadixAttention, batch: ForwardBatch) -> list[_Group]:
+        size = layer.sliding_window_size
+        window = UNBOUNDED if size is None or size < 0 else size
+        in_swa_pool = (
+            self.use_sliding_window_kv_pool
+            and self.token_to_kv_pool.layers_mapping[layer.layer_id][1]
+        )
+        if (window, in_swa_pool) not in self.plans:
+            plan = self._plan_decode if batch.forward_mode.is_decode() else self._plan_extend
+            self.plans[window, in_swa_pool] = plan(batch, window, in_swa_pool)
+        return self.plans[window, in_swa_pool]
+
+    def _plan_extend(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
+        """Slots of one shape together: the others' presence changes no bit of a slot."""
+        prefix_lens, sizes = batch.extend_prefix_lens.tolist(), batch.extend_seq_lens.tolist()
+        slots_by_shape: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        first_row = 0
+        for slot, shape in enumerate(zip(prefix_lens, sizes, strict=True)):
+            slots_by_shape[shape].append((slot, first_row))
+            first_row += shape[1]
+        groups = []
+        for (prefix_len, new_rows), slots in slots_by_shape.items():
+            numbers, first_rows = torch.tensor(slots).T
+            rows = (first_rows.unsqueeze(1) + torch.arange(new_rows)).flatten()
+            positions = torch.arange(prefix_len, prefix_len + new_rows).expand(len(slots), -1)
+            requests = batch.req_pool_indices[numbers]
+            groups.append(self._group(rows, requests, positions, window, in_swa_pool))
+        return groups
+
+    def _plan_decode(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
+        """Rows whose contexts are of one power of two together."""
+        positions = batch.seq_lens - 1
+        contexts = batch.seq_lens - self._first_column(positions, window)
+        rows_by_size: dict[int, list[int]] = defaultdict(list)
+        for i, context in enumerate(contexts.tolist()):
+            rows_by_size[context.bit_length()].append(i)
+        groups = []
+        for rows in map(torch.tensor, rows_by_size.values()):
+            requests = batch.req_pool_indices[rows]
+            group = self._group(rows, requests, positions[rows, None], window, in_swa_pool)
+            groups.append(group)
+        return groups
+
+    def _group(self, rows, requests, positions, window: int, in_swa_pool: bool) -> _Group:
+        """rows: [n * new rows]; requests: [n], in req_to_token; positions: [n, new rows]."""
+        oldest, newest = positions[:, :1], positions[:, -1:]
+        first = self._first_column(oldest, window)  # [n, 1]
+        columns = first + torch.arange(context_size(int((newest + 1 - first).max())))
+        seen = columns.unsqueeze(1) <= positions.unsqueeze(2)  # [n, new rows, context]
+        seen &= columns.unsqueeze(1) >= positions.unsqueeze(2) - window
+        # Where nobody looks: some slot of the request's own that somebody sees, for what lies in
+        # stale ones may be NaN.
+        columns = columns.maximum(oldest - window).minimum(newest)
+        locations = self.req_to_token_pool.req_to_token[requests.unsqueeze(1), columns].long()
+        if in_swa_pool:
+            locations = self.token_to_kv_pool.translate_loc_from_full_to_swa(locations).long()
+        return _Group(rows, locations.flatten(), seen.unsqueeze(1), len(requests))
+
+    def _first_column(self, positions: torch.Tensor, window: int) -> torch.Tensor:
+        """Of the contexts of these rows; the same for every row of a page."""
+        page = self.token_to_kv_pool.page_size
+        return (positions // page * page - window).clamp_(min=0) // page * page
 
     def _save(self, k, v, layer, forward_batch: ForwardBatch, save_kv_cache: bool) -> None:
         if save_kv_cache and k is not None and v is not None:
@@ -152,14 +205,32 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             self.token_to_kv_pool.set_kv_buffer(layer, where, k, v)
 
 
-def _is_plain(layer: RadixAttention) -> bool:
-    """Causal self-attention over the whole context."""
-    window = layer.sliding_window_size
+def _is_causal(layer: RadixAttention, forward_batch: ForwardBatch) -> bool:
+    """Self-attention over the request's own tokens, from the first column of its row on."""
     return (
         not layer.is_cross_attention
-        and layer.attn_type != AttentionType.ENCODER_ONLY
-        and (window is None or window < 0)
+        and layer.attn_type == AttentionType.DECODER
+        and forward_batch.encoder_lens is None
     )
+
+
+def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, extra: dict) -> None:
+    """Nothing that changes what attention means may be left out in silence; torch_native does."""
+    modes = (ForwardMode.EXTEND, ForwardMode.MIXED, ForwardMode.SPLIT_PREFILL, ForwardMode.DECODE)
+    unknown = {
+        "logit_cap": layer.logit_cap > 0,
+        "xai_temperature_len": layer.xai_temperature_len > 0,
+        "use_irope": layer.use_irope,
+        "pos_encoding_mode": layer.pos_encoding_mode != "NONE",
+        "attn_type": layer.attn_type == AttentionType.DECODER_BIDIRECTIONAL,
+        "forward_mode": forward_batch.forward_mode not in modes,
+        **{name: value is not None and value is not False for name, value in extra.items()},
+    }
+    if wanted := [name for name, is_wanted in unknown.items() if is_wanted]:
+        raise NotImplementedError(
+            f"attention backend {NAME} does not support {', '.join(wanted)} of layer"
+            f" {layer.layer_id}; choose another one with --attention-backend"
+        )
 
 
 def register() -> None:

@@ -1,148 +1,161 @@
-"""`llm42_cpu` against torch's own attention: to a tolerance; rows and slots: bit for bit.
+"""`llm42_cpu` is attention: against fp64 and against torch_native, to a tolerance.
 
-A tolerance is right only against the reference: another order of the same sums.
+A tolerance is right only against another order of the same sums: here, and nowhere else. Bits are
+in test_attention_bits.
 """
-
-from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 from sglang.srt.layers.radix_attention import AttentionType
+from sglang.srt.mem_cache.memory_pool import KVWriteLoc
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.platform.attention import CpuAttnBackend
+from tests.platform.attention_rig import Rig, Shape, Tokens, random_tokens, reference
 
-HEADS, KV_HEADS, DIM = 6, 2, 16
-TOLERANCE = 2e-2  # bf16 keeps 8 bits
+TOLERANCE = {torch.bfloat16: 2e-2, torch.float32: 1e-5}  # bf16 keeps 8 bits; values are about 1
 
-
-class Pool:
-    """A KV pool of one layer, filled with NaN where nothing was written."""
-
-    def __init__(self):
-        self.buffers = [torch.full((512, KV_HEADS, DIM), float("nan")).bfloat16() for _ in range(2)]
-
-    def set_kv_buffer(self, layer, where, k, v):
-        for buffer, rows in zip(self.buffers, (k, v), strict=True):
-            buffer[where.loc] = rows.view(-1, KV_HEADS, DIM)
-
-    def get_key_buffer(self, layer_id):
-        return self.buffers[0]
-
-    def get_value_buffer(self, layer_id):
-        return self.buffers[1]
-
-
-LAYER = SimpleNamespace(
-    layer_id=0,
-    tp_q_head_num=HEADS,
-    tp_k_head_num=KV_HEADS,
-    qk_head_dim=DIM,
-    v_head_dim=DIM,
-    scaling=DIM**-0.5,
-    sliding_window_size=-1,
-    is_cross_attention=False,
-    attn_type=AttentionType.DECODER,
+shapes = st.builds(
+    lambda kv_heads, shared, **more: Shape(kv_heads * shared, kv_heads, **more),
+    kv_heads=st.integers(1, 3),
+    shared=st.sampled_from([1, 2, 3, 4, 5, 7]),
+    dim=st.sampled_from([8, 16, 64]),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    window=st.sampled_from([-1, -1, 1, 5, 16, 31, 100]),
+    page=st.sampled_from([1, 16, 32, 64]),
 )
+LENGTHS = st.integers(1, 90)
+BUT_LAST, LAST = slice(None, -1), slice(-1, None)
+SEEDS = st.integers(0, 1 << 30)
+FEW = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-def backend() -> CpuAttnBackend:
-    """One request row per 32 KV slots, in descending order of slots."""
-    rows = torch.arange(511, -1, -1, dtype=torch.int32).view(8, 64)
-    pools = {"req_to_token_pool": SimpleNamespace(req_to_token=rows), "token_to_kv_pool": Pool()}
-    return CpuAttnBackend(SimpleNamespace(device="cpu", **pools))
+def close(shape, got, *expected):
+    for other in expected:
+        tolerance = TOLERANCE[shape.dtype]
+        torch.testing.assert_close(got.double(), other.double(), atol=tolerance, rtol=tolerance)
 
 
-def extend(attention, parts, q, k, v):
-    """parts: (row, prefix length, new rows)."""
-    table = attention.req_to_token_pool.req_to_token
-    batch = SimpleNamespace(
-        forward_mode=ForwardMode.EXTEND,
-        req_pool_indices=torch.tensor([row for row, _, _ in parts]),
-        extend_prefix_lens=torch.tensor([prefix for _, prefix, _ in parts]),
-        extend_seq_lens=torch.tensor([new for _, _, new in parts]),
-        out_cache_loc=torch.cat([table[r, p : p + n] for r, p, n in parts]).long(),
+@FEW
+@given(shapes, st.lists(st.tuples(LENGTHS, LENGTHS), min_size=1, max_size=4), SEEDS)
+def test_extend(shape, sizes, seed):
+    """Requests with (prefix, new rows), all in one batch, after their prefixes in another."""
+    tokens = [random_tokens(shape, p + n, seed + i) for i, (p, n) in enumerate(sizes)]
+    prefixes = Tokens.join([t[:p] for t, (p, _) in zip(tokens, sizes, strict=True)])
+    new = Tokens.join([t[p:] for t, (p, _) in zip(tokens, sizes, strict=True)])
+    outputs = []
+    for backend in (CpuAttnBackend, TorchNativeAttnBackend):
+        rig = Rig(shape, seed=seed, backend=backend)
+        rig.extend([(row, 0, p) for row, (p, _) in enumerate(sizes)], prefixes)
+        outputs.append(rig.extend([(row, p, n) for row, (p, n) in enumerate(sizes)], new))
+    expected = [reference(shape, t)[p:] for t, (p, _) in zip(tokens, sizes, strict=True)]
+    close(shape, outputs[0], torch.cat(expected), outputs[1])
+
+
+@FEW
+@given(shapes, st.lists(st.integers(2, 200), min_size=1, max_size=4), SEEDS)
+def test_decode(shape, lengths, seed):
+    """One step of requests of these lengths, after an extend with all but their last tokens."""
+    tokens = [random_tokens(shape, n, seed + i) for i, n in enumerate(lengths)]
+    prefixes, last = (Tokens.join([t[part] for t in tokens]) for part in (BUT_LAST, LAST))
+    outputs = []
+    for backend in (CpuAttnBackend, TorchNativeAttnBackend):
+        rig = Rig(shape, seed=seed, backend=backend)
+        rig.extend([(row, 0, n - 1) for row, n in enumerate(lengths)], prefixes)
+        outputs.append(rig.decode(range(len(lengths)), lengths, last))
+    expected = [reference(shape, t)[-1:] for t in tokens]
+    close(shape, outputs[0], torch.cat(expected), outputs[1])
+
+
+@pytest.mark.parametrize("wrong", [-1, +1])
+def test_a_window_off_by_one_is_seen(wrong):
+    """Negative control of the tolerance: fp64 with another window is not close."""
+    shape, other = (Shape(dtype=torch.float32, window=w) for w in (16, 16 + wrong))
+    tokens = random_tokens(shape, 64, seed=1)
+    got = Rig(shape).extend([(0, 0, 64)], tokens)
+    close(shape, got, reference(shape, tokens))
+    with pytest.raises(AssertionError):
+        close(shape, got, reference(other, tokens))
+
+
+def test_a_window_reads_no_more_than_it_shows():
+    """KV that has left the window may have been evicted: whatever lies there now is not read."""
+    shape = Shape(window=40, page=16)
+    tokens = random_tokens(shape, 192, seed=2)
+    rig = Rig(shape)
+    rig.extend([(0, 0, 160)], tokens[:160])
+    for buffer in rig.backend.token_to_kv_pool.buffers:
+        buffer[rig.table[0, : 160 - 40].long()] = float("nan")
+    got = rig.extend([(0, 160, 32)], tokens[160:])
+    close(shape, got, reference(shape, tokens)[160:])
+    close(shape, rig.decode([0], [192], tokens[-1:]), reference(shape, tokens)[-1:])
+
+
+def test_windowed_layers_are_read_from_the_pool_that_holds_them():
+    """A pool of its own for windowed layers numbers its slots anew."""
+    shape = Shape(window=20)
+    tokens = random_tokens(shape, 64, seed=3)
+    rig = Rig(shape)
+    pool = rig.backend.token_to_kv_pool
+    moved = torch.randperm(len(pool.buffers[0]))
+    pool.layers_mapping = {0: (0, True)}
+    pool.translate_loc_from_full_to_swa = moved.__getitem__
+    rig.backend.use_sliding_window_kv_pool = True
+    write = pool.set_kv_buffer
+    pool.set_kv_buffer = lambda layer, where, k, v: write(
+        layer, KVWriteLoc(where.swa_loc, None), k, v
     )
-    attention.init_forward_metadata(batch)
-    return attention.forward_extend(q, k, v, LAYER, batch)
+    got = rig.extend([(2, 0, 64)], tokens)
+    close(shape, got, reference(shape, tokens))
 
 
-def decode(attention, rows, lengths, q, k, v):
-    table = attention.req_to_token_pool.req_to_token
-    batch = SimpleNamespace(
-        forward_mode=ForwardMode.DECODE,
-        req_pool_indices=torch.tensor(rows),
-        seq_lens=torch.tensor(lengths),
-        out_cache_loc=torch.stack(
-            [table[r, n - 1] for r, n in zip(rows, lengths, strict=True)]
-        ).long(),
-    )
-    attention.init_forward_metadata(batch)
-    return attention.forward_decode(q, k, v, LAYER, batch)
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("logit_cap", 30.0),
+        ("xai_temperature_len", 1024),
+        ("use_irope", True),
+        ("pos_encoding_mode", "ALIBI"),
+        ("attn_type", AttentionType.DECODER_BIDIRECTIONAL),
+    ],
+)
+def test_what_torch_native_leaves_out_is_refused(field, value):
+    """A field of the layer that would change the numbers; torch_native does not look at it."""
+    rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=4)
+    rig.extend([(0, 0, 31)], tokens[:31])
+    setattr(rig.layer, field, value)
+    with pytest.raises(NotImplementedError, match=field):
+        rig.extend([(0, 0, 32)], tokens)
+    with pytest.raises(NotImplementedError, match=field):
+        rig.decode([0], [32], tokens[31:])
 
 
-def random(rows: int, heads: int) -> torch.Tensor:
-    return torch.randn(rows, heads * DIM).bfloat16()
+def test_attention_sinks_are_refused_and_absent_extras_are_not():
+    rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=5)
+    batch = rig.extend_batch([(0, 0, 32)])
+    rig.forward(batch, tokens, sinks=None, return_lse=False)
+    with pytest.raises(NotImplementedError, match="sinks"):
+        rig.forward(batch, tokens, sinks=torch.zeros(6))
 
 
-def reference(q, k, v) -> torch.Tensor:
-    """Causal attention of the last rows over all, in fp32."""
-    rows, context = len(q), len(k)
-    q = q.view(rows, HEADS, DIM).float()
-    k, v = (
-        x.view(context, KV_HEADS, DIM).float().repeat_interleave(HEADS // KV_HEADS, 1)
-        for x in (k, v)
-    )
-    scores = torch.einsum("qhd,khd->hqk", q, k) * LAYER.scaling
-    seen = torch.ones(rows, context, dtype=torch.bool).tril(context - rows)
-    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-    return torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
+def test_a_speculative_verification_is_refused():
+    """Its mask is a tree's, and it comes as an extend."""
+    rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=6)
+    batch = rig.extend_batch([(0, 0, 32)])
+    batch.forward_mode = ForwardMode.TARGET_VERIFY
+    with pytest.raises(NotImplementedError, match="forward_mode"):
+        rig.forward(batch, tokens)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(5)
-
-
-@pytest.mark.parametrize("prefix", [0, 16, 48])
-def test_extend_is_attention(prefix):
-    q, k, v = random(64, HEADS), random(64, KV_HEADS), random(64, KV_HEADS)
-    attention = backend()
-    if prefix:
-        extend(attention, [(1, 0, prefix)], q[:prefix], k[:prefix], v[:prefix])
-    new = slice(prefix, prefix + 16)
-    got = extend(attention, [(1, prefix, 16)], q[new], k[new], v[new])
-    expected = reference(q[new], k[: prefix + 16], v[: prefix + 16])
-    torch.testing.assert_close(got.float(), expected, atol=TOLERANCE, rtol=TOLERANCE)
-
-
-def test_decode_is_attention_for_every_length_of_a_batch():
-    lengths = [3, 17, 1, 40, 33]
-    q, k, v = random(40, HEADS), random(40, KV_HEADS), random(40, KV_HEADS)
-    attention = backend()
-    for row, n in enumerate(lengths):
-        if n > 1:
-            extend(attention, [(row, 0, n - 1)], q[: n - 1], k[: n - 1], v[: n - 1])
-    last = torch.tensor([n - 1 for n in lengths])
-    got = decode(attention, list(range(5)), lengths, q[last], k[last], v[last])
-    for row, n in enumerate(lengths):
-        expected = reference(q[n - 1 : n], k[:n], v[:n])
-        torch.testing.assert_close(got[row : row + 1].float(), expected, atol=TOLERANCE, rtol=0)
-
-
-def test_a_slot_does_not_see_its_neighbours():
-    """A2, bit for bit: alone, and between two others."""
-    q, k, v = random(48, HEADS), random(48, KV_HEADS), random(48, KV_HEADS)
-    middle = slice(16, 32)
-    alone = extend(backend(), [(2, 0, 16)], q[middle], k[middle], v[middle])
-    between = extend(backend(), [(5, 0, 16), (3, 0, 16), (7, 0, 16)], q, k, v)[middle]
-    assert torch.equal(alone, between)
-
-
-def test_a_row_does_not_see_later_rows():
-    """A3, bit for bit; a later row's own KV may even be NaN-free garbage."""
-    q, k, v = random(16, HEADS), random(16, KV_HEADS), random(16, KV_HEADS)
-    before = extend(backend(), [(2, 0, 16)], q, k, v)[:9]
-    for x in (q, k, v):
-        x[9:] = 7.0
-    assert torch.equal(before, extend(backend(), [(2, 0, 16)], q, k, v)[:9])
+def test_encoder_attention_is_torch_natives():
+    outputs = []
+    for backend in (CpuAttnBackend, TorchNativeAttnBackend):
+        rig, tokens = Rig(Shape(), backend=backend), random_tokens(Shape(), 32, seed=7)
+        rig.layer.attn_type = AttentionType.ENCODER_ONLY
+        outputs.append(rig.extend([(0, 0, 32)], tokens))
+    assert torch.equal(*outputs)
+    causal = Rig(Shape()).extend([(0, 0, 32)], tokens)
+    assert not torch.equal(outputs[0], causal)

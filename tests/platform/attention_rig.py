@@ -1,0 +1,150 @@
+"""An attention backend on a KV pool of one layer: what SGLang's model runner would hand it.
+
+`Rig` runs extends and decode steps of requests whose pages lie where the test wants them; slots
+nobody wrote hold NaN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from sglang.srt.layers.radix_attention import RadixAttention
+from sglang.srt.model_executor.forward_batch_info import ForwardMode
+
+from llm42_sglang.platform.attention import CpuAttnBackend
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One layer, and the page size."""
+
+    heads: int = 6
+    kv_heads: int = 2
+    dim: int = 16
+    dtype: torch.dtype = torch.bfloat16
+    window: int = -1  # tokens before its own that a row sees; -1: all
+    page: int = 32
+
+    def layer(self) -> RadixAttention:
+        return RadixAttention(
+            self.heads,
+            self.dim,
+            self.dim**-0.5,
+            self.kv_heads,
+            layer_id=0,
+            sliding_window_size=self.window,
+        )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Queries, keys and values of consecutive positions, [rows, heads * dim] each."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+
+    def __getitem__(self, rows) -> "Tokens":
+        return Tokens(self.q[rows], self.k[rows], self.v[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """One after the other."""
+        return cls(*map(torch.cat, zip(*((part.q, part.k, part.v) for part in parts), strict=True)))
+
+
+def random_tokens(shape: Shape, rows: int, seed: int) -> Tokens:
+    generator = torch.Generator().manual_seed(seed)
+    widths = (shape.heads * shape.dim, shape.kv_heads * shape.dim, shape.kv_heads * shape.dim)
+    return Tokens(
+        *(torch.randn(rows, width, generator=generator).to(shape.dtype) for width in widths)
+    )
+
+
+class Pool:
+    """A KV pool of one layer."""
+
+    def __init__(self, shape: Shape, pages: int):
+        self.page_size = shape.page
+        size = (pages * shape.page, shape.kv_heads, shape.dim)
+        self.buffers = [torch.full(size, float("nan"), dtype=shape.dtype) for _ in range(2)]
+
+    def set_kv_buffer(self, layer, where, k, v):
+        for buffer, rows in zip(self.buffers, (k, v), strict=True):
+            buffer[where.loc] = rows.view(-1, *buffer.shape[1:])
+
+    def get_key_buffer(self, layer_id):
+        return self.buffers[0]
+
+    def get_value_buffer(self, layer_id):
+        return self.buffers[1]
+
+
+class Rig:
+    """`rows` requests of up to `tokens` tokens, their pages strewn over the pool by `seed`."""
+
+    def __init__(self, shape: Shape, rows=4, tokens=256, seed=0, backend=CpuAttnBackend):
+        pages = -(-tokens // shape.page)
+        order = torch.randperm(rows * pages, generator=torch.Generator().manual_seed(seed))
+        slots = order.view(rows, pages, 1) * shape.page + torch.arange(shape.page)
+        self.table = slots.flatten(1).int()  # [rows, tokens]
+        self.layer = shape.layer()
+        self.backend = backend(
+            SimpleNamespace(
+                device="cpu",
+                req_to_token_pool=SimpleNamespace(req_to_token=self.table),
+                token_to_kv_pool=Pool(shape, rows * pages),
+            )
+        )
+
+    def extend(self, parts: Sequence[tuple[int, int, int]], new: Tokens) -> torch.Tensor:
+        """parts: (request row, prefix length, new rows). Returns [rows, heads * dim]."""
+        return self.forward(self.extend_batch(parts), new)
+
+    def extend_batch(self, parts: Sequence[tuple[int, int, int]]) -> SimpleNamespace:
+        rows, prefix_lens, sizes = torch.tensor(parts).T
+        return SimpleNamespace(
+            forward_mode=ForwardMode.EXTEND,
+            req_pool_indices=rows,
+            seq_lens=prefix_lens + sizes,
+            extend_prefix_lens=prefix_lens,
+            extend_seq_lens=sizes,
+            out_cache_loc=torch.cat([self.table[r, p : p + n] for r, p, n in parts]).long(),
+            encoder_lens=None,
+        )
+
+    def decode(self, rows: Sequence[int], lengths: Sequence[int], new: Tokens) -> torch.Tensor:
+        """lengths: with the new token. Returns [batch, heads * dim]."""
+        requests, seq_lens = torch.tensor(rows), torch.tensor(lengths)
+        batch = SimpleNamespace(
+            forward_mode=ForwardMode.DECODE,
+            req_pool_indices=requests,
+            seq_lens=seq_lens,
+            out_cache_loc=self.table[requests, seq_lens - 1].long(),
+            encoder_lens=None,
+        )
+        return self.forward(batch, new)
+
+    def forward(self, batch: SimpleNamespace, new: Tokens, **more) -> torch.Tensor:
+        self.backend.init_forward_metadata(batch)
+        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
+
+
+def reference(shape: Shape, tokens: Tokens) -> torch.Tensor:
+    """Causal attention of every row over all before it, in fp64: [rows, heads * dim]."""
+    rows = len(tokens.q)
+    q = tokens.q.view(rows, shape.heads, shape.dim).double()
+    k, v = (
+        x.view(rows, shape.kv_heads, shape.dim)
+        .double()
+        .repeat_interleave(shape.heads // shape.kv_heads, 1)
+        for x in (tokens.k, tokens.v)
+    )
+    distance = torch.arange(rows).unsqueeze(1) - torch.arange(rows)  # [rows, rows]
+    seen = distance >= 0
+    if shape.window > -1:
+        seen &= distance <= shape.window
+    scores = torch.einsum("qhd,khd->hqk", q, k) * shape.dim**-0.5
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
