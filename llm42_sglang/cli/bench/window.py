@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from llm42_sglang.cli.bench.outcome import Outcome
 
 
-def steady_tokens_per_s(outcomes: Sequence[Outcome]) -> float:
-    """Needs more requests than were in flight at once."""
-    sent_s = [outcome.sent_s for outcome in outcomes]
+def steady_tokens_per_s(
+    outcomes: Sequence[Outcome], window_of: Sequence[Outcome] | None = None
+) -> float:
+    """Of some requests, in the window of the whole load (`window_of`, or the same requests), which
+    needs more of them than were in flight at once."""
+    sent_s = [outcome.sent_s for outcome in window_of or outcomes]
     begin_s, end_s = min(sent_s), max(sent_s)
     tokens = sum(one.tokens_at(end_s) - one.tokens_at(begin_s) for one in outcomes)
     return tokens / (end_s - begin_s)
