@@ -11,7 +11,7 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Closed, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.progress import bar
+from llm42_sglang.cli.bench.progress import bar, say
 from llm42_sglang.cli.bench.recompute import Recompute, recompute
 from llm42_sglang.cli.bench.window import steady_tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
@@ -132,6 +132,7 @@ def measure(
         with bar(title, len(requests)) as advance:
             outcomes = load.run(targets[step.server], requests, loads[step.server], advance)
         measured.add(step, outcomes)
+        say(f"{title}: {measured.tokens_per_s[step]:.1f} tokens/s")
     return measured
 
 
