@@ -56,7 +56,9 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         for i, req in enumerate(batch.reqs):
             if isinstance(req, DeterministicReq):
                 (token,) = tokens[i]
-                req.proposed(token)
+                # With overlap, a step may come in of a request that has ended or lost its KV since.
+                if not (req.finished() or req.is_retracted):
+                    req.proposed(token)
                 tokens[i] = []
                 # SGLang counts one token a row, plus this: a candidate is counted when committed.
                 result.num_correct_drafts -= 1
