@@ -9,16 +9,24 @@ from torch.nn.functional import scaled_dot_product_attention
 HEADS, KV_HEADS, HEAD_DIM = 9, 3, 64
 CONTEXT = 200  # tokens the probed row sees, itself included
 SHARED = HEADS // KV_HEADS
-QUERY_ROWS = 4  # a decode's query rows per KV head, at least
-CONTEXT_STEP = 32  # a decode's context is padded to a multiple of it
+# As in `platform.attention`, which needs SGLang to be imported; a test compares them.
+QUERY_ROWS = 4
+CONTEXT_STEP, KV_BLOCK, HALVED = 32, 512, range(193, 384)
+
+
+def context_size(tokens: int) -> int:
+    """Columns that a context is padded to."""
+    size = -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
+    rest = size % KV_BLOCK
+    return size + HALVED.stop - rest if rest in HALVED else size
 
 
 def decode_row(trial: int, rows: int, place: int) -> torch.Tensor:
-    """[HEADS * HEAD_DIM] of the probed request, as number `place` of `rows` in one bucket."""
+    """[HEADS * HEAD_DIM] of the probed request, as number `place` of `rows` in one call."""
     dice = torch.Generator().manual_seed(1 + rows * 1000 + place)
-    lengths = torch.randint(128, 256, (rows,), generator=dice)  # one power of two: one bucket
+    lengths = torch.randint(128, 256, (rows,), generator=dice)  # one power of two: one call
     lengths[place] = CONTEXT
-    context = -(-int(lengths.max()) // CONTEXT_STEP) * CONTEXT_STEP
+    context = context_size(int(lengths.max()))
     query, key, value = _probe(trial)
     queries = _random(dice, rows, KV_HEADS, QUERY_ROWS, HEAD_DIM)
     queries[place] = 0
@@ -33,22 +41,40 @@ def decode_row(trial: int, rows: int, place: int) -> torch.Tensor:
 def extend_row(trial: int, rows: int, place: int) -> torch.Tensor:
     """[HEADS * HEAD_DIM] of the probed position, as number `place` of `rows` new ones."""
     dice = torch.Generator().manual_seed(2 + rows * 1000 + place)
+    return _extend(trial, dice, slots=1, slot=0, rows=rows, place=place)[:, place].reshape(-1)
+
+
+def extend_page(trial: int, slots: int, slot: int, rows: int) -> torch.Tensor:
+    """[HEADS, rows, HEAD_DIM] of a page with the same queries, keys and values in every slot."""
+    dice = torch.Generator().manual_seed(3 + slots * 1000 + slot)
+    page = torch.Generator().manual_seed(trial)
+    return _extend(trial, dice, slots, slot, rows, place=rows - 1, page=page)
+
+
+def _extend(
+    trial: int,
+    dice: torch.Generator,
+    slots: int,
+    slot: int,
+    rows: int,
+    place: int,
+    page: torch.Generator | None = None,
+) -> torch.Tensor:
+    """[HEADS, rows, HEAD_DIM] of one slot of several; `page` draws its other queries."""
     prefix_len = CONTEXT - 1 - place
-    context = prefix_len + rows
+    context = context_size(prefix_len + rows)
     query, key, value = _probe(trial)
-    queries = _random(dice, HEADS, rows, HEAD_DIM)
-    queries[:, place] = query
-    keys, values = (_random(dice, KV_HEADS, context, HEAD_DIM) for _ in range(2))
-    keys[:, :CONTEXT], values[:, :CONTEXT] = key[:, :context], value[:, :context]
-    mask = torch.ones(rows, context, dtype=torch.bool).tril(prefix_len)
-    attended = scaled_dot_product_attention(
-        queries.unsqueeze(0),
-        keys.unsqueeze(0),
-        values.unsqueeze(0),
-        attn_mask=mask,
-        enable_gqa=True,
-    )
-    return attended[0, :, place].reshape(-1)
+    queries = _random(dice, slots, HEADS, rows, HEAD_DIM)
+    if page is not None:
+        queries[slot] = _random(page, HEADS, rows, HEAD_DIM)
+    queries[slot, :, place] = query
+    keys, values = (_random(dice, slots, KV_HEADS, context, HEAD_DIM) for _ in range(2))
+    keys[slot, :, :CONTEXT], values[slot, :, :CONTEXT] = key, value
+    positions = torch.arange(prefix_len, prefix_len + rows)
+    mask = torch.arange(context) <= positions.unsqueeze(1)  # [rows, context]
+    return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)[
+        slot
+    ]
 
 
 def _probe(trial: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -73,8 +73,8 @@ def findings(trials: int) -> list[Finding]:
             advance()
         both = {"decode ": attention.decode_row, "extend ": attention.extend_row}
         for label, probe in both.items():
-            # A slot attends in a call of its own, and decode rows are no slots.
-            slot = True if label == "extend " else None
+            # Decode rows are no slots.
+            slot = slots_agree(attention_page, trials) if label == "extend " else None
             found.append(examine(f"attention, {label.strip()}", {"": probe}, trials, slot))
             advance()
         found.append(examine("attention, decode beside extend", both, trials, None))
@@ -136,14 +136,26 @@ def row_probe(operator: Any) -> Probe:
 def slot_invariant(operator: Any, trials: int) -> bool:
     """Whether a page gets the same bits in every slot of a pass of PAGE * SLOTS rows."""
 
-    def page_bits(trial: int, slot: int) -> bytes:
+    def page(trial: int, slot: int) -> "torch.Tensor":
         rows = _random(operator, 500 + slot, PAGE * SLOTS)
         span = slice(slot * PAGE, (slot + 1) * PAGE)
         rows[span] = _random(operator, trial, PAGE)
-        return _bits(operator.run(rows)[span])
+        return operator.run(rows)[span]
 
+    return slots_agree(page, trials)
+
+
+def attention_page(trial: int, slot: int) -> "torch.Tensor":
+    """A page of an extend whose SLOTS slots attend in one call."""
+    from llm42_sglang.cli.bench.attention_rows import extend_page
+
+    return extend_page(trial, SLOTS, slot, PAGE)
+
+
+def slots_agree(page: Callable[[int, int], "torch.Tensor"], trials: int) -> bool:
+    """Whether `page(trial, slot)` has the same bits in every slot."""
     return all(
-        len({page_bits(trial, slot) for slot in range(SLOTS)}) == 1 for trial in range(trials)
+        len({_bits(page(trial, slot)) for slot in range(SLOTS)}) == 1 for trial in range(trials)
     )
 
 

@@ -68,8 +68,18 @@ def test_the_linear_is_the_platforms():
 def test_attention_is_padded_as_the_platforms():
     from llm42_sglang.platform import attention
 
-    ours = (attention_rows.QUERY_ROWS, attention_rows.CONTEXT_STEP)
-    assert ours == (attention.QUERY_ROWS, attention.CONTEXT_STEP)
+    assert attention_rows.QUERY_ROWS == attention.QUERY_ROWS
+    sizes = range(1, 2000)
+    padded = [list(map(module.context_size, sizes)) for module in (attention_rows, attention)]
+    assert padded[0] == padded[1]
+
+
+def test_a_slots_last_row_is_the_probed_one():
+    page = attention_rows.extend_page(5, slots=4, slot=2, rows=32)
+    expected = attention_rows.extend_row(5, rows=32, place=31).view(9, 64)
+    torch.testing.assert_close(page[:, -1], expected, rtol=0.02, atol=0.02)
+    assert invariance.slots_agree(lambda trial, slot: torch.tensor([trial]), 2)
+    assert not invariance.slots_agree(lambda trial, slot: torch.tensor([slot // 3]), 2)
 
 
 @pytest.mark.parametrize("row", [attention_rows.decode_row, attention_rows.extend_row])
