@@ -102,12 +102,12 @@ def test_samples_of_a_chat_are_those_of_single_requests(api):
 
 
 def conversation(url: str, deterministic: bool) -> list[client.Answer]:
-    """Four turns, each of which sends everything that was said before."""
+    """Three turns, each of which sends everything that was said before."""
     known = list(client.prompts()[6][:50])
     answers = []
-    for turn in range(4):
+    for turn in range(3):
         known += client.prompts()[7][turn * 20 : turn * 20 + 20]
-        answers.append(client.generate(url, known, deterministic, max_new_tokens=45))
+        answers.append(client.generate(url, known, deterministic, max_new_tokens=36))
         known += answers[-1].ids
     return answers
 
@@ -123,7 +123,7 @@ def test_a_conversation_uses_the_prefix_cache_and_no_bit_changes(url):
     for turn, answer in enumerate(warm):
         known += client.prompts()[7][turn * 20 : turn * 20 + 20]
         client.flush(url)
-        cold = client.generate(url, known, max_new_tokens=45)
+        cold = client.generate(url, known, max_new_tokens=36)
         assert cold.meta["cached_tokens"] == 0
         assert cold.ids == answer.ids
         known += answer.ids

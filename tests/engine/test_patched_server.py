@@ -39,13 +39,13 @@ seeded = asked and asked | {"sampling_seed": 7}
 @sgl.function
 def program(s, town):
     s += f"The town of {town} lies by the sea. Its people"
-    s += sgl.gen("text", max_tokens=40, temperature=0.9, ignore_eos=True, **seeded)
+    s += sgl.gen("text", max_tokens=34, temperature=0.9, ignore_eos=True, **seeded)
     s += " It has this many inhabitants: " + sgl.gen_int("people", max_tokens=4, **asked)
     s += ". Its motto is " + sgl.gen_string("motto", max_tokens=8, **asked)
     s += ". In winter it is " + sgl.select("winter", ["cold", "mild and wet", "dark"], **asked)
 
 backend = sgl.RuntimeEndpoint(sys.argv[1])
-towns = ["Orford", "Staithes", "Lamlash", "Tenby", "Whitby", "Mousehole"]
+towns = ["Orford", "Lamlash", "Tenby"]
 arguments = [{"town": town} for town in towns]
 states = program.run_batch(arguments, backend=backend, num_threads=int(sys.argv[3]))
 print(json.dumps({
@@ -155,10 +155,10 @@ def test_a_frontend_program_repeats_itself(url, python_path):
     alone = run_program(url, python_path, "ask", threads=1)
     client.flush(url)
     with client.ordinary_traffic(url, streams=2):
-        crowded = run_program(url, python_path, "ask", threads=6)
+        crowded = run_program(url, python_path, "ask", threads=3)
     assert crowded["answers"] == alone["answers"]
     assert crowded["scores"] == alone["scores"]  # select: bit by bit
     assert all(receipt["verified"] and receipt["seed"] == 7 for receipt in alone["receipts"])
-    plain = [run_program(url, python_path, "plain", threads=n) for n in (1, 6)]  # the control
+    plain = [run_program(url, python_path, "plain", threads=n) for n in (1, 3)]  # the control
     assert plain[0]["answers"] != plain[1]["answers"]
-    assert plain[0]["receipts"] == [None] * 6
+    assert plain[0]["receipts"] == [None] * 3
