@@ -25,6 +25,7 @@ class Track:
     committed_len: int  # n: prompt and committed output
     canonical_len: int = 0  # rows [0, canonical_len) are canonical
     candidates: tuple[int, ...] = ()  # tokens of positions [n, N)
+    decoding: bool = False  # born: the prompt's last row has given a token
     finish_suspected: bool = False  # a candidate may end the request
     verify_passes: int = 0
     rollbacks: int = 0
@@ -39,11 +40,6 @@ class Track:
     def kv_len(self) -> int:
         """KV rows the fast path builds on: every known token's but the last one's."""
         return self.known_len - 1
-
-    @property
-    def decoding(self) -> bool:
-        """Rows [0, n-1) are canonical: all that the next candidate and the next pass build on."""
-        return self.canonical_len == self.committed_len - 1
 
     @property
     def page(self) -> int:
@@ -117,11 +113,12 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
     """Apply one event. Pure; raises AssertionError on an event the state does not allow."""
     match event:
         case Prefilled(upto):
-            assert track.canonical_len <= upto <= track.committed_len and not track.candidates
+            assert track.canonical_len <= upto <= track.committed_len and not track.decoding
             return replace(track, canonical_len=upto), Action()
         case Born(token):
-            assert track.canonical_len == track.committed_len and not track.candidates
-            return replace(track, committed_len=track.committed_len + 1), Action(commit=(token,))
+            assert track.canonical_len == track.committed_len and not track.decoding
+            born = replace(track, committed_len=track.committed_len + 1, decoding=True)
+            return born, Action(commit=(token,))
         case Proposed(token, may_finish):
             assert track.decoding
             return replace(
@@ -132,9 +129,10 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
         case Verified(tokens):
             return _verified(track, tokens)
         case Retracted():
-            return replace(track, canonical_len=0, candidates=(), finish_suspected=False), Action(
-                dropped=len(track.candidates)
+            again = replace(
+                track, canonical_len=0, candidates=(), decoding=False, finish_suspected=False
             )
+            return again, Action(dropped=len(track.candidates))
 
 
 def _verified(track: Track, tokens: Sequence[int]) -> tuple[Track, Action]:

@@ -5,7 +5,8 @@
         neighbours, the number of pages in one pass, or where in the KV pool the pages lie
     A3  a row depends on no row after it
 
-A request of random tokens, several pages deep, is run one page per pass in slot 0: the reference.
+A request of random tokens is run one page per pass in slot 0, its first pages and a far one (what
+lies between is old KV of its own, the same for all): the reference.
 Every variation must reproduce its logits and the KV of every layer, bit for bit. Narrower passes
 that reproduce them too may be run; others are left out, which is no failure. The server is idle,
 so rows and pages are used without being allocated, and nothing needs to be given back.
@@ -25,8 +26,9 @@ from llm42_sglang.engine.canonical import CanonicalForward, Slot
 
 logger = logging.getLogger(__name__)
 
-DEPTH = 3  # pages of each certified request: two boundaries between canonical pages
-FAR = 32  # pages of the longest neighbour: kernels may split work by the longest context
+DEPTH = 3  # first pages of each certified request: two boundaries between canonical pages
+FAR = 32  # its last page, counted from 1: kernels may split work by the longest context
+OWN = DEPTH + 1  # KV pages of each
 SEED = 42  # of the random tokens
 
 
@@ -104,62 +106,68 @@ class _Exam:
         self.layers = range(self.pool.start_layer, self.pool.start_layer + self.pool.layer_num)
         self.random = random.Random(SEED)
         self.vocab_size = runner.model_config.vocab_size
-        self.tokens = self._random_tokens(DEPTH * self.size)
+        context = self.forward.req_to_token.shape[1] // self.size
+        self.far_page = max(DEPTH, min(FAR, context)) - 1
+        self.pages = sorted({*range(DEPTH), self.far_page})
+        self.tokens = {page: self._random_tokens(self.size) for page in self.pages}
         self._require_room(runner)
         self.subject, self.twin = 1, 2  # rows; row 0 is SGLang's padding row
         self.neighbours = range(3, 3 + self.group - 1)
-        self.far_page = min(FAR, self.forward.req_to_token.shape[1] // self.size) - 1
-        self._place(self.subject, range(1, 1 + DEPTH))
+        self._place(self.subject, range(1, 1 + OWN))
         # Other pages, and in descending order.
-        self._place(self.twin, range(2 * DEPTH, DEPTH, -1))
+        self._place(self.twin, range(2 * OWN, OWN, -1))
         for i, row in enumerate(self.neighbours, start=2):
-            self._place(row, range(1 + i * DEPTH, 1 + (i + 1) * DEPTH))
+            self._place(row, range(1 + i * OWN, 1 + (i + 1) * OWN))
 
     def variations(self) -> Iterator[tuple[str, list[_Bits], list[_Bits]]]:
         """(assumption and what was varied, reference rows, rows to compare), one by one."""
-        self.reference = reference = [self._run(self.subject, page) for page in range(DEPTH)]
-        again = [self._run(self.subject, page) for page in range(DEPTH)]
-        yield "A1 (same inputs, run again)", reference, again
-        twin = [self._run(self.twin, page) for page in range(DEPTH)]
-        yield "A2 (other request row and KV pages)", reference, twin
-        yield "A2 (several pages in one pass)", reference, self._run_together()
+        self.reference = self._run_all(self.subject)
+        yield "A1 (same inputs, run again)", self.reference, self._run_all(self.subject)
+        twin = self._run_all(self.twin)
+        yield "A2 (other request row and KV pages)", self.reference, twin
         if self.group > 1:
-            crowded = [self._run(self.twin, page, crowded=True) for page in range(DEPTH)]
-            yield "A2 (last slot, beside other requests)", reference, crowded
-            crowded = [self._run(self.twin, page, crowded=True, far=True) for page in range(DEPTH)]
-            yield "A2 (beside a request of many pages)", reference, crowded
-        # The rows after the cut: padding, then other tokens.
-        cut = self.size // 2
-        head = [_Bits(reference[-1].logits[:cut], reference[-1].kv[:, :, :cut])]
+            crowded = self._run_all(self.twin, crowded=True)
+            yield "A2 (other slots, beside other requests)", self.reference, crowded
+        yield "A2 (several pages in one pass)", self.reference[:DEPTH], self._run_together()
+        yield from self._other_tails()
+
+    def _other_tails(self) -> Iterator[tuple[str, list[_Bits], list[_Bits]]]:
+        """The rows after the cut: padding, then other tokens."""
+        cut, page, of_page = self.size // 2, DEPTH - 1, self.reference[DEPTH - 1]
+        head = [_Bits(of_page.logits[:cut], of_page.kv[:, :, :cut])]
         for tail in ((), self._random_tokens(self.size - cut)):
-            bits = self._run(self.subject, DEPTH - 1, self._page_tokens(DEPTH - 1)[:cut] + tail)
+            bits = self._run(self.subject, page, self.tokens[page][:cut] + tail)
             changed = [_Bits(bits.logits[:cut], bits.kv[:, :, :cut])]
             yield "A3 (other rows after it)", head, changed
 
     def equal_widths(self) -> tuple[int, ...]:
-        """G, and the smaller powers of two that give its bits, alone and in company."""
+        """G, and the smaller powers of two that give its bits in every variation."""
         widths = [2**i for i in range(self.group.bit_length() - 1)]
         equal = [width for width in widths if self._equals_reference(width)]
         return (*equal, self.group)
 
     def head_variations(self) -> Iterator[tuple[str, list[_Bits], list[_Bits]]]:
-        """The language-model head over the last slot alone, or over none: the KV stays."""
-        if self.group == 1:
-            return
-        alone = [self._run(self.twin, p, crowded=True, scored=False) for p in range(DEPTH)]
-        yield "A2 (language-model head over one slot)", self.reference, alone
+        """The language-model head over the subject's slot alone."""
+        if self.group > 1:
+            alone = self._run_all(self.twin, crowded=True, scored=False)
+            yield "A2 (language-model head over one slot)", self.reference, alone
 
     def _equals_reference(self, width: int) -> bool:
         self.forward.widths = (width,)
-        runs = [[self._run(self.subject, page) for page in range(DEPTH)]]
+        runs = [(self.reference, self._run_all(self.subject))]
         if width > 1:
-            runs.append([self._run(self.twin, page, crowded=True) for page in range(DEPTH)])
+            runs.append((self.reference, self._run_all(self.twin, crowded=True)))
+        runs += [(expected, actual) for _, expected, actual in self._other_tails()]
         return all(
             _same_bits(want, got)
             for run in runs
-            for expected, actual in zip(self.reference, run, strict=True)
+            for expected, actual in zip(*run, strict=True)
             for want, got in zip(expected, actual, strict=True)
         )
+
+    def _run_all(self, row: int, **how: bool) -> list[_Bits]:
+        """Every page of the request, one a pass, in order."""
+        return [self._run(row, page, **how) for page in self.pages]
 
     def _run(
         self,
@@ -168,26 +176,28 @@ class _Exam:
         tokens: tuple[int, ...] | None = None,
         *,
         crowded: bool = False,
-        far: bool = False,
         scored: bool = True,
     ) -> _Bits:
-        """One pass with the page in slot 0; or `crowded`, in the last slot beside neighbours, of
-        which one may be `far` into its context, and which may go without logits (`scored`)."""
-        slot = Slot(row, page, tokens or self._page_tokens(page))
-        slots = [slot]
-        if crowded:
-            pages = [page] * (self.forward.widths[-1] - 1)
-            pages[0] = self.far_page if far else page
-            company = zip(self.neighbours, pages, strict=False)
-            slots = [Slot(n, p, self._random_tokens(self.size), scored) for n, p in company] + slots
-        return self._read(self._pass(slots)[-1], row, page)
+        """One pass with the page in slot 0; or `crowded`, in slot after slot from the last one on,
+        beside neighbours in pages of their own depth, with logits or without (`scored`)."""
+        slots = self._company(self.forward.widths[-1] - 1, scored) if crowded else []
+        at = len(slots) - self.pages.index(page) % (len(slots) + 1)
+        slots.insert(at, Slot(row, page, tokens or self.tokens[page]))
+        return self._read(self._pass(slots)[at], row, page)
+
+    def _company(self, count: int, scored: bool) -> list[Slot]:
+        pages = [self.pages[-1 - i % len(self.pages)] for i in range(count)]  # the far one first
+        return [
+            Slot(row, page, self._random_tokens(self.size), scored)
+            for row, page in zip(self.neighbours, pages, strict=False)
+        ]
 
     def _run_together(self) -> list[_Bits]:
-        """The twin's pages, as many as fit in one pass."""
+        """The twin's first pages, as many as fit in one pass."""
         bits = []
         for first in range(0, DEPTH, self.group):
             pages = range(first, min(first + self.group, DEPTH))
-            slots = [Slot(self.twin, page, self._page_tokens(page)) for page in pages]
+            slots = [Slot(self.twin, page, self.tokens[page]) for page in pages]
             rows = zip(self._pass(slots), pages, strict=True)
             bits += [self._read(logits, self.twin, page) for logits, page in rows]
         return bits
@@ -209,24 +219,21 @@ class _Exam:
         return self.pool.get_key_buffer(layer), self.pool.get_value_buffer(layer)
 
     def _place(self, row: int, pages: range) -> None:
-        """Name KV pages in the request's row, over and over; fresh garbage in them, so nothing old
-        can help."""
-        for i in range(max(DEPTH, self.far_page + 1)):
-            where = pages[i % DEPTH] * self.size + self.forward.offsets
+        """Name KV pages in the request's row: one for each page that is run, in between the first
+        ones again; fresh garbage in them, so nothing old can help."""
+        for i in range(self.far_page + 1):
+            own = self.pages.index(i) if i in self.pages else i % DEPTH
+            where = pages[own] * self.size + self.forward.offsets
             span = page_span(i, self.size)
             self.forward.req_to_token[row, span.start : span.end] = where.to(
                 self.forward.req_to_token.dtype
             )
 
-    def _page_tokens(self, page: int) -> tuple[int, ...]:
-        span = page_span(page, self.size)
-        return self.tokens[span.start : span.end]
-
     def _random_tokens(self, count: int) -> tuple[int, ...]:
         return tuple(self.random.randrange(self.vocab_size) for _ in range(count))
 
     def _require_room(self, runner) -> None:
-        pages = (self.group + 1) * DEPTH
+        pages = (self.group + 1) * OWN
         rows = self.group + 1
         have_pages = runner.token_to_kv_pool_allocator.size // self.size
         have_rows = runner.req_to_token_pool.size

@@ -162,7 +162,7 @@ class DeterministicReq(Req):
         ahead = tokens - page_span(track.page, self.page_size).end
         limit = tokens - len(self.origin_input_ids) >= self.sampling_params.max_new_tokens
         due = ahead >= 0 or limit or track.finish_suspected
-        if self._due_since is None and due and not in_flight:
+        if self._due_since is None and due:
             self._due_since = step
         waited = 0 if self._due_since is None else step - self._due_since
         return Outlook(due, max(ahead, 0), waited, track.finish_suspected, limit)
@@ -238,10 +238,12 @@ class DeterministicReq(Req):
         and EOS in one run, the first of the two ends the request, as in ordinary decode. A decode
         step commits nothing (0 tokens): only an abort can finish the request then.
         """
+        start = len(self.output_ids) - new_accepted_len
         if self.to_finish:
+            if NO_TOKEN in self.output_ids[start:]:
+                self.output_ids.pop()  # always the last of its run
             super().update_finish_state(new_accepted_len)
             return
-        start = len(self.output_ids) - new_accepted_len
         run = self.output_ids[start:]
         del self.output_ids[start:]
         for i, token in enumerate(run, start=1):
@@ -276,8 +278,15 @@ class DeterministicReq(Req):
 
     @property
     def skip_radix_cache_insert(self) -> bool:
-        """Nothing enters the tree while provisional KV rows could go with it."""
-        dirty = self.track is not None and self.kv.kv_committed_len > self.track.canonical_len
+        """Nothing enters the tree while provisional KV rows could go with it.
+
+        SGLang inserts whole pages: of a finished request those of the KV it owns, of another one
+        those of its prefill; with overlap, a decode step may have been launched since.
+        """
+        if self.track is None:
+            return self._skip_radix_cache_insert
+        upto = self.owned_kv_len() if self.finished() else self.extend_end
+        dirty = upto - upto % self.page_size > self.track.canonical_len
         return dirty or self._skip_radix_cache_insert
 
     @skip_radix_cache_insert.setter
@@ -289,6 +298,7 @@ class DeterministicReq(Req):
         super().reset_for_retract()
         if self.track is not None:
             self.apply(Retracted())
+        self._due_since = None
 
 
 def _nothing_left() -> FINISH_ABORT:

@@ -138,7 +138,8 @@ class DeterministicScheduler(Scheduler):
         if (sample := result.delay_sample_func) is not None:  # overlap, and a grammar in the batch
 
             def sample_later():
-                with proposing(batch.reqs, in_flight):
+                # By then this very step is in flight too, and it has not been seen by itself.
+                with proposing(batch.reqs, lambda req: in_flight(req) - 1):
                     return sample()
 
             result.delay_sample_func = sample_later

@@ -60,6 +60,15 @@ def test_due_when_the_page_is_full_and_not_before() -> None:
     assert born(5, 2, 3, 4, 5, 6).due  # run-ahead
 
 
+@pytest.mark.parametrize("upto", [7, 8])
+def test_a_prompt_is_not_due_before_it_is_born(upto: int) -> None:
+    # A chunk ended one row before the prompt's end: nothing is decoded or verified yet.
+    track = after(Track(page_size=T, committed_len=upto + 1), [Prefilled(upto)])
+    assert not track.decoding and not track.due
+    track = after(track, [Prefilled(upto + 1), Born(1)])
+    assert track.decoding and not after(track, [Retracted()]).decoding
+
+
 def test_ahead_counts_candidates_past_the_page() -> None:
     assert [born(5, *range(n)).ahead for n in range(6)] == [0, 0, 0, 1, 2, 3]
     assert Track(page_size=T, committed_len=10).ahead == 0  # nothing decoded yet

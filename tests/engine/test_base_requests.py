@@ -91,6 +91,32 @@ def test_refused_by_name(url, name, sampling, fields, stream):
     assert name in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("length", [257, 288, 513])
+def test_a_prompt_little_longer_than_its_chunks_is_scored_whole(url, length):
+    """After a chunk, all rows but the last one may be canonical: the request is not born yet."""
+    prompt = client.prompts()[LONG][-length:][::-1]  # not in the prefix cache
+    request = client.body(prompt, max_new_tokens=0)
+    scored = client.ask(url, request | {"return_logprob": True, "logprob_start_len": 0})
+    assert len(scored.meta["input_token_logprobs"]) == length
+
+
+def test_beside_an_ordinary_grammar(url):
+    """With one in the batch and overlap, SGLang samples a step after it has decoded it."""
+    looks = ({}, {"frequency_penalty": 0.5}, {"regex": "[a-z ]{10,80}"})
+    requests = [
+        client.body(prompt, max_new_tokens=36, temperature=0.9, sampling_seed=5, **sampling)
+        for prompt, sampling in zip(client.prompts()[3:], looks, strict=False)
+    ]
+    alone = client.ask_all(url, requests, in_flight=1)
+    ordinary = client.body(client.prompts()[5], False, regex="[a-z ]{300}", max_new_tokens=90)
+    with ThreadPoolExecutor(1) as pool:
+        grammar = pool.submit(client.ask, url, ordinary)
+        beside = client.ask_all(url, requests, in_flight=3)
+        assert len(grammar.result().ids) == 90
+    assert client.ids_of(beside) == client.ids_of(alone)
+    assert client.total(beside, "rollbacks") <= 2 * len(requests)  # the draws use the same noise
+
+
 EMPTY = {  # options that leave no token to choose, at once or after some tokens
     "grammar done": {"regex": "(ab)", "min_new_tokens": 8},
     "at birth": {"regex": "(a)", "logit_bias": {"81": -1e39}},
