@@ -93,7 +93,13 @@ class Verified(NamedTuple):
 
 
 class Retracted(NamedTuple):
-    """The engine took the KV back; prefill starts again over every committed token."""
+    """The engine took the KV back; prefill starts again over the tokens it has.
+
+    That is every committed one, but for a first token that was born and not yet handed over: it
+    will be born again, from the same row.
+    """
+
+    committed_len: int
 
 
 Event = Prefilled | Born | Proposed | Verified | Retracted
@@ -128,9 +134,15 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
             ), Action()
         case Verified(tokens):
             return _verified(track, tokens)
-        case Retracted():
+        case Retracted(committed_len):
+            assert track.committed_len - track.decoding <= committed_len <= track.committed_len
             again = replace(
-                track, canonical_len=0, candidates=(), decoding=False, finish_suspected=False
+                track,
+                committed_len=committed_len,
+                canonical_len=0,
+                candidates=(),
+                decoding=False,
+                finish_suspected=False,
             )
             return again, Action(dropped=len(track.candidates))
 

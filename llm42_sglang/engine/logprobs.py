@@ -52,6 +52,10 @@ class LogprobReader:
             if first <= position < len(prompt) - 1:
                 self._prompt[position + 1] = self._entry(row, prompt[position + 1])
 
+    def forget(self) -> None:
+        """What was not handed over will be committed again."""
+        self._committed.clear()
+
     def hand_over(self) -> None:
         """Append what was committed since the last time."""
         target = self.target

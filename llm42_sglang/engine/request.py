@@ -297,7 +297,8 @@ class DeterministicReq(Req):
         """Candidates go with the KV they were computed on; committed tokens stay."""
         super().reset_for_retract()
         if self.track is not None:
-            self.apply(Retracted())
+            self.apply(Retracted(len(self.origin_input_ids) + len(self.output_ids)))
+            self._reader.forget()
         self._due_since = None
 
 

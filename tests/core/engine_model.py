@@ -128,7 +128,7 @@ class Engine:
         self.seen["retracted with candidates"] += bool(request.track.candidates)
         self._cache_and_free(request)
         request.born = False
-        self._advance(request, protocol.Retracted())
+        self._advance(request, protocol.Retracted(len(request.prompt) + len(request.output)))
         assert request.known == request.committed, "candidates outlived a retraction"
 
     def leave(self, request: Request) -> None:

@@ -66,7 +66,21 @@ def test_a_prompt_is_not_due_before_it_is_born(upto: int) -> None:
     track = after(Track(page_size=T, committed_len=upto + 1), [Prefilled(upto)])
     assert not track.decoding and not track.due
     track = after(track, [Prefilled(upto + 1), Born(1)])
-    assert track.decoding and not after(track, [Retracted()]).decoding
+    assert track.decoding and not after(track, [Retracted(upto + 2)]).decoding
+
+
+def test_a_first_token_that_was_not_handed_over_is_born_again() -> None:
+    # Overlap: the KV was taken back before the engine had seen the prefill's result.
+    track, _ = step(born(5), Retracted(5))
+    assert track == Track(page_size=T, committed_len=5)
+    again, action = step(after(track, [Prefilled(5)]), Born(1))
+    assert action.commit == (1,) and again == born(5)
+
+
+@pytest.mark.parametrize("known", [4, 7])
+def test_no_other_token_can_be_lost_or_won_by_retraction(known: int) -> None:
+    with pytest.raises(AssertionError):
+        step(born(5, 2), Retracted(known))
 
 
 def test_ahead_counts_candidates_past_the_page() -> None:
@@ -159,7 +173,7 @@ def test_a_rollback_takes_later_pages_with_it() -> None:
 
 def test_retraction_drops_candidates_and_keeps_what_is_committed() -> None:
     # Trap 5.
-    track, action = step(suspect(born(5, 2, 3)), Retracted())
+    track, action = step(suspect(born(5, 2, 3)), Retracted(6))
     assert action == Action(commit=(), dropped=3)
     assert (track.canonical_len, track.committed_len, track.candidates) == (0, 6, ())
     assert not track.due and not track.finish_suspected
@@ -168,7 +182,7 @@ def test_retraction_drops_candidates_and_keeps_what_is_committed() -> None:
 
 
 def test_retraction_in_the_middle_of_a_prefill() -> None:
-    track = after(Track(page_size=T, committed_len=10), [Prefilled(4), Retracted()])
+    track = after(Track(page_size=T, committed_len=10), [Prefilled(4), Retracted(10)])
     assert track == Track(page_size=T, committed_len=10)
 
 
