@@ -108,7 +108,7 @@ def test_beside_an_ordinary_grammar(url):
         for prompt, sampling in zip(client.prompts()[3:], looks, strict=False)
     ]
     alone = client.ask_all(url, requests, in_flight=1)
-    ordinary = client.body(client.prompts()[5], False, regex="[a-z ]{300}", max_new_tokens=90)
+    ordinary = client.body(client.prompts()[5], False, regex="[a-z ]{900}", max_new_tokens=90)
     with ThreadPoolExecutor(1) as pool:
         grammar = pool.submit(client.ask, url, ordinary)
         beside = client.ask_all(url, requests, in_flight=3)
