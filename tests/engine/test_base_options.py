@@ -68,7 +68,7 @@ def outcome(url: str, request: dict) -> tuple[int, str, list[dict]]:
 
 
 @settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

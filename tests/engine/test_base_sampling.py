@@ -21,7 +21,7 @@ MATRIX = [
     for temperature in (0, 0.7, 1.0)
     for seed, filters in enumerate(FILTERS.values(), start=7)
 ]
-TOKENS = 40  # crosses a page of 32, twice with most prompts
+TOKENS = 34  # crosses a page of 32, wherever the prompt ends
 LOGPROBS = {
     "return_logprob": True,
     "logprob_start_len": 20,
