@@ -53,15 +53,19 @@ class Track:
         return Span(start, min(end, self.known_len))
 
     @property
+    def room(self) -> int:
+        """Candidates that still fit in that page; negative once the fast path ran ahead of it."""
+        return page_span(self.page, self.page_size).end - self.known_len
+
+    @property
     def due(self) -> bool:
         """Verify now: the page is full, or a candidate may end the request."""
-        full = self.known_len >= page_span(self.page, self.page_size).end
-        return self.decoding and (full or self.finish_suspected)
+        return self.decoding and (self.room <= 0 or self.finish_suspected)
 
     @property
     def ahead(self) -> int:
         """Candidates past the end of that page: what the fast path ran ahead."""
-        return max(0, self.known_len - page_span(self.page, self.page_size).end)
+        return max(0, -self.room)
 
 
 class Prefilled(NamedTuple):

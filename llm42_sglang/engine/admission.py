@@ -1,11 +1,12 @@
 """Admission: a prefill batch holds deterministic requests or ordinary ones, never both.
 
 An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
-canonical lane, and while others decode it is cut to what one pass holds. Everything else about
-admission stays SGLang's.
+canonical lane, and while ordinary requests decode it is cut to what one pass holds. Among
+themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit.
+Everything else about admission stays SGLang's.
 """
 
-from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
 from llm42_sglang.engine.request import DeterministicReq
@@ -23,7 +24,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return not self._would_mix(req) and super().preempt_to_schedule(req)
 
     def add_chunked_req(self, req: Req) -> Req | None:
-        """As SGLang's; of a deterministic prompt, one pass while others decode."""
+        """As SGLang's; of a deterministic prompt, one pass while ordinary requests decode."""
         if is_deterministic(req):
             self._keep_to_one_pass()
         return super().add_chunked_req(req)
@@ -46,10 +47,9 @@ class HomogeneousPrefillAdder(PrefillAdder):
     def _keep_to_one_pass(self) -> bool:
         """Lower the budget of tokens to the slots that are left; whether there are any.
 
-        Nobody has to wait where nobody decodes, and nothing is cut where SGLang cuts no prompts.
+        Nothing is cut where no ordinary request has to wait, or where SGLang cuts no prompts.
         """
-        nobody_decodes = self.running_batch is None or self.running_batch.is_empty()
-        if nobody_decodes or self.rem_chunk_tokens is None:
+        if not ordinary_decodes(self.running_batch) or self.rem_chunk_tokens is None:
             return True
         left = self.group - sum(map(self._pages, self.can_run_list))
         self.rem_chunk_tokens = min(self.rem_chunk_tokens, max(0, left) * self.page_size)
@@ -63,3 +63,8 @@ class HomogeneousPrefillAdder(PrefillAdder):
 def is_deterministic(req: Req) -> bool:
     """Whether the request was admitted as deterministic."""
     return isinstance(req, DeterministicReq)
+
+
+def ordinary_decodes(running: ScheduleBatch | None) -> bool:
+    """Whether an ordinary request waits while the lane runs: then one pass at a time."""
+    return running is not None and not all(map(is_deterministic, running.reqs))

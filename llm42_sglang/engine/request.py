@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
 
-from llm42_sglang.core.pages import page_span
+from llm42_sglang.core.pages import page_index, page_span
 from llm42_sglang.core.receipts import Receipt, output_digest
 from llm42_sglang.core.track import (
     Action,
@@ -45,7 +45,7 @@ class Outlook(NamedTuple):
     ahead: int  # candidates past the end of its page
     waited: int  # decode steps since it became due
     suspected: bool  # a candidate may end it
-    at_limit: bool  # no token can follow its candidates
+    at_limit: bool  # another decode step would need KV that the request may never own
 
 
 class DeterministicReq(Req):
@@ -159,13 +159,16 @@ class DeterministicReq(Req):
         if track is None or not track.decoding or self.finished():
             return None
         tokens = track.known_len + in_flight
-        ahead = tokens - page_span(track.page, self.page_size).end
-        limit = tokens - len(self.origin_input_ids) >= self.sampling_params.max_new_tokens
-        due = ahead >= 0 or limit or track.finish_suspected
+        last = len(self.origin_input_ids) + self.sampling_params.max_new_tokens - 1  # position
+        suspected = track.finish_suspected or tokens > last
+        due = track.room <= in_flight or suspected
         if self._due_since is None and due:
             self._due_since = step
         waited = 0 if self._due_since is None else step - self._due_since
-        return Outlook(due, max(ahead, 0), waited, track.finish_suspected, limit)
+        # A step writes the row of the last known token; up to `last - 1` they are the request's.
+        owned_end = page_span(page_index(last - 1, self.page_size), self.page_size).end
+        ahead = max(0, in_flight - track.room)
+        return Outlook(due, ahead, waited, suspected, at_limit=tokens > owned_end)
 
     def next_input(self, run: Sequence[int]) -> int:
         """The token that the fast path goes on from, after `run` was committed."""

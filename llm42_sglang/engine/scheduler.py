@@ -19,7 +19,11 @@ from sglang.srt.managers.utils import GenerationBatchResult
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import faults, hooks, settings, weights
-from llm42_sglang.engine.admission import HomogeneousPrefillAdder, is_deterministic
+from llm42_sglang.engine.admission import (
+    HomogeneousPrefillAdder,
+    is_deterministic,
+    ordinary_decodes,
+)
 from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.certify import CertificationError, certify
 from llm42_sglang.engine.fastpath import proposing
@@ -88,10 +92,10 @@ class DeterministicScheduler(Scheduler):
         return partial(HomogeneousPrefillAdder, group=self.llm42_config.group)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
-        """SGLang's `--prefill-decode-interval` in small: after a canonical prefill pass, those who
-        decode get a step before the next, unless more wait than decode."""
+        """SGLang's `--prefill-decode-interval` in small: after a canonical prefill pass, ordinary
+        requests that decode get a step before the next, unless more wait than decode."""
         many_decode = running_batch.batch_size() > len(self.waiting_queue)
-        owed = self.llm42_verifier.decode_owed and many_decode
+        owed = self.llm42_verifier.decode_owed and many_decode and ordinary_decodes(running_batch)
         return owed or super()._should_defer_prefill(running_batch)
 
     def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:

@@ -20,7 +20,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMo
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
-from llm42_sglang.simulator.costs import CostModel
+from llm42_sglang.simulator.measured import Costs, cost_model
 from llm42_sglang.simulator.report import simulate
 from llm42_sglang.simulator.systems import System
 from llm42_sglang.simulator.workload import Workload
@@ -33,8 +33,6 @@ PAGES = (0, 20)
 ROWS = (1, 4, 16)
 CONTEXTS = (64, 512)
 REQUESTS = 100  # simulated, of each setting
-
-Costs = dict[str, dict[str, dict[str, float]]]
 
 
 def tune(forward: CanonicalForward) -> Config:
@@ -77,23 +75,9 @@ def measure(forward: CanonicalForward, groups: list[int]) -> Costs:
 def _tokens_per_second(config: Config, costs: Costs, room: int) -> float:
     """Simulated, everything deterministic, requests enough to keep a batch full."""
     policy = LanePolicy(config.group, config.wait, config.run_ahead)
-    system = System("", config.page, policy, max_running=min(room, max(ROWS)))
+    system = System("", config.page, policy, max_running=min(room, max(ROWS)), narrow=True)
     workload = Workload(requests=REQUESTS, prompt_mean=256, output_mean=128)
-    return simulate(system, workload, _cost_model(config, costs)).output_tokens_per_s
-
-
-def _cost_model(config: Config, costs: Costs) -> CostModel:
-    """Straight lines: through the measured decode steps, and for a pass its own cost."""
-    decode = {int(n): statistics.mean(by.values()) for n, by in costs["decode"].items()}
-    pass_s = statistics.mean(costs["pass"][str(config.group)].values())
-    fewest, most = min(decode), max(decode)
-    row_s = (decode[most] - decode[fewest]) / max(1, most - fewest)
-    return CostModel(
-        decode_base_s=decode[most] - row_s * most,
-        decode_row_s=row_s,
-        pass_base_s=pass_s,
-        pass_row_s=0.0,
-    )
+    return simulate(system, workload, cost_model(config.page, costs)).output_tokens_per_s
 
 
 @torch.no_grad()

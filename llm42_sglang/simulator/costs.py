@@ -1,6 +1,8 @@
 """What a forward costs: a base, and something per row."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import linear_regression
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,24 @@ class CostModel:
     pass_base_s: float = 9e-3
     pass_row_s: float = 25e-6
 
+    @classmethod
+    def through(cls, decode: Mapping[int, float], passes: Mapping[int, float]) -> "CostModel":
+        """Straight lines through measured forwards, by least squares.
+
+        decode: seconds by requests; passes: seconds by rows. An ordinary prefill is taken to cost
+        what a pass of as many rows does.
+        """
+        decode_row_s, decode_base_s = _line(decode)
+        row_s, base_s = _line(passes)
+        return cls(
+            decode_base_s=decode_base_s,
+            decode_row_s=decode_row_s,
+            prefill_base_s=base_s,
+            prefill_token_s=row_s,
+            pass_base_s=base_s,
+            pass_row_s=row_s,
+        )
+
     def decode_s(self, rows: int) -> float:
         """One decode step of `rows` requests."""
         return self.decode_base_s + self.decode_row_s * rows
@@ -32,3 +52,11 @@ class CostModel:
     def pass_s(self, rows: int) -> float:
         """One canonical pass of M = G*T rows, whatever is in it."""
         return self.pass_base_s + self.pass_row_s * rows
+
+
+def _line(points: Mapping[int, float]) -> tuple[float, float]:
+    """Slope and intercept; flat through a single point."""
+    if len(points) == 1:
+        return 0.0, next(iter(points.values()))
+    slope, intercept = linear_regression(list(points), list(points.values()))
+    return slope, intercept

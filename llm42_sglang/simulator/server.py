@@ -94,7 +94,9 @@ class Server:
         passes = -(-slots // group)
         riders = self.system.policy.fill(self._due(), passes * group - slots)
         self.totals.filled_slots += len(riders)
-        self._spend("prefill_s", passes * self.costs.pass_s(self.system.pass_rows))
+        full_s = self.costs.pass_s(self.system.pass_rows(group))
+        last_s = self.costs.pass_s(self.system.pass_rows(slots + len(riders) - (passes - 1) * group))
+        self._spend("prefill_s", (passes - 1) * full_s + last_s)
         return riders
 
     # Verification
@@ -103,7 +105,7 @@ class Server:
         passes = 0
         while riders := self.system.policy.choose(self._due(), passes, self._decoding()):
             passes += 1
-            self._spend("verify_s", self.costs.pass_s(self.system.pass_rows))
+            self._spend("verify_s", self.costs.pass_s(self.system.pass_rows(len(riders))))
             self.totals.verify_slots += len(riders)
             self._commit(riders)
             self._retire()

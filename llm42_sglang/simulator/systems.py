@@ -20,11 +20,12 @@ class System:
     prefill_alone: bool = False  # a deterministic prompt is a forward of its own
     max_running: int = 128  # requests decoding at once
     prefill_tokens: int = 8192  # of one prefill batch, unless a single prompt is longer
+    narrow: bool = False  # passes may have fewer slots than G, a power of two
 
-    @property
-    def pass_rows(self) -> int:
-        """M = G*T."""
-        return self.policy.group * self.page
+    def pass_rows(self, pages: int) -> int:
+        """Rows of a pass over so many pages: M = G*T, or fewer."""
+        width = 1 << (pages - 1).bit_length() if self.narrow else self.policy.group
+        return min(width, self.policy.group) * self.page
 
 
 def ours(page: int, group: int) -> System:

@@ -45,7 +45,7 @@ def test_time_is_what_was_spent_or_idle(system: System) -> None:
     server = served(system, replace(MIXED, rate_per_s=0))
     totals = server.totals
     assert totals.decode_s + totals.prefill_s + totals.verify_s == pytest.approx(server.now_s)
-    pass_s = CostModel().pass_s(system.pass_rows)
+    pass_s = CostModel().pass_s(system.pass_rows(1))
     assert totals.verify_s == pytest.approx(totals.verify_passes * pass_s)
 
 

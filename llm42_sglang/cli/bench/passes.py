@@ -15,6 +15,7 @@ from llm42_sglang.cli.bench.progress import say
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config
 from llm42_sglang.core.policy import LanePolicy
+from llm42_sglang.simulator.measured import Costs
 from llm42_sglang.simulator.report import simulate
 from llm42_sglang.simulator.systems import System, ours
 from llm42_sglang.simulator.workload import Workload
@@ -22,8 +23,6 @@ from llm42_sglang.simulator.workload import Workload
 COSTS = re.compile(r"llm42: costs (\{.*\})")  # logged once by `llm42 serve --llm42-tune`
 WAIT_S = 10  # after the server is healthy, for a line that is still on its way
 SIMULATED_IN_FLIGHT = 16
-
-Costs = Mapping[str, Mapping[str, Mapping[str, float]]]  # "pass" by width and page, "decode" ...
 
 
 def passes(

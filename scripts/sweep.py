@@ -1,0 +1,118 @@
+"""T, G, wait and run-ahead against throughput and waiting: where the defaults come from.
+
+    scripts/bench passes --out costs.json
+    scripts/run python scripts/sweep.py costs.json [--out sweep.json]
+
+The real protocol and policy serve two workloads under the costs in that file, with every setting:
+everything deterministic, and half of it beside ordinary requests. Without a file the costs are
+those guessed for an 8B model on one H100 (simulator/costs.py). The last line is JSON.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.core.policy import LanePolicy
+from llm42_sglang.simulator.costs import CostModel
+from llm42_sglang.simulator.measured import cost_model
+from llm42_sglang.simulator.report import simulate
+from llm42_sglang.simulator.systems import System
+from llm42_sglang.simulator.workload import Workload
+
+GROUPS = (1, 2, 4, 8, 16)
+WAITS = (0, 4, 8, 16, 32)  # decode steps; the run-ahead goes up to the same number
+SHOWN = 12  # rows of the table, besides the defaults
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("costs", type=Path, nargs="?", help="JSON of `llm42 bench passes`")
+    parser.add_argument("--requests", type=int, default=200, help="of each workload")
+    parser.add_argument("--in-flight", type=int, default=16)
+    parser.add_argument("--out", type=Path, help="write the JSON here as well")
+    arguments = parser.parse_args()
+    models = measured(arguments.costs) if arguments.costs else guessed()
+    rows = list(sweep(models, arguments.requests, arguments.in_flight))
+    rows.sort(key=lambda row: -row["tokens_per_s"])
+    result = {
+        "costs": {page: asdict(model) for page, model in models.items()},
+        "requests": arguments.requests,
+        "in_flight": arguments.in_flight,
+        "settings": rows,
+    }
+    Console(width=140).print(table(rows))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def measured(path: Path) -> dict[int, CostModel]:
+    """By T."""
+    costs = json.loads(path.read_text())["costs_s"]
+    return {int(page): cost_model(int(page), by) for page, by in costs.items()}
+
+
+def guessed() -> dict[int, CostModel]:
+    """By T."""
+    return dict.fromkeys((16, 32, 64), CostModel())
+
+
+def sweep(models: dict[int, CostModel], requests: int, in_flight: int) -> Iterator[dict[str, Any]]:
+    """Every setting: its throughput, what it recomputes, and what ordinary requests wait."""
+    everything = Workload(requests=requests, prompt_mean=272, output_mean=128)
+    half = replace(everything, deterministic_share=0.5)
+    for page, group, wait in product(models, GROUPS, WAITS):
+        ahead = min(wait, page)
+        system = System(
+            "", page, LanePolicy(group, wait, ahead), max_running=in_flight, narrow=True
+        )
+        alone = simulate(system, everything, models[page])
+        mixed = simulate(system, half, models[page])
+        yield {
+            "page": page,
+            "group": group,
+            "wait": wait,
+            "run_ahead": ahead,
+            "tokens_per_s": alone.output_tokens_per_s,
+            "recompute_rate": alone.recompute_rate,
+            "slots_per_pass": alone.slots_per_pass,
+            "tokens_per_s_half": mixed.output_tokens_per_s,
+            "ordinary_gap_p99_s": mixed.ordinary.gap_p99_s,
+        }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The best settings, and the defaults wherever they come."""
+    default = Config()
+    best = rows[0]["tokens_per_s"]
+    made = Table(title="all deterministic: output tokens/s over the best setting's")
+    columns = ("place", "T", "G", "wait", "run-ahead", "of best", "recompute %", "slots/pass")
+    for column in (*columns, "half deterministic: tokens/s", "ordinary gap p99 ms"):
+        made.add_column(column, justify="right")
+    for place, row in enumerate(rows, 1):
+        shape = (row["page"], row["group"], row["wait"])
+        if place > SHOWN and shape != (default.page, default.group, default.wait):
+            continue
+        made.add_row(
+            str(place),
+            *map(str, (*shape, row["run_ahead"])),
+            f"{row['tokens_per_s'] / best:.3f}",
+            f"{100 * row['recompute_rate']:.1f}",
+            f"{row['slots_per_pass']:.1f}",
+            f"{row['tokens_per_s_half']:.1f}",
+            f"{1e3 * row['ordinary_gap_p99_s']:.0f}",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main()
