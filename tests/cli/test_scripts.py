@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-SHELL_SCRIPTS = ["run", "test", "bench", "quickstart", "_env.sh", "../.ci/run"]
+SHELL_SCRIPTS = ["run", "test", "bench", "canary", "quickstart", "_env.sh", "../.ci/run"]
 PYPROJECT = """
 [project]
 version = "1"
