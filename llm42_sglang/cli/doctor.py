@@ -34,7 +34,7 @@ def doctor(
     ] = None,
     stamp: Annotated[
         bool,
-        typer.Option("--stamp", help="Print the seams table with the installed fingerprints."),
+        typer.Option("--stamp", help="Print the seams tables with the installed fingerprints."),
     ] = False,
 ) -> None:
     """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
@@ -57,10 +57,12 @@ def _against(named: str) -> None:
 
 def _stamp() -> None:
     from llm42_sglang.cli.upstream.modules import installed
-    from llm42_sglang.cli.upstream.stamp import stamped
-    from llm42_sglang.engine.seams import SEAMS
+    from llm42_sglang.cli.upstream.stamp import runtime, stamped, static
+    from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
 
-    typer.echo("\n".join(stamped(SEAMS, installed())))
+    here = installed()
+    lines = [*stamped(SEAMS, here, runtime), "", *stamped(GPU_SEAMS, here, static)]
+    typer.echo("\n".join(lines))
 
 
 def _check_up() -> None:
@@ -109,10 +111,10 @@ def _plugin() -> Finding:
 def _seams() -> Finding:
     from llm42_sglang.cli.upstream.compare import restamp_wanted
     from llm42_sglang.cli.upstream.modules import installed
-    from llm42_sglang.engine.seams import SEAMS, check
+    from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
 
     check(SEAMS)
-    if unread := restamp_wanted(SEAMS, installed()):
+    if unread := restamp_wanted((*SEAMS, *GPU_SEAMS), installed()):
         return Finding(False, f"{unread[0]} has another body than expected; see docs/bump.md")
     return Finding(True, f"{len(SEAMS)} SGLang symbols are as this version expects them")
 

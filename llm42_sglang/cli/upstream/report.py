@@ -7,7 +7,7 @@ from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.upstream.compare import Comparison, Trial, Verdict, compare, try_patches
 from llm42_sglang.cli.upstream.fetch import wheel_file
 from llm42_sglang.cli.upstream.modules import in_wheel, installed
-from llm42_sglang.engine.seams import SEAMS
+from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
 
 
 def against(named: str) -> tuple[str, bool]:
@@ -16,7 +16,7 @@ def against(named: str) -> tuple[str, bool]:
     Raises UsageError if there is no such wheel, UserError if the installed sglang was altered.
     """
     other, mine = in_wheel(wheel_file(named)), installed()
-    seams = compare(SEAMS, mine, other)
+    seams = compare((*SEAMS, *GPU_SEAMS), mine, other)
     patches = try_patches(series.load(), other)
     lines = [f"sglang {other.version} against the installed {mine.version}", ""]
     lines += [*report(seams, patches)]

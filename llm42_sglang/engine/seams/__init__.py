@@ -5,6 +5,6 @@ whole table is checked before anything is hooked; one missing or changed seam en
 """
 
 from llm42_sglang.engine.seams.seam import Seam, SeamError, check, fingerprint
-from llm42_sglang.engine.seams.table import SEAMS
+from llm42_sglang.engine.seams.table import GPU_SEAMS, SEAMS
 
-__all__ = ["SEAMS", "Seam", "SeamError", "check", "fingerprint"]
+__all__ = ["GPU_SEAMS", "SEAMS", "Seam", "SeamError", "check", "fingerprint"]

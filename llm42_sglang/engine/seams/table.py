@@ -2,6 +2,9 @@
 
     signature body  symbol  what it is needed to do
 
+GPU_TABLE has what only an attention backend on a GPU touches; most of it cannot be imported without
+one, so its signatures are those of the sources, and only `llm42 doctor` and the tests compare them.
+
 A second signature after a bar is that of the symbol as `llm42 patch` changes it. After a bump of
 SGLang `llm42 doctor --stamp` prints this table with the fingerprints of the installed wheel; a
 person reads what has changed, then pastes it (docs/bump.md).
@@ -118,6 +121,7 @@ sglang.srt.server_args
   42ad16c5 b6bb41ea  ServerArgs  read the server's flags
   10a3fbd1 79a4fd12  prepare_server_args  parse the server's flags
 sglang.srt.arg_groups.overrides
+  8c1bb88e 2385e77f  attention_backends_of  read the server's flags
   1a6c1b39 0d8bc767  resolving_view  read the server's flags
 sglang.srt.plugins.hook_registry
   43ce9178 b4bf8e6f  HookRegistry.register  hook
@@ -127,6 +131,10 @@ sglang.launch_server
   87875d98 3383db57  run_server  serve
 sglang.srt.layers.attention.attention_registry
   8870d0c6 0af529df  register_attention_backend  name the CPU attention backend
+sglang.srt.layers.attention.base_attn_backend
+  2e38e77b 15f9fa1b  AttentionBackend  run it in canonical mode
+sglang.srt.layers.attention.hybrid_attn_backend
+  71310cb4 0531ec9d  HybridAttnBackend  find the backend of extends
 sglang.srt.layers.attention.torch_native_backend
   a2159e27 5033a9e6  TorchNativeAttnBackend  build the CPU attention backend on it
   75974d04 08f7188a  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
@@ -168,6 +176,21 @@ sglang.srt.constrained.base_grammar_backend
   c8fc996f 73ba6ffd  BaseGrammarObject.apply_vocab_mask  mask one row
 """
 
+GPU_TABLE = """\
+sglang.srt.layers.attention.flashinfer_backend
+  f884c149 cd46b6fb  FlashInferAttnBackend  replace its paged prefill wrappers during a canonical pass
+  2bc4a9e3 d70a64db  FlashInferAttnBackend.init_forward_metadata  rely on use_paged leaving the ragged kernel out
+  803fdcde 99113790  FlashInferAttnBackend.forward_extend  rely on KV being written before the paged kernel attends
+  bf38938b 47fcd92b  FlashInferIndicesUpdaterPrefill.call_begin_forward  rely on plans being made by begin_forward
+sglang.srt.layers.attention.flashattention_backend
+  91cdfd57 5131aca5  FlashAttentionBackend.forward_extend  rely on num_splits being read at every call
+sglang.srt.layers.attention.triton_backend
+  321945d6 40276a49  TritonAttnBackend.forward_extend  rely on extend attention never splitting a context
+sglang.kernels.ops.attention.extend_attention
+  d9205448 e1ddf11f  extend_attention_fwd  rely on extend attention never splitting a context
+  eab14547 198d5439  _fwd_kernel  rely on extend attention never splitting a context
+"""
+
 
 def parse(table: str) -> tuple[Seam, ...]:
     """The rows of a table. Raises ValueError on a malformed one."""
@@ -184,3 +207,4 @@ def parse(table: str) -> tuple[Seam, ...]:
 
 
 SEAMS: tuple[Seam, ...] = parse(TABLE)
+GPU_SEAMS: tuple[Seam, ...] = parse(GPU_TABLE)

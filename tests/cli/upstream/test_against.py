@@ -14,8 +14,10 @@ from llm42_sglang.cli.main import main
 from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.upstream import compare, fetch, modules, symbols
 from llm42_sglang.engine.launch import PINNED_SGLANG
-from llm42_sglang.engine.seams import SEAMS, table
+from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, table
 from tests.cli.upstream.wheels import wheel, write
+
+ALL = (*SEAMS, *GPU_SEAMS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def sources() -> dict[str, bytes]:
         return content
 
     mine.read = remember
-    compare.compare(SEAMS, mine, mine)
+    compare.compare(ALL, mine, mine)
     compare.try_patches(series.load(), mine)
     return {"sglang/__init__.py": b"", **read}
 
@@ -43,7 +45,7 @@ def doctor(*arguments: str) -> int:
 
 
 def test_the_installed_wheel_is_as_the_table_says():
-    assert compare.restamp_wanted(SEAMS, modules.installed()) == []
+    assert compare.restamp_wanted(ALL, modules.installed()) == []
 
 
 def test_a_body_that_nobody_has_read_is_named():
@@ -57,7 +59,7 @@ def test_against_itself_nothing_changes_and_nothing_of_it_is_imported(sources, t
     assert doctor("--against", str(write(tmp_path, PINNED_SGLANG, broken))) == 0
     said = capsys.readouterr().out
     assert f"sglang {PINNED_SGLANG} against the installed {PINNED_SGLANG}" in said
-    assert f"{len(SEAMS)} seams" in said and f"{len(SEAMS)} unchanged" in said
+    assert f"{len(ALL)} seams" in said and f"{len(ALL)} unchanged" in said
 
 
 def test_against_a_changed_copy_each_change_is_named(sources, tmp_path, capsys):
@@ -105,9 +107,9 @@ def test_static_signatures_name_the_arguments_that_the_runtime_ones_do():
     assert compared > 80
 
 
-def test_the_stamp_of_what_is_installed_is_the_table(capsys):
+def test_the_stamp_of_what_is_installed_is_the_tables(capsys):
     assert doctor("--stamp") == 0
-    assert table.parse(capsys.readouterr().out) == SEAMS
+    assert table.parse(capsys.readouterr().out) == ALL
 
 
 @pytest.mark.parametrize(
