@@ -84,6 +84,7 @@ sglang.srt.model_executor.forward_batch_info
 sglang.srt.model_executor.model_runner
   ea2e677e 8e2f22a8  ModelRunner  run canonical passes
   438ce8e7 d116ee8c  ModelRunner.forward  run canonical passes
+  77fde65d abbe2372  ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
   dd03f88d e3c15bde  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
   18cdd389 469c2785  ModelRunner.check_weights  keep /weights_checker from overwriting weights
 sglang.srt.layers.logits_processor
