@@ -109,18 +109,18 @@ def compare(
 
 def _one_by_one(client: httpx.Client, deterministic: bool, new_tokens: int) -> Answers:
     for prompt in PROMPTS:
-        _flush_cache(client)
-        yield prompt, _ask(client, prompt, deterministic, new_tokens)
+        flush_cache(client)
+        yield prompt, ask(client, prompt, deterministic, new_tokens)
 
 
 def _all_at_once(client: httpx.Client, deterministic: bool, new_tokens: int) -> Answers:
-    _flush_cache(client)
+    flush_cache(client)
     requests = [(prompt, deterministic) for prompt in PROMPTS]
     requests += [(prompt, False) for prompt in COMPANY]
     random.Random(42).shuffle(requests)
     with ThreadPoolExecutor(len(requests)) as pool:
         prompts = {
-            pool.submit(_ask, client, *request, new_tokens): request[0] for request in requests
+            pool.submit(ask, client, *request, new_tokens): request[0] for request in requests
         }
         for future in as_completed(prompts):
             yield prompts[future], future.result()
@@ -137,8 +137,16 @@ def _collect(answers: Answers, total: int, progress: Callable[[str], None]) -> d
     return collected
 
 
-def _ask(client: httpx.Client, prompt: str, deterministic: bool, new_tokens: int) -> Answer:
-    sampling_params = {"temperature": 0, "max_new_tokens": new_tokens, "ignore_eos": True}
+def ask(
+    client: httpx.Client, prompt: str, deterministic: bool, new_tokens: int, **sampling: Any
+) -> Answer:
+    """One request, greedy unless `sampling` says otherwise. Raises UserError if it is refused."""
+    sampling_params: dict[str, Any] = {
+        "temperature": 0,
+        "max_new_tokens": new_tokens,
+        "ignore_eos": True,
+        **sampling,
+    }
     if deterministic:
         sampling_params["custom_params"] = {"deterministic": True}
     text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
@@ -147,7 +155,8 @@ def _ask(client: httpx.Client, prompt: str, deterministic: bool, new_tokens: int
     return Answer(tuple(body["output_ids"]), body["meta_info"].get("llm42") or {})
 
 
-def _flush_cache(client: httpx.Client) -> None:
+def flush_cache(client: httpx.Client) -> None:
+    """Empty the server's prefix cache."""
     # The server flushes only when idle; `timeout` (seconds) lets it finish what just ended.
     _post(client, "/flush_cache", params={"timeout": 30})
 

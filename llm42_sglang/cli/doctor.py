@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -22,8 +22,50 @@ class Finding(NamedTuple):
     detail: str
 
 
-def doctor() -> None:
+def doctor(
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="VERSION_OR_WHEEL",
+            help="Compare seams and patches with another sglang (a version, 'latest', or a wheel "
+            "file) without importing it. Status 1 if anything changed.",
+        ),
+    ] = None,
+    stamp: Annotated[
+        bool,
+        typer.Option("--stamp", help="Print the seams tables with the installed fingerprints."),
+    ] = False,
+) -> None:
     """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
+    if against is not None:
+        _against(against)
+    elif stamp:
+        _stamp()
+    else:
+        _check_up()
+
+
+def _against(named: str) -> None:
+    from llm42_sglang.cli.upstream.report import against
+
+    text, changed = against(named)
+    typer.echo(text)
+    if changed:
+        raise typer.Exit(1)
+
+
+def _stamp() -> None:
+    from llm42_sglang.cli.upstream.modules import installed
+    from llm42_sglang.cli.upstream.stamp import runtime, stamped, static
+    from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
+
+    here = installed()
+    lines = [*stamped(SEAMS, here, runtime), "", *stamped(GPU_SEAMS, here, static)]
+    typer.echo("\n".join(lines))
+
+
+def _check_up() -> None:
     table = Table("check", "", "finding", box=None, pad_edge=False)
     failed = False
     for name, check in CHECKS.items():
@@ -67,9 +109,13 @@ def _plugin() -> Finding:
 
 
 def _seams() -> Finding:
-    from llm42_sglang.engine.seams import SEAMS, check
+    from llm42_sglang.cli.upstream.compare import restamp_wanted
+    from llm42_sglang.cli.upstream.modules import installed
+    from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
 
     check(SEAMS)
+    if unread := restamp_wanted((*SEAMS, *GPU_SEAMS), installed()):
+        return Finding(False, f"{unread[0]} has another body than expected; see docs/bump.md")
     return Finding(True, f"{len(SEAMS)} SGLang symbols are as this version expects them")
 
 

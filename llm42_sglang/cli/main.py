@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run a command and leave the process.
 
     Status 0, or what the command asked for; 1 and one line on stderr for a `UserError`; 2 and one
-    line for a wrong command line; 130 after Ctrl-C.
+    line for a wrong command line (`UsageError` too); 130 after Ctrl-C.
     """
     sys.exit(_status(argv))
 
@@ -40,7 +40,7 @@ def _status(argv: list[str] | None) -> int:
         return app(argv, standalone_mode=False) or 0
     except UserError as error:
         print(f"llm42: error: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except TyperException as error:
         print(f"llm42: error: {error.format_message()} (try: llm42 --help)", file=sys.stderr)
         return error.exit_code

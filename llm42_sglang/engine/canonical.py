@@ -9,7 +9,7 @@ those widths too.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
+from llm42_sglang.engine.backends.mode import Mode
 from llm42_sglang.engine.faults import PassFault
 
 PADDING_TOKEN = 0
@@ -38,10 +39,17 @@ class Slot:
 class CanonicalForward:
     """Runs canonical passes on one model runner."""
 
-    def __init__(self, runner: ModelRunner, config: Config, fault: PassFault | None = None):
+    def __init__(
+        self,
+        runner: ModelRunner,
+        config: Config,
+        fault: PassFault | None = None,
+        mode: Mode = nullcontext,
+    ):
         self.runner = runner
         self.config = config
         self.fault = fault
+        self.mode = mode  # of the attention backend; the fast path is outside of it
         self.widths: tuple[int, ...] = (config.group,)  # slots, ascending; certification adds some
         self.req_to_token = runner.req_to_token_pool.req_to_token  # [rows, context]
         self.offsets = torch.arange(config.page, device=runner.device)  # [T]
@@ -59,7 +67,7 @@ class CanonicalForward:
         filled = [*slots, *[self.dummy] * (width - len(slots))]
         batch = self._batch(filled)
         head = self._head_slots(filled)
-        with head_rows(self._rows_of(head)):
+        with self.mode(), head_rows(self._rows_of(head)):
             output = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
             ).logits_output

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ _FLAGS = (
     "enable_torch_compile",
 )
 _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
+# Packages that kernels come from, besides SGLang and torch; a CPU server uses none of them.
+_KERNELS = ("sglang-kernel", "flashinfer-python", "flash-attn-4", "triton")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
 
 
@@ -57,6 +59,7 @@ def facts_of(
         "torch": torch.__version__,
         "xgrammar": version("xgrammar"),
         "transformers": version("transformers"),
+        "kernels": kernel_versions(),
         "weights": weights_digest(runner.model),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
@@ -73,6 +76,17 @@ def facts_of(
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def kernel_versions() -> dict[str, str | None]:
+    """Versions of what kernels come from, None for what is not installed; CUDA's is torch's."""
+    versions: dict[str, str | None] = {"cuda": torch.version.cuda}
+    for package in _KERNELS:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
 
 
 def model_facts(hf_config: PretrainedConfig) -> dict[str, object]:

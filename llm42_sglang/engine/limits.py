@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sglang.srt.arg_groups.overrides import resolving_view
+from sglang.srt.arg_groups.overrides import attention_backends_of, resolving_view
 from sglang.srt.server_args import ServerArgs
 
 from llm42_sglang.core.config import Config
-
-
-class UnsupportedError(ValueError):
-    """The server cannot be started in this mode; the message names the flag and the remedy."""
+from llm42_sglang.engine.backends import require_known
+from llm42_sglang.engine.unsupported import UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +20,152 @@ class Limit:
     is_set: Callable[[Any], bool]
 
 
-def _on(field: str) -> Limit:
-    return Limit(f"--{field.replace('_', '-')}", lambda args: bool(getattr(args, field)))
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature of SGLang that deterministic service goes without, by its flags."""
+
+    name: str
+    why: str
+    limits: tuple[Limit, ...]
 
 
-def _above_one(field: str) -> Limit:
-    return Limit(f"--{field.replace('_', '-')}", lambda args: (getattr(args, field) or 1) > 1)
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
-LIMITS: tuple[Limit, ...] = (
-    _above_one("tp_size"),
-    _above_one("pp_size"),
-    _above_one("dp_size"),
-    _above_one("tokenizer_worker_num"),
-    _on("speculative_algorithm"),
-    _on("enable_lora"),
-    _on("enable_mixed_chunk"),
-    _on("enable_hierarchical_cache"),
-    _on("enable_lmcache"),
-    _on("enable_flexkv"),
-    _on("enable_unified_memory"),
-    _on("enable_hisparse"),
-    _on("enable_pdmux"),
-    _on("enable_two_batch_overlap"),
-    _on("enable_streaming_session"),
-    _on("enable_session_radix_cache"),
-    _on("dllm_algorithm"),
-    _on("is_embedding"),
-    _on("enable_memory_saver"),
-    _on("smg_grpc_mode"),
-    _on("grpc_mode"),
-    _on("use_ray"),
-    _on("encoder_only"),
-    # Only xgrammar takes tokens back; a grammar must follow candidates that may be rolled back.
-    Limit("--grammar-backend", lambda args: args.grammar_backend not in ("xgrammar", "none", None)),
-    Limit("--disaggregation-mode", lambda args: args.disaggregation_mode != "null"),
+def _on(*fields: str) -> tuple[Limit, ...]:
+    return tuple(Limit(_flag(f), lambda args, f=f: bool(getattr(args, f))) for f in fields)
+
+
+def _above_one(*fields: str) -> tuple[Limit, ...]:
+    return tuple(Limit(_flag(f), lambda args, f=f: (getattr(args, f) or 1) > 1) for f in fields)
+
+
+def _not(plain: str, *fields: str) -> tuple[Limit, ...]:
+    return tuple(
+        Limit(_flag(f), lambda args, f=f: getattr(args, f) not in (plain, None)) for f in fields
+    )
+
+
+_TUNED = ("moe_runner_backend", "fp8_gemm_runner_backend", "fp4_gemm_runner_backend")
+
+
+def _autotuned(args: Any) -> bool:
+    """Whether FlashInfer would choose kernels by measuring them at every start."""
+    chosen = (str(getattr(args, field)) for field in _TUNED)
+    return not args.disable_flashinfer_autotune and any(c.startswith("flashinfer") for c in chosen)
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature(
+        "speculative decoding",
+        "its drafts are verified in shapes that follow the load, before a canonical pass sees them",
+        (*_on("speculative_algorithm"), *_not("null", "decoupled_spec_role")),
+    ),
+    Feature(
+        "PD disaggregation",
+        "a decode server cannot tell whether the KV that it receives is canonical",
+        _not("null", "disaggregation_mode"),
+    ),
+    Feature(
+        "hierarchical and external caches",
+        "a page that comes back from elsewhere brings no proof that it is canonical",
+        _on(
+            "enable_hierarchical_cache",
+            "enable_lmcache",
+            "enable_flexkv",
+            "enable_unified_cache_external_linker",
+            "radix_cache_backend",
+        ),
+    ),
+    Feature(
+        "LoRA",
+        "adapters are grouped by what else is in the batch, and no fingerprint covers them",
+        _on("enable_lora", "lora_paths"),
+    ),
+    Feature(
+        "tensor and expert parallelism",
+        "ranks that disagree on a scheduling decision are not detected yet",
+        _above_one("tp_size", "ep_size", "dwdp_size"),
+    ),
+    Feature(
+        "pipeline parallelism",
+        "a stage sees one part of a canonical pass, and its micro-batches follow the load",
+        _above_one("pp_size"),
+    ),
+    Feature(
+        "data parallelism in one server, DP attention",
+        "ranks pad their batches to each other's load; start one server per replica",
+        (*_above_one("dp_size"), *_on("enable_dp_attention")),
+    ),
+    Feature(
+        "context parallelism, sharded KV",
+        "the context of a row is divided over ranks",
+        (
+            *_above_one("dcp_size", "attn_cp_size"),
+            *_on("enable_prefill_cp", "enable_kv_cache_sharding"),
+        ),
+    ),
+    Feature(
+        "mixed chunks, batch overlap, PD multiplexing",
+        "a forward would be put together, or cut in two, by what else is waiting",
+        _on(
+            "enable_mixed_chunk",
+            "enable_two_batch_overlap",
+            "enable_single_batch_overlap",
+            "enable_pdmux",
+        ),
+    ),
+    Feature(
+        "unified and sparse KV pools",
+        "a page would not stay in the KV slots where a pass has written it",
+        _on("enable_unified_memory", "enable_hisparse"),
+    ),
+    Feature(
+        "sessions",
+        "they reuse KV that no canonical pass has written",
+        _on("enable_streaming_session", "enable_session_radix_cache"),
+    ),
+    Feature(
+        "diffusion models, embeddings, encoder-only servers",
+        "nothing is generated token by token",
+        _on("dllm_algorithm", "is_embedding", "encoder_only"),
+    ),
+    Feature(
+        "memory saver",
+        "weights and KV may be dropped and loaded again under one fingerprint",
+        _on("enable_memory_saver"),
+    ),
+    Feature(
+        "several tokenizer processes, gRPC, Ray",
+        "they start processes that the hooks do not reach",
+        (*_above_one("tokenizer_worker_num"), *_on("smg_grpc_mode", "grpc_mode", "use_ray")),
+    ),
+    Feature(
+        "grammar backends other than xgrammar",
+        "only xgrammar takes tokens back; a grammar follows candidates that may be rolled back",
+        (
+            Limit(
+                "--grammar-backend",
+                lambda args: args.grammar_backend not in ("xgrammar", "none", None),
+            ),
+        ),
+    ),
+    Feature(
+        "kernels tuned at start-up",
+        "another start may choose other kernels, and other bits; add --disable-flashinfer-autotune",
+        (Limit("--moe-runner-backend flashinfer_… (or fp8, fp4 GEMM)", _autotuned),),
+    ),
 )
+
+
+def table() -> str:
+    """What is refused at start-up, as the README shows it (Markdown)."""
+    rows = ["| refused at start-up | flags | why |", "|---|---|---|"]
+    for feature in FEATURES:
+        flags = ", ".join(f"`{limit.flag}`" for limit in feature.limits)
+        rows.append(f"| {feature.name} | {flags} | {feature.why} |")
+    return "\n".join(rows)
 
 
 def require_whole_pages(context_len: int, config: Config) -> None:
@@ -76,14 +184,20 @@ def require_whole_pages(context_len: int, config: Config) -> None:
 def require_supported(server_args: ServerArgs, config: Config) -> None:
     """Raise UnsupportedError naming the first flag that rules deterministic service out."""
     args = resolving_view(server_args)
-    for limit in LIMITS:
-        if limit.is_set(args):
-            raise UnsupportedError(
-                f"{limit.flag} is not supported with deterministic service yet; drop it, "
-                "or serve without llm42"
-            )
+    for feature in FEATURES:
+        for limit in feature.limits:
+            if limit.is_set(args):
+                raise UnsupportedError(
+                    f"{limit.flag} ({feature.name}) is not supported with deterministic service: "
+                    f"{feature.why}; drop it, or serve without llm42"
+                )
+    require_known(attention_backends_of(args)[0])  # canonical passes are prefills
     if args.page_size != config.page:
         raise UnsupportedError(
             f"--page-size {args.page_size} differs from --llm42-page {config.page}; "
             "drop --page-size: the two are one setting"
         )
+
+
+if __name__ == "__main__":
+    print(table())

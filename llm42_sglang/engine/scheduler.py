@@ -24,6 +24,7 @@ from llm42_sglang.engine.admission import (
     is_deterministic,
     ordinary_decodes,
 )
+from llm42_sglang.engine.backends import canonical_mode
 from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.certify import CertificationError, certify
 from llm42_sglang.engine.fastpath import proposing
@@ -67,11 +68,12 @@ class DeterministicScheduler(Scheduler):
                 "with deterministic service yet; serve this one without llm42"
             )
         require_whole_pages(runner.model_config.context_len, config)
+        mode = canonical_mode(runner)
         weights.freeze(runner)
-        forward = CanonicalForward(runner, config, faults.pass_fault())
+        forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
         if config.tune:
             self.llm42_config = config = tune(forward)
-            forward = CanonicalForward(runner, config, faults.pass_fault())
+            forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
         self.llm42_certificate = certify(forward)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config), config)
         self.llm42_fingerprint = fingerprint_of(runner, config, self.tokenizer, self.max_req_len)

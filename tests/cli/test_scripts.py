@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-SHELL_SCRIPTS = ["run", "test", "bench", "quickstart", "_env.sh", "../.ci/run"]
+SHELL_SCRIPTS = [
+    "run",
+    "test",
+    "bench",
+    "canary",
+    "gpu_acceptance",
+    "quickstart",
+    "_env.sh",
+    "../.ci/run",
+]
 PYPROJECT = """
 [project]
 version = "1"

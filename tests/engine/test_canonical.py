@@ -87,3 +87,25 @@ def test_a_failed_pass_leaves_ordinary_forwards_alone(forward, monkeypatch):
         forward(slots(True))
     states = canonical.keep_head_rows(lambda *args: "pruned", None, None, None, None, None)
     assert states == "pruned"
+
+
+def test_the_backends_mode_covers_the_forward_and_nothing_else(forward, monkeypatch):
+    inside, seen = [False], []
+
+    @contextmanager
+    def mode():
+        inside[0] = True
+        try:
+            yield
+        finally:
+            inside[0] = False
+
+    real = forward.runner.forward
+    monkeypatch.setattr(
+        forward.runner, "forward", lambda batch: (seen.append(inside[0]), real(batch))[1]
+    )
+    forward.mode = mode
+    for _ in range(2):
+        forward(slots(True))
+        assert not inside[0]
+    assert seen == [True, True]

@@ -70,6 +70,13 @@ def test_tokenizer_and_limits_count(runner, monkeypatch):
     assert len(prints | {fingerprint_of(runner)}) == 4
 
 
+@pytest.mark.parametrize("package", ["flashinfer-python", "sglang-kernel", "triton"])
+def test_another_version_of_the_kernels_counts(runner, monkeypatch, package):
+    before, real = fingerprint_of(runner), fingerprint.version
+    monkeypatch.setattr(fingerprint, "version", lambda p: "9" if p == package else real(p))
+    assert fingerprint_of(runner) != before
+
+
 @pytest.mark.parametrize("config", [Config(page=16), Config(group=1)])
 def test_the_shape_of_the_pass_counts(runner, config):
     assert fingerprint_of(runner, config) != fingerprint_of(runner)

@@ -36,6 +36,10 @@ class Wheel(NamedTuple):
     root: Path  # the folder that holds the package, such as site-packages
     digests: dict[str, str]  # path relative to root -> sha256 as RECORD writes it
 
+    def shipped(self, path: str, content: bytes) -> bool:
+        """Whether the file, its path relative to root, had this content in the wheel."""
+        return self.digests.get(path) == _digest(content)
+
 
 class File(NamedTuple):
     """A file of the wheel that a patch changes."""
@@ -87,8 +91,7 @@ def combined(states: Sequence[State]) -> State:
 
 def _examine(wheel: Wheel, diff: FileDiff) -> File:
     path = wheel.root / diff.path
-    shipped_digest = wheel.digests.get(diff.path)
-    if shipped_digest is None:
+    if diff.path not in wheel.digests:
         raise UserError(
             f"this sglang has no record of {diff.path}; patches go onto the wheel from PyPI: "
             f"{REINSTALL}"
@@ -97,13 +100,13 @@ def _examine(wheel: Wheel, diff: FileDiff) -> File:
         content = path.read_bytes()
     except OSError as error:
         return File(path, State.ALTERED, complaint=f"cannot be read: {error.strerror}")
-    if _digest(content) == shipped_digest:
+    if wheel.shipped(diff.path, content):
         return File(path, State.PRISTINE, content, _patched(diff, content))
     try:
         shipped = diff.revert(content)
     except Mismatch as error:
         return File(path, State.ALTERED, complaint=f"see its line {error.line}")
-    if _digest(shipped) == shipped_digest:
+    if wheel.shipped(diff.path, shipped):
         return File(path, State.PATCHED, shipped, content)
     return File(path, State.ALTERED, complaint="outside the lines that the patch changes")
 

@@ -1,0 +1,96 @@
+"""The backend contract: run an attention backend in canonical mode for one forward.
+
+A canonical pass may only depend on what a slot holds, so no attention kernel may divide its work
+by what else is in the pass. Each backend that can promise it has an entry here: a function of the
+backend's object that returns its *mode*, a context manager factory. The pass is run inside of it
+and whatever it changes is restored, so that the fast path keeps its kernels. Certification then
+measures what is promised here.
+
+A backend without an entry is refused by name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
+from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
+from sglang.srt.model_executor.model_runner import ModelRunner
+
+from llm42_sglang.engine.backends import flash_attention, flashinfer
+from llm42_sglang.engine.backends.mode import Mode, attributes, unchanged
+from llm42_sglang.engine.unsupported import UnsupportedError
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One attention backend of SGLang."""
+
+    mode_of: Callable[[AttentionBackend], Mode]
+    canonical: str  # what makes its kernels canonical
+    certified_on_cpu: bool = False
+    run_on_gpu: str = "**not yet**"
+
+
+BACKENDS: Mapping[str, Backend] = {
+    "flashinfer": Backend(
+        flashinfer.mode_of, "paged prefill, split-KV disabled, own wrappers and workspace"
+    ),
+    "fa3": Backend(flash_attention.mode_of, "`num_splits=1`"),
+    "fa4": Backend(flash_attention.mode_of, "`num_splits=1`"),
+    "triton": Backend(unchanged, "nothing to do: its extend kernel never splits the context"),
+    "torch_native": Backend(
+        unchanged, "nothing to do: one request after the other", certified_on_cpu=True
+    ),
+    "llm42_cpu": Backend(
+        unchanged, "nothing to do: built for it, `platform/attention.py`", True, "not for GPUs"
+    ),
+}
+
+
+def require_known(name: str | None) -> None:
+    """Raise UnsupportedError unless the backend, by SGLang's name, has a canonical mode."""
+    if name not in BACKENDS:
+        raise UnsupportedError(
+            f"--attention-backend {name} has no canonical mode; choose one of {', '.join(BACKENDS)}"
+        )
+
+
+def canonical_mode(runner: ModelRunner) -> Mode:
+    """How this runner's canonical passes are run: `with mode(): ...`, once per pass.
+
+    Raises UnsupportedError if its prefill backend, or its kind of attention, has no canonical mode.
+    """
+    name = runner.prefill_attention_backend_str
+    require_known(name)
+    if runner.use_mla_backend:
+        # attention_backend_handler picks the kernel by the sum of the pass's prefix lengths.
+        raise UnsupportedError(
+            "models with multi-head latent attention choose its kernel by what else is in the "
+            "pass; serve this one without llm42"
+        )
+    backend = runner.attn_backend
+    if isinstance(backend, HybridAttnBackend):  # a pass is in EXTEND mode
+        backend = backend.prefill_backend
+    return partial(_eager, runner, BACKENDS[name].mode_of(backend))
+
+
+@contextmanager
+def _eager(runner: ModelRunner, mode: Mode) -> Iterator[None]:
+    """SGLang replays prefills from CUDA graphs, by default on NVIDIA: captured outside of any mode,
+    with rows padded to a bucket and logits pruned. A canonical pass runs eagerly instead."""
+    with attributes(runner, prefill_cuda_graph_runner=None), mode():
+        yield
+
+
+def table() -> str:
+    """The backends, as the README shows them (Markdown)."""
+    rows = [
+        "| attention backend | canonical mode | contract-tested | certified on CPU | run on GPU |",
+        "|---|---|---|---|---|",
+    ]
+    for name, backend in BACKENDS.items():
+        on_cpu = "yes" if backend.certified_on_cpu else "no"
+        rows.append(f"| `{name}` | {backend.canonical} | yes | {on_cpu} | {backend.run_on_gpu} |")
+    return "\n".join(rows)

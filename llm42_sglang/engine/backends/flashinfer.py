@@ -1,0 +1,52 @@
+"""FlashInfer: the paged prefill wrapper alone, its context not split.
+
+SGLang's extend merges two kernels, a ragged one over the new tokens and a paged one over the
+prefix, and lets FlashInfer split the context by a search over all requests of the batch. A
+canonical pass takes the paged kernel only, over wrappers of its own whose plan disables splitting.
+A fixed split size would not do: if one slot has more than one chunk, all of them go through the
+merge kernel (`PrefillSplitQOKVIndptr` in FlashInfer's scheduler.cuh), and a neighbour shows.
+
+The plan is made once per pass, not once per shape: it holds the slots' page tables. With T rows in
+every slot its tile size follows from T and the head sizes.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from llm42_sglang.engine.backends.mode import Mode, attributes
+from llm42_sglang.engine.unsupported import UnsupportedError
+
+WORKSPACE_BYTES = 128 * 2**20  # FlashInfer's documentation recommends 128 MiB
+
+
+def mode_of(backend: Any) -> Mode:
+    """`backend`: SGLang's FlashInferAttnBackend. Raises UnsupportedError for a subclass of it."""
+    if type(backend).__name__ != "FlashInferAttnBackend" or backend.num_wrappers != 1:
+        raise UnsupportedError(
+            f"{type(backend).__name__} with {backend.num_wrappers} wrappers has no canonical "
+            "mode; use plain flashinfer attention without sliding windows"
+        )
+    return partial(
+        attributes,
+        backend,
+        prefill_wrappers_paged=[_wrapper(backend)],
+        use_paged=True,  # no ragged kernel
+        prefill_split_tile_size=None,  # given together with disable_split_kv it has no meaning
+        forward_metadata=None,  # the pass's own, gone after it
+    )
+
+
+def _wrapper(backend: Any) -> Any:
+    """As SGLang makes its own; every plan of it disables split-KV."""
+    # Imported late: a server without a GPU does without it.
+    from flashinfer import BatchPrefillWithPagedKVCacheWrapper
+
+    workspace = torch.empty(
+        WORKSPACE_BYTES, dtype=torch.uint8, device=backend.workspace_buffer.device
+    )
+    wrapper = BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", backend=backend.prefill_backend)
+    # SGLang plans by this name, see FlashInferIndicesUpdaterPrefill.call_begin_forward.
+    wrapper.begin_forward = partial(wrapper.begin_forward, disable_split_kv=True)
+    return wrapper

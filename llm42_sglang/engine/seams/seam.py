@@ -1,0 +1,61 @@
+"""One seam, and how it is compared with what is installed."""
+
+import hashlib
+import inspect
+import pkgutil
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+
+class SeamError(RuntimeError):
+    """The installed SGLang is not the one this plugin was written against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """One symbol: dotted path, fingerprints of its signature and body, and what it is used for.
+
+    A symbol that `llm42 patch` gives another signature fits with either fingerprint. The body is
+    that of the wheel as shipped; `llm42 doctor` compares it, a server's start does not.
+    """
+
+    path: str
+    signature: str
+    why: str
+    body: str = ""
+    patched: str | None = None
+
+
+def fingerprint(symbol: object) -> str:
+    """Short hash of a signature, or of an enum's members; the type's name for anything else."""
+    if isinstance(symbol, type) and issubclass(symbol, Enum):
+        text = " ".join(symbol.__members__)
+    elif callable(symbol):
+        # Defaults that are functions print their address.
+        text = re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(symbol)))
+    else:
+        return type(symbol).__name__
+    return digest(text)
+
+
+def digest(text: str) -> str:
+    """8 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def check(seams: tuple[Seam, ...]) -> None:
+    """Raise SeamError naming the first seam that is gone or has another signature."""
+    for seam in seams:
+        try:
+            symbol = pkgutil.resolve_name(seam.path)
+        except (ImportError, AttributeError) as error:
+            raise SeamError(
+                f"seam {seam.path} is gone ({error}); it is needed to {seam.why}. "
+                "Install the pinned SGLang: pip install sglang==0.5.23"
+            ) from None
+        if fingerprint(symbol) not in (seam.signature, seam.patched):
+            raise SeamError(
+                f"seam {seam.path} has changed its signature; it is needed to {seam.why}. "
+                "Install the pinned SGLang: pip install sglang==0.5.23"
+            )

@@ -1,0 +1,211 @@
+"""The table: by module, one row a symbol.
+
+    signature body  symbol  what it is needed to do
+
+GPU_TABLE has what only an attention backend on a GPU touches; most of it cannot be imported without
+one, so its signatures are those of the sources, and only `llm42 doctor` and the tests compare them.
+
+A second signature after a bar is that of the symbol as `llm42 patch` changes it. After a bump of
+SGLang `llm42 doctor --stamp` prints this table with the fingerprints of the installed wheel; a
+person reads what has changed, then pastes it (docs/bump.md).
+"""
+# ruff: noqa: E501
+
+from llm42_sglang.engine.seams.seam import Seam
+
+TABLE = """\
+sglang.srt.managers.scheduler
+  86a9d694 848043f3  Scheduler  replace it by DeterministicScheduler
+  f585c563 346b6669  Scheduler._create_generation_req  make deterministic requests DeterministicReq
+  1de39e09 9033b64d  Scheduler.get_prefill_adder_class  keep prefill batches homogeneous
+  a9666046 f7ebf252  Scheduler.get_output_streamer_class  stream committed tokens only, add receipts
+  f4ca892d 4b8d752e  Scheduler.init_tp_model_worker  send deterministic prefill to the canonical lane
+  98138ca5 5e69df69  Scheduler.get_next_batch_to_run  verify between decode steps
+  702bce92 c3887c4f  Scheduler.get_init_info  prove that the hooks are live
+  e69881a3 465e3be0  Scheduler._should_defer_prefill  give a decode step between canonical prefill passes
+  2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes
+  67aaf766 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
+  f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
+sglang.srt.managers.schedule_batch
+  47bbe67b 5ca0c879  Req  keep candidates beside output_ids
+  f3f9c088 1865fb75  Req.update_finish_state  finish on committed tokens only
+  f4ca892d b5cafe96  Req.reset_for_retract  drop candidates on retraction
+  a6632a57 af2d3afa  Req.finished  skip finished requests
+  45294e04 9f81c2de  ReqKvInfo  rewind the KV length after a rollback
+  0734f51b a5449537  NextBatchPlan  return type of get_next_batch_to_run
+  958b29b9 fd5df55d  ScheduleBatch  describe a canonical pass, and a commit
+  a6632a57 e3fe1596  Req.next_output_finishes_by_length  decode on until a canonical pass has confirmed the length
+  a3e1c395 5f504057  Req.set_finish_with_abort  refuse what came in past the tokenizer process
+  fa6cfecd f7bf504f  Req.owned_kv_len  rely on releases stopping at a stop token inside a run
+  property 454bf2d0  Req.output_ids_through_stop  digest what the client sees
+  750b4479 eeb0839a  Req.get_fill_ids  rely on fill ids being prompt and committed output
+  1b1e093d c5cfb0a9  ReqLogprob  fill in logprobs of canonical rows
+  d22494de 6dafefbe  FINISH_MATCHED_TOKEN  finish when the grammar is complete
+  7b5f2ab7 3fd76326  FINISH_ABORT  end a request whose grammar broke
+sglang.srt.managers.schedule_policy
+  4238df50 ac46f3ad  AddReqResult  end a batch where the kinds would mix
+  5fbe8529 3723adb4  PrefillAdder.add_one_req  keep prefill batches homogeneous
+  59295100 8eb00ab4  PrefillAdder.preempt_to_schedule  evict nobody for a request that the batch cannot take
+  a042445e 5ee46c2d  PrefillAdder.add_chunked_req  rely on a chunk keeping its kind of batch
+sglang.srt.managers.utils
+  35fad02c 6d8d0da5  GenerationBatchResult  return the tokens of a deterministic prefill
+  7bac0852 785b2670  GenerationBatchResult.get_num_generated_tokens  count committed tokens only
+sglang.srt.managers.overlap_utils
+  6b0c5951 8c59896d  FutureMap.stash  set the next decode input after a rollback
+  7a98a54f e429f506  RelayPayload  set the next decode input after a rollback
+  c0abb941 c34ca087  resolve_forward_inputs  rely on decode inputs coming from the future map
+sglang.srt.managers.tp_worker
+  7cc9d237 f1b0ed5f  TpModelWorker.forward_batch_generation  stand in for the forward of deterministic prefill
+sglang.srt.managers.scheduler_components.batch_result_processor
+  a445d2ee 81ac72c7  SchedulerBatchResultProcessor  replace it by DeterministicResultProcessor
+  6d922b4f e5518780  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
+  21b196f4 bad675fc  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified runs
+  ec6b63b7 8668c654  SchedulerBatchResultProcessor._maybe_update_reasoning_tokens  count the reasoning tokens that a client sees
+  47955add 6dfde880  SchedulerBatchResultProcessor.move_logprobs_to_cpu  a canonical prefill has no logits output to move
+  5206a383 a8bf4726  SchedulerBatchResultProcessor._apply_prefill_logprobs  hand over logprobs of canonical rows
+  cac212d9 2588ac1c  SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs  hand over logprobs of canonical rows
+  b86cfe93 d45c55ec  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
+sglang.srt.managers.scheduler_components.output_streamer
+  ecda8481 5bbfbf2a  SchedulerOutputStreamer  subclass it
+  05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing
+  fe1ccc2a e527b933  SchedulerOutputStreamer.build_additional_customized_info  add receipts
+  1eda252b 83a8adaa  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
+sglang.srt.mem_cache.common
+  78f658ad ecfc6b82  release_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
+  7b7ef267 c3b18dc7  checkpoint_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
+sglang.srt.mem_cache.memory_pool
+  4e1d69c2 71a35876  ReqToTokenPool  use padding row 0 for dummy slots
+  0e29328a 4e7389db  KVWriteLoc  write KV before attending
+sglang.srt.mem_cache.allocator.paged
+  c7652106 af89efd2  PagedTokenToKVPoolAllocator  rely on whole pages and on page 0 being padding
+sglang.srt.model_executor.forward_batch_info
+  ddc84c2e ec09b6c1  ForwardBatch.init_new  build a canonical pass
+  bf57b421 94a2249b  ForwardMode  run canonical passes in EXTEND mode
+sglang.srt.model_executor.model_runner
+  ea2e677e 8e2f22a8  ModelRunner  run canonical passes
+  438ce8e7 d116ee8c  ModelRunner.forward  run canonical passes
+  77fde65d abbe2372  ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
+  dd03f88d e3c15bde  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
+  18cdd389 469c2785  ModelRunner.check_weights  keep /weights_checker from overwriting weights
+sglang.srt.layers.logits_processor
+  56248010 4daab57a  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
+sglang.srt.speculative.spec_info
+  0faa018c 4d6cc983  SpeculativeAlgorithm  name the absence of a draft model
+sglang.srt.sampling.sampling_params
+  82348f06|9d34a4ba 34a5be78  SamplingParams  read a request's sampling parameters
+  312d003d          ee63edf5  CustomParamValue  refuse custom parameters that do not survive the way to the scheduler
+sglang.srt.managers.io_struct
+  883862f9 499f152c  GenerateReqInput  read a request before it is tokenized
+  707a58ca b3d96b08  TokenizedGenerateReqInput  read a request after it is tokenized
+sglang.srt.managers.tokenizer_manager
+  279d3612 fa75ae7a  TokenizerManager._create_tokenized_object  refuse or mark requests
+  d694f944 46912fe0  TokenizerManager.update_request_meta_info  put the receipt into meta_info
+  6ed75cb1 5f2f7629  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
+  84ab4ade 4d0c3f6e  TokenizerManager._send_one_request  give each of n samples its seed
+sglang.srt.entrypoints.openai.serving_chat
+  20eaab63 6b27fdc7  OpenAIServingChat.handle_request  stamp /v1/chat/completions
+sglang.srt.entrypoints.openai.serving_completions
+  20eaab63 6b27fdc7  OpenAIServingCompletion.handle_request  stamp /v1/completions
+sglang.srt.entrypoints.openai.serving_responses
+  f968a3e2 6d18d67b  OpenAIServingResponses.create_responses  stamp /v1/responses
+  a3963ba7 49e52d8b  OpenAIServingResponses._generate_with_builtin_tools  refuse before /v1/responses opens a stream
+sglang.srt.entrypoints.engine
+  fff0a78a ffa65f69  Engine._launch_subprocesses  check that the scheduler's hooks are live
+  7e7f08c4 fc466554  SchedulerInitResult  check that the scheduler's hooks are live
+sglang.srt.entrypoints.http_server
+  daad781f b6bbebd2  serve_generate_request  refuse before SGLang looks at the request
+  e81d5322 18049d4f  generate_contract_error  let the native field pass SGLang's schema of /generate
+  82386a7f 4a1e3eb5  _create_error_response  refuse before SGLang looks at the request
+  f779cf80 a7df3486  _setup_and_run_http_server  gate /health, and fields that nobody reads
+  0472bfbd 7c10c61f  app  gate /health, and fields that nobody reads
+sglang.srt.server_args
+  42ad16c5 b6bb41ea  ServerArgs  read the server's flags
+  10a3fbd1 79a4fd12  prepare_server_args  parse the server's flags
+sglang.srt.arg_groups.overrides
+  8c1bb88e 2385e77f  attention_backends_of  read the server's flags
+  1a6c1b39 0d8bc767  resolving_view  read the server's flags
+sglang.srt.plugins.hook_registry
+  43ce9178 b4bf8e6f  HookRegistry.register  hook
+  set      5e1523e4  HookRegistry._patched  check that hooks were applied
+  11189b33 610ffdb8  HookType  hook
+sglang.launch_server
+  87875d98 3383db57  run_server  serve
+sglang.srt.layers.attention.attention_registry
+  8870d0c6 0af529df  register_attention_backend  name the CPU attention backend
+sglang.srt.layers.attention.base_attn_backend
+  2e38e77b 15f9fa1b  AttentionBackend  run it in canonical mode
+sglang.srt.layers.attention.hybrid_attn_backend
+  71310cb4 0531ec9d  HybridAttnBackend  find the backend of extends
+sglang.srt.layers.attention.torch_native_backend
+  a2159e27 5033a9e6  TorchNativeAttnBackend  build the CPU attention backend on it
+  75974d04 08f7188a  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
+  75974d04 d02ef60f  TorchNativeAttnBackend.forward_decode  attend without a loop over requests
+  a5e6055b 771b5b1b  TorchNativeAttnBackend.init_forward_metadata  plan once per forward
+sglang.srt.layers.quantization.unquant
+  2e38e77b aee4a595  UnquantizedEmbeddingMethod  compute the language-model head in fp32
+  2e38e77b c8739b18  UnquantizedLinearMethod  compute linears in mixed precision
+sglang.srt.layers.radix_attention
+  49a59231 e9048f8f  AttentionType  tell plain causal attention from the rest
+  c3fc5486 90c1a974  RadixAttention  read a layer's heads and scale
+sglang.srt.mem_cache.swa_memory_pool
+  c3bd4ab6 1a516693  SWAKVPool.translate_loc_from_full_to_swa  find a windowed layer's KV slots
+sglang.srt.platforms.cpu
+  2e38e77b 466032ac  CpuDeviceMixin  describe the CPU
+sglang.srt.platforms.device_mixin
+  733f97e3 3cfb32ca  PlatformEnum  declare an out-of-tree platform
+sglang.srt.platforms.interface
+  2e38e77b a3c467e0  SRTPlatform  declare an out-of-tree platform
+sglang.srt.plugins
+  2e38e77b a5c46848  load_plugins  load the plugin before the flags are parsed
+sglang.srt.utils
+  e22c7afd c688ea1f  kill_process_tree  leave no child process behind
+sglang.version
+  str 68644087  __version__  fingerprint
+sglang.srt.model_executor.model_runner_components.weight_updater
+  76ece541 67421d75  WeightUpdater  refuse weight updates
+  59623f76 944eb230  WeightUpdater.update_weights_from_disk  refuse weight updates
+  9f089e95 a13468a7  WeightUpdater.update_weights_from_tensor  refuse weight updates
+  1a211715 b717d9a4  WeightUpdater.update_weights_from_ipc  refuse weight updates
+  5921ee58 c6a6c73c  WeightUpdater.load_weights_from_distributed  refuse weight updates
+sglang.srt.constrained.base_grammar_backend
+  5d58dc56 73ba6ffd  BaseGrammarObject.accept_token  advance a grammar by committed tokens
+  c13b8daa 73ba6ffd  BaseGrammarObject.rollback  take candidates back from a grammar
+  f4ca892d 83a8adaa  BaseGrammarObject.is_terminated  see that a grammar is complete
+  c41b2251 73ba6ffd  BaseGrammarObject.allocate_vocab_mask  mask one row
+  19d2d310 73ba6ffd  BaseGrammarObject.fill_vocab_mask  mask one row
+  2e106390 73ba6ffd  BaseGrammarObject.move_vocab_mask  mask one row
+  c8fc996f 73ba6ffd  BaseGrammarObject.apply_vocab_mask  mask one row
+"""
+
+GPU_TABLE = """\
+sglang.srt.layers.attention.flashinfer_backend
+  f884c149 cd46b6fb  FlashInferAttnBackend  replace its paged prefill wrappers during a canonical pass
+  2bc4a9e3 d70a64db  FlashInferAttnBackend.init_forward_metadata  rely on use_paged leaving the ragged kernel out
+  803fdcde 99113790  FlashInferAttnBackend.forward_extend  rely on KV being written before the paged kernel attends
+  bf38938b 47fcd92b  FlashInferIndicesUpdaterPrefill.call_begin_forward  rely on plans being made by begin_forward
+sglang.srt.layers.attention.flashattention_backend
+  91cdfd57 5131aca5  FlashAttentionBackend.forward_extend  rely on num_splits being read at every call
+sglang.srt.layers.attention.triton_backend
+  321945d6 40276a49  TritonAttnBackend.forward_extend  rely on extend attention never splitting a context
+sglang.kernels.ops.attention.extend_attention
+  d9205448 e1ddf11f  extend_attention_fwd  rely on extend attention never splitting a context
+  eab14547 198d5439  _fwd_kernel  rely on extend attention never splitting a context
+"""
+
+
+def parse(table: str) -> tuple[Seam, ...]:
+    """The rows of a table. Raises ValueError on a malformed one."""
+    seams = []
+    module = ""
+    for line in table.splitlines():
+        if not line.startswith(" "):
+            module = line
+            continue
+        signatures, body, name, why = line.split(maxsplit=3)
+        signature, _, patched = signatures.partition("|")
+        seams.append(Seam(f"{module}.{name}", signature, why, body, patched or None))
+    return tuple(seams)
+
+
+SEAMS: tuple[Seam, ...] = parse(TABLE)
+GPU_SEAMS: tuple[Seam, ...] = parse(GPU_TABLE)

@@ -1,0 +1,80 @@
+"""FlashAttention: one split in a canonical pass, against SGLang's sources.
+
+Its module cannot be imported without a GPU (`sgl_kernel` loads compiled code), so it is read.
+Checked by hand: dropping `num_splits` from the mode fails the first test, dropping it from the
+calls in a copy of SGLang's backend fails the second.
+"""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llm42_sglang.cli.upstream import modules, symbols
+from llm42_sglang.engine.backends import BACKENDS
+
+BACKEND = "sglang.srt.layers.attention.flashattention_backend"
+KERNELS = {"flash_attn_with_kvcache", "flash_attn_varlen_func"}
+
+
+@pytest.fixture(scope="module")
+def sglang() -> modules.Modules:
+    return modules.installed()
+
+
+@pytest.mark.parametrize("name", ["fa3", "fa4"])
+@pytest.mark.parametrize("splits", [0, 4])
+def test_a_pass_has_one_split_and_decode_keeps_its_own(name, splits):
+    backend = SimpleNamespace(num_splits=splits, decode_num_splits=splits)
+    mode = BACKENDS[name].mode_of(backend)
+    for _ in range(2):  # a mode is entered once per pass
+        with mode():
+            assert (backend.num_splits, backend.decode_num_splits) == (1, splits)
+        assert (backend.num_splits, backend.decode_num_splits) == (splits, splits)
+    with pytest.raises(RuntimeError), mode():
+        raise RuntimeError("out of memory")
+    assert backend.num_splits == splits
+
+
+def extend_calls(sglang: modules.Modules) -> list[ast.Call]:
+    """Kernel calls of an extend over the paged cache that is no latent attention."""
+    (backend,) = (
+        node
+        for node in ast.parse(sglang.get(BACKEND).source).body
+        if isinstance(node, ast.ClassDef) and node.name == "FlashAttentionBackend"
+    )
+    (extend,) = (node for node in backend.body if getattr(node, "name", "") == "forward_extend")
+    return [
+        node
+        for node in ast.walk(extend)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).rpartition(".")[2] in KERNELS
+        and {"page_table", "v_cache"} & {keyword.arg for keyword in node.keywords}
+    ]
+
+
+def test_every_paged_extend_reads_the_attribute_that_the_mode_sets(sglang):
+    calls = extend_calls(sglang)
+    assert len(calls) >= 2
+    for call in calls:
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given["num_splits"] == "self.num_splits", f"line {call.lineno}"
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        "sgl_kernel.flash_attn.flash_attn_with_kvcache",
+        "sglang.kernels.ops.attention.flash_attention.flash_attn_with_kvcache",
+        "sglang.kernels.ops.attention.flash_attention_v3.flash_attn_with_kvcache",
+        "sglang.kernels.ops.attention.flash_attention_v4.flash_attn_with_kvcache",
+    ],
+)
+def test_the_kernels_take_a_number_of_splits(sglang, kernel):
+    if kernel.startswith("sgl_kernel"):  # not in sglang's wheel, and found without an import
+        (folder,) = find_spec("sgl_kernel").submodule_search_locations
+        source = (Path(folder) / "flash_attn.py").read_bytes()
+        sglang = modules.Modules({"sgl_kernel/flash_attn.py": source}.get, "installed")
+    assert "num_splits" in symbols.find(sglang, kernel).signature
