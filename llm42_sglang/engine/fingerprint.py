@@ -1,5 +1,5 @@
-"""What the fingerprint is a hash of: all that may change a bit of an answer, that is its canonical
-rows, weights included, and what turns rows into tokens: tokenizer, grammars, limits."""
+"""What the fingerprint is a hash of. All that may change a bit of an answer: its canonical rows,
+weights included, and what turns rows into tokens, that is tokenizer, grammars, limits."""
 
 import hashlib
 import json
