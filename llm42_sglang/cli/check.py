@@ -98,9 +98,9 @@ def show(checked: Checked) -> None:
     table = Table("case", "verdict", "reason", box=None, pad_edge=False)
     for judged in checked.cases:
         table.add_row(judged.case.id, judged.verdict.value, judged.reason)
-    console().print(table, markup=False, highlight=False)
+    console().print(table, highlight=False)
     print(f"fingerprint: {checked.change}")
     passed = checked.count(Verdict.PASSED)
     style = MARKS[checked.verdict]
     line = f"{checked.verdict.value}: {passed} of {len(checked.cases)} cases passed"
-    console().print(line, style=style, highlight=False, markup=False)
+    console().print(line, style=style, highlight=False)

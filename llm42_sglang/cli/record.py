@@ -70,6 +70,10 @@ def _save_receipts(folder: Path, seen: list[Observation], golden: Golden) -> Non
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from None
+    used: set[str] = set()
     for one in seen:
         name = re.sub(r"[^\w.-]", "_", one.case_id)
+        while name in used:
+            name += "_"
+        used.add(name)
         save_exchange(one.answer, golden.fingerprint, folder / f"{name}.json")

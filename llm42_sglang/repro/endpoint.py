@@ -177,7 +177,7 @@ def _fingerprint(client: httpx.Client) -> Fingerprint | None:
         response = client.get(FACTS_PATH)
     except httpx.HTTPError as error:
         raise UserError(f"no server answers at {client.base_url}: {error!r}") from None
-    if response.status_code == 503:
+    if response.status_code == 503 and "llm42" in response.text:
         raise UserError(f"{client.base_url} does not serve: {_short(response.text)}")
     try:
         body = response.json() if response.status_code == 200 else {}

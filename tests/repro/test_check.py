@@ -226,3 +226,12 @@ def test_the_report_is_a_page_of_the_check(golden, fake, llm42, tmp_path):
     assert "<h1>FAILED</h1>" in page and "The first difference: sea" in page
     assert "&lt;b&gt;is&lt;/b&gt;" in page and "<b>" not in page  # the fake's words
     assert "tokens part at 5" in page and "all 12 tokens agree" in page
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(fake, llm42, tmp_path):
+    suite, golden = tmp_path / "suite.yaml", tmp_path / "golden.json"
+    suite.write_text('- {id: "[/red] :cat: [bold]", prompt: x, sampling: {max_tokens: 8}}')
+    url = fake().url
+    assert llm42("record", suite, "--url", url, "--out", golden).status == 0
+    assert "[/red] :cat: [bold]" in llm42("check", golden, "--url", url, *ONE).out
+    assert "[/red] :cat:" in llm42("probe", "--url", url, "--suite", suite, "--repeats", 1).out

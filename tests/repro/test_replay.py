@@ -23,6 +23,14 @@ def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
     assert done.out.startswith("AUTHENTIC: ")
 
 
+def test_every_case_has_a_file_of_its_own(fake, llm42, tmp_path):
+    suite, folder = tmp_path / "suite.yaml", tmp_path / "receipts"
+    suite.write_text("- {id: a/b, prompt: x}\n- {id: a_b, prompt: y}\n- {id: .., prompt: z}")
+    out = ("--out", tmp_path / "golden.json", "--receipts", folder)
+    assert llm42("record", suite, "--url", fake().url, *out).status == 0
+    assert len(list(folder.iterdir())) == 3
+
+
 def tampered(receipts, change):
     path = receipts / "sea.json"
     saved = json.loads(path.read_text())

@@ -68,8 +68,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def console() -> Console:
-    """Standard output, wide where it is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
+    """Standard output, wide where it is no terminal. What models and users wrote is no markup."""
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    return Console(width=width, markup=False, emoji=False)
 
 
 def cell(value: Any) -> str:
