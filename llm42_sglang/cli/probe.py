@@ -38,7 +38,7 @@ def probe(
     count: Annotated[
         int, typer.Option("--prompts", min=1, max=len(PROMPTS), help="Of the built-in ones.")
     ] = 4,
-    tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of each answer.")] = 64,
+    tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of each answer.")] = 96,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Of each prompt, alone and in load each.")
     ] = 3,
@@ -55,14 +55,15 @@ def probe(
 ) -> None:
     """Measure how non-deterministic an endpoint is: ours, stock SGLang, vLLM, a hosted API.
 
-    Greedy answers to the same prompts, repeated alone and in load. JSON in the last line.
+    Greedy answers to the same prompts, repeated alone and in load. JSON in the last line. The
+    built-in prompts are sent as chat messages, with --api native as texts to go on with.
     """
     given = load_suite(suite).cases if suite else None
     tables.require_writable(out, report)
     with connect(url, api, model, api_key) as endpoint:
         if deterministic and not endpoint.ours:
             raise UserError(f"{url} is no llm42 server: it knows no --deterministic")
-        cases = given or prompts(count, endpoint.api == "openai", tokens)
+        cases = given or prompts(count, tokens, in_chat=api != "native")
         probed = probing.probe(endpoint, cases, repeats, in_flight, deterministic, _progress)
     workload = {
         "url": url,

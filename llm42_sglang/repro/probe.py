@@ -64,7 +64,7 @@ def unit_of(answer: Answer, unit: str) -> Sequence[Any]:
     return getattr(answer.output, unit)
 
 
-def prompts(count: int, in_chat: bool, tokens: int) -> list[Case]:
+def prompts(count: int, tokens: int, in_chat: bool) -> list[Case]:
     """The first of the built-in prompts, greedy."""
     sampling = Sampling(max_tokens=tokens)
     return [

@@ -28,7 +28,7 @@ def test_the_server_says_what_its_fingerprint_is_made_of(url, reference):
 
 def test_what_was_recorded_passes_under_all_conditions(url, golden, capsys, tmp_path):
     report = tmp_path / "report.html"
-    status = llm42("check", golden, "--url", url, "--in-flight", 6, "--report", report)
+    status = llm42("check", golden, "--url", url, "--in-flight", 4, "--report", report)
     said = capsys.readouterr().out
     assert status == 0, said
     assert said.splitlines()[-1] == "PASSED: 4 of 4 cases passed"
@@ -38,27 +38,20 @@ def test_what_was_recorded_passes_under_all_conditions(url, golden, capsys, tmp_
     assert "<h1>PASSED</h1>" in report.read_text()
 
 
-@pytest.mark.parametrize("case", ["sampled", "chat"])
-def test_receipts_are_authentic_and_forged_ones_are_not(url, golden, capsys, tmp_path, case):
-    receipt = golden.parent / "receipts" / f"{case}.json"
-    assert llm42("replay", receipt, "--url", url) == 0
-    saved = json.loads(receipt.read_text())
-    text = json.dumps(saved).replace(saved["fingerprint"]["digest"], "0" * 32)
-    other_server = tmp_path / "other.json"
-    other_server.write_text(text)
-    assert llm42("replay", other_server, "--url", url) == 1
-    assert "made under another fingerprint" in capsys.readouterr().out
-    request = saved["request"]
-    request.get("sampling_params", request)["temperature"] = 1.5
-    request.get("sampling_params", request)["sampling_seed" if case == "sampled" else "seed"] = 8
+def test_receipts_are_authentic_and_forged_ones_are_not(url, golden, capsys, tmp_path):
+    receipts = golden.parent / "receipts"
+    assert llm42("replay", receipts / "chat.json", "--url", url) == 0
+    assert llm42("replay", receipts / "sampled.json", "--url", url) == 0
+    saved = json.loads((receipts / "sampled.json").read_text())
+    saved["request"]["sampling_params"]["sampling_seed"] += 1
     forged = tmp_path / "forged.json"
     forged.write_text(json.dumps(saved))
     assert llm42("replay", forged, "--url", url) == 1
-    assert "NOT AUTHENTIC" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1].startswith("NOT AUTHENTIC: ")
 
 
 def test_probe_sees_ordinary_answers_diverge(url, capsys):
-    sizes = ("--prompts", 8, "--repeats", 1, "--max-tokens", 64, "--in-flight", 16)
+    sizes = ("--prompts", 8, "--repeats", 1, "--in-flight", 16)
     assert llm42("probe", "--url", url, *sizes) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["prompts_that_diverged"] > 0

@@ -8,7 +8,8 @@ from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.probe import Probed, prompts, summary
 from llm42_sglang.repro.wire import Answer
 
-SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12"]
+SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12", "--in-flight", "4"]
+TEXTS = ["--api", "native"]  # not as chat messages
 
 
 def probed(done) -> dict:
@@ -35,6 +36,16 @@ def test_tokens_that_flip_in_load_are_counted_and_placed(fake, llm42, tmp_path):
     assert json.loads(out.read_text()) == result
 
 
+def test_built_in_prompts_are_messages_unless_texts_are_wanted(fake, llm42):
+    server = fake()
+    probed(llm42("probe", "--url", server.url, *SMALL))
+    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
+    assert all(body["deterministic"] is False for _, body in server.requests)
+    seen = len(server.requests)
+    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
+    assert {path for path, _ in server.requests[seen:]} == {"/generate"}
+
+
 def test_logprobs_that_wobble_are_seen_before_a_token_flips(fake, llm42):
     result = probed(llm42("probe", "--url", fake("--kind", "stock", "--wobble").url, *SMALL))
     assert result["prompts_that_diverged"] == 0
@@ -51,10 +62,10 @@ def test_a_chat_only_endpoint(fake, llm42):
 
 def test_our_server_is_asked_for_ordinary_answers_unless_told(fake, llm42):
     server = fake()
-    probed(llm42("probe", "--url", server.url, *SMALL))
+    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
     wanted = [body["sampling_params"]["custom_params"] for _, body in server.requests]
     assert all(params == {"deterministic": False} for params in wanted)
-    probed(llm42("probe", "--url", server.url, "--deterministic", *SMALL))
+    probed(llm42("probe", "--url", server.url, "--deterministic", *TEXTS, *SMALL))
     later = [body["sampling_params"]["custom_params"] for _, body in server.requests]
     assert later[len(wanted) :].count({"deterministic": True}) == 2 * 2 * 2
 
@@ -70,7 +81,7 @@ def test_determinism_is_not_asked_of_those_who_do_not_know_it(fake, llm42):
 
 
 def test_spreads_end_where_answers_part():
-    (case,) = prompts(1, in_chat=False, tokens=3)
+    (case,) = prompts(1, tokens=3, in_chat=False)
     left = Answer(Output(text="", ids=[1, 2, 3]), logprobs=(-1.0, -2.0, -3.0))
     right = Answer(Output(text="", ids=[1, 9, 3]), logprobs=(-1.5, -9.0, -3.0))
     one = Probed(case, (left,), (right,))
