@@ -13,7 +13,14 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # layer -> the other layers it may import; "" is the package's own __init__
 MAY_IMPORT = {
-    "cli": {"frontend", "engine", "platform", "sampling", "simulator", "core", ""},
+    # The tests of others use it; it starts servers and asks them.
+    "pytest_plugin": {"cli", "repro", ""},
+    "cli": {
+        *{"report", "repro"},
+        *{"frontend", "engine", "platform", "sampling", "simulator", "core", ""},
+    },
+    "report": {"repro", "core", ""},
+    "repro": {"core", ""},  # a client: it never needs an engine
     # Its hooks install the frontend, and it is tuned by the simulator.
     "engine": {"frontend", "platform", "sampling", "simulator", "core", ""},
     "frontend": {"core", ""},
@@ -132,6 +139,12 @@ def test_every_layer_of_the_table_exists() -> None:
         ("sampling/a.py", "from llm42_sglang import platform"),
         ("platform/a.py", "import llm42_sglang.sampling.greedy"),
         ("engine/a.py", "from llm42_sglang.cli.main import main"),
+        ("repro/a.py", "from llm42_sglang.cli.errors import UserError"),
+        ("repro/a.py", "from llm42_sglang.report import page"),
+        ("repro/a.py", "def f():\n    import sglang"),
+        ("report/a.py", "from llm42_sglang.cli.bench import report"),
+        ("pytest_plugin/a.py", "from llm42_sglang.engine import launch"),
+        ("pytest_plugin/__init__.py", "def f():\n    import sglang"),
         ("cli/a.py", "import sglang"),
         ("cli/a.py", "class A:\n    from sglang import srt"),
         ("__init__.py", "from llm42_sglang.core import pages"),
@@ -152,6 +165,9 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, source: str) ->
         ("simulator/a.py", "import random\nfrom llm42_sglang.core.policy import LanePolicy"),
         ("engine/a.py", "import sglang\nfrom llm42_sglang import __version__, frontend, platform"),
         ("platform/a.py", "from sglang.srt import platforms"),
+        ("repro/a.py", "import httpx\nfrom llm42_sglang.errors import UserError"),
+        ("report/a.py", "import jinja2\nfrom llm42_sglang.repro.judge import Verdict"),
+        ("pytest_plugin/a.py", "from llm42_sglang.cli.launch import ServerProcess"),
         ("cli/a.py", "from llm42_sglang import engine\nasync def f():\n    import sglang"),
     ],
 )

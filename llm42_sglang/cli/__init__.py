@@ -1,4 +1,4 @@
-"""Command line: `llm42 serve | doctor | patch | model | bench`, and what scripts and tests share.
+"""Command line: `llm42 serve | record | check | probe | ...`, and what scripts and tests share.
 
 Modules here import SGLang, torch and transformers only inside functions: `llm42 --help` is quick.
 """

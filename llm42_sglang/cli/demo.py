@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -11,29 +11,11 @@ import httpx
 
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import local_client
+from llm42_sglang.repro.prompts import COMPANY, PROMPTS
+from llm42_sglang.repro.sequences import first_difference
 
 NEW_TOKENS = 96
 ANSWER_TIMEOUT_S = 600
-PROMPTS = (
-    "Write a short story about a lighthouse keeper who finds a letter in a bottle.",
-    "Explain how rainbows form, step by step, to a ten-year-old child.",
-    "What were the main causes of the French Revolution? Discuss three of them.",
-    "Describe a walk through a forest in autumn, using all five senses.",
-    "Give me a recipe for vegetable soup with the quantities and the steps.",
-    "Compare trains and aeroplanes for a journey of five hundred kilometres.",
-    "Write a Python function that counts the words in a text, and explain it.",
-    "Tell me how to prepare for a job interview at a small company.",
-)
-COMPANY = (
-    "List ten uncommon animals and say one thing about each.",
-    "Write a poem about the sea and the people who live by it.",
-    "Why is the sky blue, and why is it red in the evening?",
-    "Summarise the life of Marie Curie.",
-    "Invent a board game about gardening and write down its rules.",
-    "How does a bicycle stay upright while it moves?",
-    "Write a polite letter that complains about a late delivery.",
-    "Explain what a prime number is and why there are infinitely many.",
-)
 
 
 @dataclass(frozen=True)
@@ -73,14 +55,6 @@ class Comparison:
     def total(self, counter: str) -> int:
         """The sum of a receipt counter, such as `rollbacks`, over both answers."""
         return sum(answer.receipt.get(counter, 0) for answer in (self.alone, self.loaded))
-
-
-def first_difference(left: Sequence[int], right: Sequence[int]) -> int | None:
-    """The first index at which two token sequences differ, an end being a difference too."""
-    for index, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return index
-    return None if len(left) == len(right) else min(len(left), len(right))
 
 
 def compare(

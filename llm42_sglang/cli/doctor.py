@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from llm42_sglang.cli.errors import judging
 from llm42_sglang.cli.model import default_model_dir
 from llm42_sglang.cli.patch import trouble_of
 from llm42_sglang.cli.patching import series
@@ -46,6 +47,7 @@ def doctor(
         _check_up()
 
 
+@judging
 def _against(named: str) -> None:
     from llm42_sglang.cli.upstream.report import against
 

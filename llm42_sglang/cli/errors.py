@@ -1,16 +1,23 @@
-"""What a user can get wrong."""
+"""What a user can get wrong, as all commands see it, and what those make of it that judge."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from llm42_sglang.errors import UserError
+
+__all__ = ["UserError", "judging"]
 
 
-class UserError(Exception):
-    """A mistake or a lack outside this program. Its text is one line: what is wrong, what to do.
+def judging(command: Callable[..., None]) -> Callable[..., None]:
+    """For commands whose status 1 is a verdict: a UserError leaves with status 2."""
 
-    `main` prints the text without a traceback and ends the process with `status`.
-    """
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except UserError as error:
+            error.status = 2
+            raise
 
-    status = 1
-
-
-class UsageError(UserError):
-    """The command line names something that does not exist or is not what it should be."""
-
-    status = 2
+    return run

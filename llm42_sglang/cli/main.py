@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from llm42_sglang.cli import doctor, model, patch, serve
+from llm42_sglang.cli import check, doctor, model, patch, probe, record, replay, serve
 from llm42_sglang.cli.bench import app as bench
 from llm42_sglang.cli.errors import UserError
 
@@ -17,6 +17,10 @@ app = typer.Typer(
 app.command("model")(model.model)
 app.command("doctor")(doctor.doctor)
 app.add_typer(patch.app, name="patch")
+app.command("record")(record.record)
+app.command("check")(check.check)
+app.command("replay")(replay.replay)
+app.command("probe")(probe.probe)
 app.add_typer(bench.app, name="bench")
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 
@@ -29,8 +33,8 @@ def root() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run a command and leave the process.
 
-    Status 0, or what the command asked for; 1 and one line on stderr for a `UserError`; 2 and one
-    line for a wrong command line (`UsageError` too); 130 after Ctrl-C.
+    Status 0, or what the command asked for; 1 and one line on stderr for a `UserError`, 2 from a
+    command that judges; 2 and one line for a wrong command line; 130 after Ctrl-C.
     """
     sys.exit(_status(argv))
 

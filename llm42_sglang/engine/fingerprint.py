@@ -1,5 +1,5 @@
-"""Hash of all that may change a bit of an answer: its canonical rows, weights included, and what
-turns rows into tokens: tokenizer, grammars, limits."""
+"""What the fingerprint is a hash of. All that may change a bit of an answer: its canonical rows,
+weights included, and what turns rows into tokens, that is tokenizer, grammars, limits."""
 
 import hashlib
 import json
@@ -16,7 +16,6 @@ from transformers import PretrainedConfig
 
 from llm42_sglang import __version__
 from llm42_sglang.core.config import Config
-from llm42_sglang.core.receipts import fingerprint
 
 # Server flags that choose kernels or precision, or shape constrained and limited output.
 _FLAGS = (
@@ -38,11 +37,6 @@ _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
 # Packages that kernels come from, besides SGLang and torch; a CPU server uses none of them.
 _KERNELS = ("sglang-kernel", "flashinfer-python", "flash-attn-4", "triton")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
-
-
-def fingerprint_of(runner: ModelRunner, config: Config, tokenizer: Any, max_req_len: int) -> str:
-    """The fingerprint of this scheduler process."""
-    return fingerprint(facts_of(runner, config, tokenizer, max_req_len))
 
 
 def facts_of(

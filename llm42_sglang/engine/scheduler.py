@@ -18,6 +18,7 @@ from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOu
 from sglang.srt.managers.utils import GenerationBatchResult
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.core.receipts import fingerprint
 from llm42_sglang.engine import faults, hooks, settings, weights
 from llm42_sglang.engine.admission import (
     HomogeneousPrefillAdder,
@@ -28,7 +29,7 @@ from llm42_sglang.engine.backends import canonical_mode
 from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.certify import CertificationError, certify
 from llm42_sglang.engine.fastpath import proposing
-from llm42_sglang.engine.fingerprint import fingerprint_of
+from llm42_sglang.engine.fingerprint import facts_of
 from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
@@ -76,7 +77,8 @@ class DeterministicScheduler(Scheduler):
             forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
         self.llm42_certificate = certify(forward)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config), config)
-        self.llm42_fingerprint = fingerprint_of(runner, config, self.tokenizer, self.max_req_len)
+        self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len)
+        self.llm42_fingerprint = fingerprint(self.llm42_facts)
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
 
     def get_init_info(self) -> dict:
@@ -84,6 +86,7 @@ class DeterministicScheduler(Scheduler):
         return super().get_init_info() | {
             INFO_KEY: {
                 "fingerprint": self.llm42_fingerprint,
+                "facts": self.llm42_facts,
                 "certificate": self.llm42_certificate.as_dict(),
             }
         }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
 from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
@@ -12,6 +13,7 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
 from llm42_sglang.engine.samples import expect_samples, next_sample
+from llm42_sglang.frontend.facts import FACTS_PATH, facts_response
 from llm42_sglang.frontend.field_gate import FieldGate
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.options import (
@@ -33,7 +35,9 @@ class Gatekeeper:
             if config is None
             else "the scheduler process is not ready"
         )
-        self.fingerprint = ""  # of the schedulers, once they are ready
+        # Of the schedulers, once they are ready: the hash, and what it is a hash of.
+        self.fingerprint = ""
+        self.facts: dict[str, Any] = {}
 
     def admit(self, original, manager, obj, *args, **kwargs) -> Any:
         """AROUND TokenizerManager._create_tokenized_object: refuse, or mark as deterministic."""
@@ -85,7 +89,9 @@ class Gatekeeper:
         infos = init.scheduler_infos
         live = bool(infos) and all(INFO_KEY in info for info in infos)
         self.problem = None if live else "the hooks are not live in the scheduler process"
-        self.fingerprint = infos[0][INFO_KEY]["fingerprint"] if live else ""
+        if live:
+            self.fingerprint = infos[0][INFO_KEY]["fingerprint"]
+            self.facts = infos[0][INFO_KEY]["facts"]
 
     def gate_app(self, *args, **kwargs) -> None:
         """BEFORE http_server._setup_and_run_http_server."""
@@ -94,6 +100,11 @@ class Gatekeeper:
         app.add_middleware(FieldGate)
         if self.config is not None:
             app.add_middleware(HealthGate, problem=lambda: self.problem)
+            app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
+
+    async def describe_fingerprint(self) -> JSONResponse:
+        """GET FACTS_PATH: the fingerprint and its facts; 503 while there is a problem."""
+        return facts_response(self.fingerprint, self.facts, self.problem)
 
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.main import main
 from tests.engine import client
 
 # SGLang's own checks at their strictest: every leak or double free ends the server.
@@ -15,6 +16,24 @@ STRICT = {
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
     "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1",
 }
+
+
+# Prompts that end before, at and after a page's end, a chat, and one that is sampled.
+SUITE = """
+sampling: {max_tokens: 40, ignore_eos: true}
+cases:
+  - {id: short, prompt: The moon is}
+  - {id: long, prompt: "%s"}
+  - {id: chat, messages: [{role: user, content: Name three colours.}]}
+  - {id: sampled, prompt: A song about the sea, sampling: {temperature: 0.9, seed: 7}}
+""" % ("Once upon a time there was a small town by the sea. " * 5)
+
+
+def llm42(*arguments: object) -> int:
+    """Run a command in this process; its exit status."""
+    with pytest.raises(SystemExit) as left:
+        main(list(map(str, arguments)))
+    return left.value.code
 
 
 @dataclass(frozen=True)
@@ -92,3 +111,15 @@ def url(servers, request) -> str:
 def reference(servers) -> list[client.Answer]:
     """Every prompt alone and in order, on the base server: what all other runs must reproduce."""
     return client.run(servers.url(BASE), in_flight=1)
+
+
+@pytest.fixture(scope="session")
+def golden(servers, tmp_path_factory) -> Path:
+    """SUITE as recorded on the base server; its receipts are in the folder `receipts` beside it."""
+    folder = tmp_path_factory.mktemp("golden")
+    suite, out = folder / "suite.yaml", folder / "golden.json"
+    suite.write_text(SUITE)
+    url = servers.url(BASE)
+    arguments = ("--url", url, "--out", out, "--receipts", folder / "receipts")
+    assert llm42("record", suite, *arguments) == 0
+    return out

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.engine import client
-from tests.engine.conftest import FAULTY
+from tests.engine.conftest import FAULTY, llm42
 
 pytestmark = pytest.mark.server
 
@@ -33,3 +33,13 @@ def test_ordinary_answers_are_perturbed(reference, servers, deterministic):
     )
     assert answer.ids != reference[4].ids[:40]
     assert "llm42" not in answer.meta
+
+
+def test_another_process_gives_the_recorded_answers(golden, servers, capsys):
+    """Recorded on the base server: a restart, another loop, other widths and wrong candidates are
+    no excuse."""
+    few = ("--only", "short", "--only", "sampled", "--conditions", "load", "--in-flight", 2)
+    status = llm42("check", golden, "--url", servers.url(FAULTY), *few)
+    said = capsys.readouterr().out
+    assert status == 0, said
+    assert "fingerprint: the same" in said

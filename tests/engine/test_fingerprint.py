@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from llm42_sglang.core import receipts
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import fingerprint
 
@@ -29,7 +30,8 @@ def runner(monkeypatch):
 def fingerprint_of(runner, config=None, words=("a", "b"), max_req_len=100) -> str:
     vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = SimpleNamespace(get_vocab=lambda: vocabulary)
-    return fingerprint.fingerprint_of(runner, config or Config(), tokenizer, max_req_len)
+    facts = fingerprint.facts_of(runner, config or Config(), tokenizer, max_req_len)
+    return receipts.fingerprint(facts)
 
 
 def one_weight(runner):

@@ -37,13 +37,14 @@ def beside(
     model: options.Model = None,
     seed: options.Seed = 0,
     out: options.Out = None,
+    page: options.Page = None,
 ) -> None:
     """Output tokens per second of ordinary greedy requests beside companions of several kinds.
 
     One server, the kinds in turn. A seed or a sampler that reached beyond its own requests would
     show here. Flags that are not known here go to the server.
     """
-    report.require_writable(out)
+    report.require_writable(out, page)
     lengths = options.mix_of(prompt, new, None)
     source = options.Source.of(lengths, model, None, seed)
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
@@ -62,7 +63,8 @@ def beside(
         for name, of in speeds.items()
     ]
     columns = ("companions", "ordinary tokens/s", f"over {BASE}", "least", "most")
-    report.show("ordinary traffic beside companions", workload, columns, rows)
+    shown = report.show("ordinary traffic beside companions", workload, columns, rows)
+    report.page(page, "beside", workload, [shown])
     report.finish(result, workload, out)
 
 

@@ -4,6 +4,7 @@ LLM-42 shows the same in its figure 6.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Annotated, Any, NamedTuple
 
@@ -42,12 +43,13 @@ def divergence(
     seed: options.Seed = 0,
     out: options.Out = None,
     plot: options.Plot = None,
+    page: options.Page = None,
 ) -> None:
     """Where greedy answers under load leave the ones alone; deterministic requests as control.
 
     Status 1 if a deterministic answer differs. Flags that are not known here go to the server.
     """
-    report.require_writable(out, plot)
+    report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
     requests = source.requests(prompts)
@@ -65,8 +67,10 @@ def divergence(
             for kind, share in zip(KINDS, (0, 100), strict=True)
         }
     result = summary(found)
-    report.show("alone against under load", workload, COLUMNS, list(_rows(result)))
-    report.plot(plot, 1, lambda axes: draw(axes, found, lengths.new.most))
+    shown = report.show("alone against under load", workload, COLUMNS, list(_rows(result)))
+    picture = partial(draw, found=found, most=lengths.new.most)
+    report.plot(plot, 1, picture)
+    report.page(page, "divergence", workload, [shown], 1, picture)
     report.finish(result, workload, out)
     if wrong := result["deterministic"]["diverged"]:
         raise UserError(f"{wrong} of {prompts} deterministic answers differ under load")

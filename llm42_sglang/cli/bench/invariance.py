@@ -40,12 +40,13 @@ def invariance(
     trials: Annotated[int, typer.Option(min=1, help="Probed rows of each operator.")] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch; default: torch's.")] = None,
     out: options.Out = None,
+    page: options.Page = None,
 ) -> None:
     """Batch-, position- and slot-invariance of a model's operators on this CPU.
 
     A tick means that no bit differed in the trials made; a cross, that one did.
     """
-    report.require_writable(out)
+    report.require_writable(out, page)
     import torch
 
     before = torch.get_num_threads()
@@ -55,7 +56,9 @@ def invariance(
         found = findings(trials)
     finally:
         torch.set_num_threads(before)
-    report.show("same bits?", workload, COLUMNS, [_row(finding) for finding in found])
+    rows = [_row(finding) for finding in found]
+    shown = report.show("same bits?", workload, COLUMNS, rows)
+    report.page(page, "invariance", workload, [shown])
     report.finish({"operators": [finding._asdict() for finding in found]}, workload, out)
 
 

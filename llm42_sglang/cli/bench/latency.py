@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -58,6 +59,7 @@ def latency(
     seed: options.Seed = 0,
     out: options.Out = None,
     plot: options.Plot = None,
+    page: options.Page = None,
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
@@ -66,7 +68,7 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    report.require_writable(out, plot)
+    report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
     source.requests(requests)
@@ -81,8 +83,12 @@ def latency(
         outcomes = measure(targets, source, asked, wanted, rounds, requests)
     result = summary(outcomes)
     columns = ("load", "det. %", "kind", "server", "n", *_times())
-    report.show("seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"])))
-    report.plot(plot, 2, lambda axes: draw(axes, outcomes))
+    shown = report.show(
+        "seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"]))
+    )
+    picture = partial(draw, outcomes=outcomes)
+    report.plot(plot, 2, picture)
+    report.page(page, "latency", workload, [shown], 2, picture)
     report.finish(result, workload, out)
 
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,7 @@ def passes(
     model: options.Model = None,
     out: options.Out = None,
     plot: options.Plot = None,
+    page: options.Page = None,
 ) -> None:
     """Cost of a canonical pass and of a decode step for T and G; recomputation, simulated.
 
@@ -52,7 +54,7 @@ def passes(
     """
     sizes = _choices("--pages", pages, PAGE_SIZES)
     slots = _choices("--groups", groups, GROUPS)
-    report.require_writable(out, plot)
+    report.require_writable(out, plot, page)
     costs: dict[str, Costs] = {}
     traffic = f"{simulated} requests, {SIMULATED_IN_FLIGHT} in flight, flip rate {flip_rate:g}"
     workload: dict[str, Any] = {"simulated": traffic}
@@ -63,12 +65,18 @@ def passes(
         costs = {str(page): measured(flags, page) for page in sizes}
     rates = recompute_rates(sizes, slots, simulated, flip_rate)
     result = {"costs_s": costs, "recompute_rate": rates}
+    shown = []
     if costs:
-        report.show("measured: one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
+        shown.append(
+            report.show("measured: one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
+        )
     columns = ("T", *(f"G = {group}" for group in slots))
     rows = [(page, *(f"{100 * rate:.1f} %" for rate in by.values())) for page, by in rates.items()]
-    report.show("simulated: candidates rolled back / decoded", workload, columns, rows)
-    report.plot(plot, 3, lambda axes: draw(axes, costs, rates))
+    title = "simulated: candidates rolled back / decoded"
+    shown.append(report.show(title, workload, columns, rows))
+    picture = partial(draw, costs=costs, rates=rates)
+    report.plot(plot, 3, picture)
+    report.page(page, "passes", workload, shown, 3, picture)
     report.finish(result, workload, out)
 
 

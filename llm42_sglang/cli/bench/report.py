@@ -1,8 +1,10 @@
 """What a benchmark prints and writes: hardware, workload, table, and JSON as the last line."""
 
+import io
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.files import replacing, write_whole
+from llm42_sglang.report import page as report_page
+from llm42_sglang.report.bench import bench_page
 
 FILE_WIDTH = 160  # columns, where the output is no terminal
+PAGE_INK = "#010203"  # stands for the text colour of the page
+
+Draw = Callable[[Sequence[Any]], None]
+Shown = tuple[str, report_page.Table]
 
 
 def hardware() -> dict[str, Any]:
@@ -33,18 +43,34 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def show(title: str, workload: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Sequence]):
-    """A table under its hardware and workload. Cells are shown by `cell`."""
-    console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
-    table = Table(title=title)
-    for i, column in enumerate(columns):
-        text = all(isinstance(row[i], str) for row in rows)
-        table.add_column(column, justify="left" if text else "right")
-    for row in rows:
-        table.add_row(*map(cell, row))
+def show(
+    title: str,
+    workload: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+) -> Shown:
+    """A table under its hardware and workload; returns it for `page`."""
     print("hardware:", _pairs(hardware()))
     print("workload:", _pairs(workload))
-    console.print(table)
+    table(title, columns, rows)
+    return title, report_page.Table(columns, [list(map(cell, row)) for row in rows])
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Cells are shown by `cell`, columns of numbers to the right."""
+    shown = Table(title=title)
+    for i, column in enumerate(columns):
+        text = all(isinstance(row[i], str) for row in rows)
+        shown.add_column(column, justify="left" if text else "right")
+    for row in rows:
+        shown.add_row(*map(cell, row))
+    console().print(shown)
+
+
+def console() -> Console:
+    """Standard output, wide where it is no terminal. What models and users wrote is no markup."""
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    return Console(width=width, markup=False, emoji=False)
 
 
 def cell(value: Any) -> str:
@@ -73,34 +99,62 @@ def finish(result: Mapping[str, Any], workload: Mapping[str, Any], out: Path | N
     print(json.dumps(full), flush=True)
 
 
-def plot(path: Path | None, panels: int, draw: Callable[[Sequence[Any]], None]) -> None:
+def plot(path: Path | None, panels: int, draw: Draw) -> None:
     """A PNG of `panels` axes side by side, drawn by `draw`; nothing without a path."""
     if path is None:
         return
+    with _figure((1, panels), draw) as figure, replacing(path) as new:
+        figure.savefig(new, dpi=150, format="png")
+
+
+def page(
+    path: Path | None,
+    command: str,
+    workload: Mapping[str, Any],
+    tables: Sequence[Shown],
+    panels: int = 0,
+    draw: Draw | None = None,
+) -> None:
+    """An HTML page of the tables and of what `plot` draws; nothing without a path."""
+    if path is None:
+        return
+    drawings = [] if draw is None else [_svg(panels, draw)]
+    write_whole(path, bench_page(f"bench {command}", hardware(), workload, tables, drawings))
+
+
+def _svg(panels: int, draw: Draw) -> Markup:
+    """One panel below the other, for a phone; in the colours of the page it stands in."""
+    import matplotlib
+
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style = dict.fromkeys(names, PAGE_INK) | {
+        "legend.framealpha": 0,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "llm42",
+    }
+    text = io.StringIO()
+    with matplotlib.rc_context(style), _figure((panels, 1), draw) as figure:
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
+    return Markup(drawing[drawing.index("<svg") :].replace(PAGE_INK, "currentColor"))
+
+
+@contextmanager
+def _figure(grid: tuple[int, int], draw: Draw) -> Iterator[Any]:
+    """Drawn on, rows by columns."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    size = (5.5 * panels, 4)
-    figure, axes = pyplot.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
-    draw(list(axes[0]))
-    with replacing(path) as new:
-        figure.savefig(new, dpi=150, format="png")
-    pyplot.close(figure)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; the file takes the place of `path` when it is complete, or never."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    rows, columns = grid
+    size = (5.5 * columns, 4 * rows)
+    figure, axes = pyplot.subplots(*grid, figsize=size, layout="constrained", squeeze=False)
     try:
-        yield new
-        os.replace(new, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+        draw(list(axes.flat))
+        yield figure
     finally:
-        new.unlink(missing_ok=True)
+        pyplot.close(figure)
 
 
 def _pairs(facts: Mapping[str, Any]) -> str:

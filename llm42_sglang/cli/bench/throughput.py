@@ -4,6 +4,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -59,6 +60,7 @@ def throughput(
     seed: options.Seed = 0,
     out: options.Out = None,
     plot: options.Plot = None,
+    page: options.Page = None,
 ) -> None:
     """Throughput against the share of deterministic traffic, beside stock and one at a time.
 
@@ -73,7 +75,7 @@ def throughput(
         )
     if 0 < serial_requests <= SERIAL_IN_FLIGHT:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL_IN_FLIGHT}")
-    report.require_writable(out, plot)
+    report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
     source.requests(requests)  # refuses now, not after the servers have started
@@ -93,8 +95,10 @@ def throughput(
     with servers.running(**processes) as targets:
         measured = measure(targets, source, wanted, rounds, in_flight, sizes)
     result = summary(measured)
-    report.show("output tokens per second", workload, COLUMNS, list(_rows(result)))
-    report.plot(plot, 2, lambda axes: draw(axes, result))
+    shown = report.show("output tokens per second", workload, COLUMNS, list(_rows(result)))
+    picture = partial(draw, result=result)
+    report.plot(plot, 2, picture)
+    report.page(page, "throughput", workload, [shown], 2, picture)
     report.finish(result, workload, out)
 
 

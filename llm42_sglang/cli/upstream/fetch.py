@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llm42_sglang.cli.cache import cache_dir
-from llm42_sglang.cli.errors import UsageError
+from llm42_sglang.cli.errors import UserError
 
 LATEST = "latest"
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*((a|b|rc|\.post|\.dev)[0-9]+)*")  # PEP 440, public
@@ -15,11 +15,11 @@ TIMEOUT_S = 600  # a wheel has about 35 MB
 
 
 def wheel_file(named: str) -> Path:
-    """The wheel that the user named. Raises UsageError, one line, if there is no such thing."""
+    """The wheel that the user named. Raises UserError, one line, if there is no such thing."""
     if named.endswith(".whl") or "/" in named:
         return Path(named)
     if named != LATEST and not _VERSION.fullmatch(named):
-        raise UsageError(f"{named} is neither a version, nor {LATEST}, nor a wheel file")
+        raise UserError(f"{named} is neither a version, nor {LATEST}, nor a wheel file")
     folder = cache_dir() / "wheels"
     known = sorted(folder.glob(f"sglang-{named}-*.whl"))
     return known[0] if known else _download(named, folder)
@@ -42,8 +42,8 @@ def _pip_download(wanted: str, folder: str) -> None:
             [*command, *quiet, "--no-input"], capture_output=True, text=True, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        raise UsageError(f"pip download {wanted} took more than {TIMEOUT_S} s; try again") from None
+        raise UserError(f"pip download {wanted} took more than {TIMEOUT_S} s; try again") from None
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         said = errors[-1].removeprefix("ERROR: ") if errors else "no reason given"
-        raise UsageError(f"pip cannot download {wanted}: {said}")
+        raise UserError(f"pip cannot download {wanted}: {said}")

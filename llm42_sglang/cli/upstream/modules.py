@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from llm42_sglang.cli.errors import UsageError, UserError
+from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.diff import Mismatch
 from llm42_sglang.cli.patching.wheel import REINSTALL, find_wheel
@@ -91,16 +91,16 @@ def installed() -> Modules:
 
 
 def in_wheel(file: Path) -> Modules:
-    """The sglang in a wheel file. Raises UsageError if it holds none."""
+    """The sglang in a wheel file. Raises UserError if it holds none."""
     try:
         archive = ZipFile(file)
         members = {*archive.namelist()}
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
     except BadZipFile:
-        raise UsageError(f"{file} is not a wheel") from None
+        raise UserError(f"{file} is not a wheel") from None
     if "sglang/__init__.py" not in members:
-        raise UsageError(f"{file} holds no sglang; name a wheel of sglang, or a version")
+        raise UserError(f"{file} holds no sglang; name a wheel of sglang, or a version")
     return Modules(lambda path: archive.read(path) if path in members else None, _version(members))
 
 

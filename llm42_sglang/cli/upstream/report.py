@@ -13,7 +13,7 @@ from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
 def against(named: str) -> tuple[str, bool]:
     """The report on a version or wheel, and whether anything changed. Imports no SGLang.
 
-    Raises UsageError if there is no such wheel, UserError if the installed sglang was altered.
+    Raises UserError if there is no such wheel, or the installed sglang was altered.
     """
     other, mine = in_wheel(wheel_file(named)), installed()
     seams = compare((*SEAMS, *GPU_SEAMS), mine, other)

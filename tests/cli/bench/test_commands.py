@@ -16,7 +16,8 @@ def bench(capsys, model, tmp_path):
 
     def run(command: str, *arguments: str, folder: bool = True) -> tuple[dict, str]:
         more = ["--model", str(model)] if folder else []
-        files = ["--out", str(tmp_path / "out.json")]
+        page = tmp_path / "report.html"
+        files = ["--out", str(tmp_path / "out.json"), "--report", str(page)]
         with pytest.raises(SystemExit) as left:
             main(["bench", command, *arguments, *more, *files])
         printed = capsys.readouterr()
@@ -24,6 +25,8 @@ def bench(capsys, model, tmp_path):
         *shown, last = printed.out.splitlines()
         result = json.loads(last)
         assert json.loads((tmp_path / "out.json").read_text()) == result
+        assert f"llm42 bench {command}" in page.read_text()
+        assert ("<svg" in page.read_text()) == (command not in ("beside", "invariance"))
         assert not list(tmp_path.glob(".*.new"))
         return result, "\n".join(shown)
 

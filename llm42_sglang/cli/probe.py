@@ -1,0 +1,100 @@
+"""`llm42 probe`: how far is any endpoint from deterministic?"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm42_sglang.cli.bench import report as tables
+from llm42_sglang.cli.bench.options import Page
+from llm42_sglang.cli.bench.progress import say
+from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
+from llm42_sglang.cli.errors import UserError, judging
+from llm42_sglang.files import write_whole
+from llm42_sglang.report.probe import probe_page
+from llm42_sglang.repro import probe as probing
+from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.probe import Probed, prompts, summary
+from llm42_sglang.repro.prompts import PROMPTS
+from llm42_sglang.repro.suite import load_suite
+
+COLUMNS = (
+    *("prompt", "unique alone", "unique in load", "first divergence"),
+    "logprob spread, nats",
+)
+
+
+UNITS = {"ids": "token", "tokens": "token", "text": "character"}
+
+
+@judging
+def probe(
+    url: Url,
+    suite: Annotated[
+        Path | None, typer.Option("--suite", help="Ask this; default: built-in prompts.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--prompts", min=1, max=len(PROMPTS), help="Of the built-in ones.")
+    ] = 4,
+    tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of each answer.")] = 96,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Of each prompt, alone and in load each.")
+    ] = 3,
+    in_flight: InFlight = 8,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Ask for determinism; only llm42 serve knows it."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the JSON here as well.")] = None,
+    report: Page = None,
+    api: ApiName = None,
+    model: Model = None,
+    api_key: Key = None,
+) -> None:
+    """Measure how non-deterministic an endpoint is: ours, stock SGLang, vLLM, a hosted API.
+
+    Greedy answers to the same prompts, repeated alone and in load. JSON in the last line. The
+    built-in prompts are sent as chat messages, with --api native as texts to go on with.
+    """
+    given = load_suite(suite).cases if suite else None
+    tables.require_writable(out, report)
+    with connect(url, api, model, api_key) as endpoint:
+        if deterministic and not endpoint.ours:
+            raise UserError(f"{url} is no llm42 server: it knows no --deterministic")
+        cases = given or prompts(count, tokens, in_chat=api != "native")
+        probed = probing.probe(endpoint, cases, repeats, in_flight, deterministic, _progress)
+    workload = {
+        "url": url,
+        "model": endpoint.model,
+        "api": endpoint.api,
+        "requests": "deterministic" if deterministic else "ordinary",
+        "repeats": f"{repeats} alone, {repeats} in load",
+        "in_flight": in_flight,
+    }
+    result = summary(probed)
+    tables.table("the same prompt, again and again", COLUMNS, list(_rows(probed)))
+    line = json.dumps({"workload": workload, **result})
+    if out is not None:
+        write_whole(out, line + "\n")
+    if report is not None:
+        write_whole(report, probe_page(probed, result, workload))
+    print(line)
+
+
+def _progress(title: str) -> Callable[[], object]:
+    say(title)
+    return lambda: None
+
+
+def _rows(probed: Sequence[Probed]) -> Iterator[Sequence[Any]]:
+    for one in probed:
+        places = [at for at in one.diverged_at if at is not None]
+        yield (
+            one.case.id,
+            f"{one.unique(one.alone)} of {len(one.alone)}",
+            f"{one.unique(one.loaded)} of {len(one.loaded)}",
+            f"{UNITS[one.unit]} {min(places)}" if places else "none",
+            max(one.logprob_spreads, default=None),
+        )

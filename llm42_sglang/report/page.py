@@ -1,0 +1,66 @@
+"""What a report page consists of, and its HTML. All text is escaped; drawings are our own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import jinja2
+from markupsafe import Markup
+
+from llm42_sglang.report.bars import Bar
+from llm42_sglang.report.tokens import SideBySide
+
+Mood = Literal["good", "bad", "unsure", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells are shown as they are; `marked` rows stand out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    marked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands below it, in this order, as far as it is there."""
+
+    title: str
+    text: str = ""
+    bars: Sequence[Bar] = ()
+    drawing: Markup | None = None
+    sides: SideBySide | None = None
+    table: Table | None = None
+    folded: Table | None = None  # behind a line that opens it
+    folded_title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole page."""
+
+    title: str
+    mood: Mood
+    verdict: str  # some words
+    headline: str  # one sentence
+    facts: Sequence[tuple[str, Any]]  # name and value, below the verdict
+    sections: Sequence[Section]
+
+
+def render(page: Page) -> str:
+    """The HTML document."""
+    return _template().render(page=page)
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("llm42_sglang.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")

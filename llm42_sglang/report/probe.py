@@ -1,0 +1,92 @@
+"""The page of `llm42 probe`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llm42_sglang.report.bars import Bar
+from llm42_sglang.report.check import agreement, timings
+from llm42_sglang.report.histogram import histogram
+from llm42_sglang.report.page import Page, Section, Table, render
+from llm42_sglang.report.tokens import side_by_side
+from llm42_sglang.repro.probe import Probed
+
+
+def probe_page(
+    probed: Sequence[Probed], result: Mapping[str, Any], workload: Mapping[str, Any]
+) -> str:
+    """HTML, from the answers, their `probe.summary`, and how they were asked for."""
+    diverged = result["prompts_that_diverged"]
+    answers = result["answers"]
+    if diverged:
+        verdict = "NOT DETERMINISTIC"
+        headline = f"{diverged} of {len(probed)} prompts got more than one answer."
+    else:
+        verdict = "NO DIFFERENCE SEEN"
+        headline = f"{answers} answers to {len(probed)} prompts, one each."
+    sections = [
+        *_difference(probed),
+        Section("Prompts", table=_table(probed)),
+        *_places(probed),
+        Section("How far the answers agree with the first one", bars=list(_bars(probed))),
+        Section(
+            "Latency and rollbacks",
+            table=timings(
+                [
+                    ("alone", [answer for one in probed for answer in one.alone]),
+                    ("in load", [answer for one in probed for answer in one.loaded]),
+                ]
+            ),
+        ),
+    ]
+    mood = "bad" if diverged else "good"
+    facts = list(workload.items())
+    return render(Page(f"probe of {workload['url']}", mood, verdict, headline, facts, sections))
+
+
+def _difference(probed: Sequence[Probed]) -> Iterator[Section]:
+    for one in probed:
+        first, *others = one.answers
+        for number, other in enumerate(others, start=2):
+            titles = ("answer 1, alone", f"answer {number}, {_where(one, number)}")
+            if sides := side_by_side(titles, first.output, other.output):
+                yield Section(
+                    f"The first difference: {one.case.id}", one.case.question, sides=sides
+                )
+                return
+
+
+def _places(probed: Sequence[Probed]) -> Iterator[Section]:
+    places = [at for one in probed for at in one.diverged_at if at is not None]
+    if places:
+        unit = "character" if any(one.unit == "text" for one in probed) else "token"
+        longest = max(len(getattr(a.output, one.unit)) for one in probed for a in one.answers)
+        label = f"{unit} at which an answer leaves the first one"
+        yield Section("Where the answers part", drawing=histogram(places, longest, label))
+
+
+def _table(probed: Sequence[Probed]) -> Table:
+    columns = ("prompt", "unique alone", "unique in load", "logprob spread, nats")
+    rows = [
+        (
+            one.case.id,
+            f"{one.unique(one.alone)} of {len(one.alone)}",
+            f"{one.unique(one.loaded)} of {len(one.loaded)}",
+            f"{max(one.logprob_spreads):.3g}" if one.logprob_spreads else "-",
+        )
+        for one in probed
+    ]
+    marked = frozenset(i for i, one in enumerate(probed) if one.unique(one.answers) > 1)
+    return Table(columns, rows, marked)
+
+
+def _bars(probed: Sequence[Probed]) -> Iterator[Bar]:
+    for one in probed:
+        first, *others = one.answers
+        for number, other in enumerate(others, start=2):
+            label = f"{one.case.id} · {number}, {_where(one, number)}"
+            yield agreement(label, first.output, other.output)
+
+
+def _where(one: Probed, number: int) -> str:
+    """Of an answer, counted from 1."""
+    return "alone" if number <= len(one.alone) else "in load"

@@ -1,0 +1,146 @@
+"""The circumstances under which every case is asked again."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from random import Random
+
+from llm42_sglang.repro.endpoint import Endpoint
+from llm42_sglang.repro.prompts import COMPANY
+from llm42_sglang.repro.suite import Case, Message, Sampling
+from llm42_sglang.repro.wire import Answer
+
+COMPANY_TOKENS = 48
+Advance = Callable[[], object]  # called whenever a case is answered
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One case's answer under one condition."""
+
+    case_id: str
+    condition: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the cases are sent. share: of --in-flight, how many of them at once (0: one); company:
+    likewise, how many ordinary requests run beside them all the time."""
+
+    name: str
+    share: float = 0
+    company: float = 0
+    flush: bool = False  # the prefix cache: before, and before every case that is sent alone
+    shuffle: bool = False
+    stream: bool = False
+
+    def at_once(self, in_flight: int) -> int:
+        return max(1, round(self.share * in_flight))
+
+
+# In this order: by the time of `warm` the cache has been filled by those before it.
+CONDITIONS = {
+    one.name: one
+    for one in (
+        Condition("alone", flush=True),
+        Condition("load", share=1, company=0.5, flush=True),
+        Condition("shuffled", share=0.5, company=0.25, shuffle=True),
+        Condition("warm"),
+        Condition("streaming", share=0.5, company=0.5, stream=True),
+    )
+}
+
+
+def observe(
+    endpoint: Endpoint,
+    cases: Sequence[Case],
+    condition: Condition,
+    in_flight: int,
+    advance: Advance = lambda: None,
+    deterministic: bool = True,
+) -> list[Observation]:
+    """Every case once under one condition, in the cases' order. Raises UserError."""
+    order = list(cases)
+    if condition.shuffle:
+        Random(42).shuffle(order)
+    if condition.flush:
+        endpoint.flush()
+    at_once = condition.at_once(in_flight)
+
+    def ask(case: Case) -> Observation:
+        if condition.flush and condition.share == 0:
+            endpoint.flush()
+        answer = endpoint.ask(case, deterministic, condition.stream)
+        advance()
+        return Observation(case.id, condition.name, answer)
+
+    streams = round(condition.company * in_flight)
+    with company(endpoint, streams, in_chat=order[0].messages is not None):
+        seen = {one.case_id: one for one in _in_parallel(ask, order, at_once)}
+    return [seen[case.id] for case in cases]
+
+
+@contextmanager
+def company(endpoint: Endpoint, streams: int, in_chat: bool = False) -> Iterator[None]:
+    """Ordinary requests of several lengths, `streams` at a time, as long as the block runs."""
+    stop = threading.Event()
+
+    def stream(number: int) -> None:
+        for case in cycle(company_cases(number, in_chat)):
+            if stop.is_set():
+                return
+            endpoint.ask(case, deterministic=False)
+
+    if streams == 0:
+        yield
+        return
+    with ThreadPoolExecutor(streams) as pool:
+        running = [pool.submit(stream, number) for number in range(streams)]
+        try:
+            yield
+        finally:
+            stop.set()
+    for future in running:
+        future.result()  # company that is refused makes no load
+
+
+def company_cases(number: int, in_chat: bool) -> list[Case]:
+    """Ordinary requests, greedy and sampled; other ones for each stream."""
+    dice = Random(number)
+    prompts = dice.sample(COMPANY, len(COMPANY))
+    return [
+        question(
+            f"company-{number}-{i}",
+            prompt,
+            in_chat,
+            Sampling(
+                temperature=dice.choice((0, 0.8)),
+                max_tokens=dice.randrange(COMPANY_TOKENS // 4, COMPANY_TOKENS),
+            ),
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def question(name: str, prompt: str, in_chat: bool, sampling: Sampling) -> Case:
+    """A case that asks this, as a message or as a text to go on with."""
+    if in_chat:
+        message = Message(role="user", content=prompt)
+        return Case(id=name, messages=[message], sampling=sampling)
+    return Case(id=name, prompt=prompt, sampling=sampling)
+
+
+def _in_parallel(
+    ask: Callable[[Case], Observation], cases: Sequence[Case], at_once: int
+) -> list[Observation]:
+    """The first that fails keeps the others from being sent."""
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(ask, case) for case in cases]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

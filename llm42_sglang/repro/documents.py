@@ -1,0 +1,57 @@
+"""Reading files that people write or keep: every mistake is one line that names the place."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from llm42_sglang.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file. Raises UserError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: byte {error.start}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError; a file that was cut off is one that is not JSON."""
+    try:
+        content = json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON, or was cut off: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return content
+
+
+def require_format(path: Path, content: dict[str, Any], name: str, version: int) -> None:
+    """That a file says it is what we read. Raises UserError."""
+    if content.get("format") != name:
+        raise UserError(f"{path} is no {name} file: its format is {content.get('format')!r}")
+    if content.get("version") != version:
+        raise UserError(
+            f"{path} has version {content.get('version')!r} of {name}; this llm42 reads {version}"
+        )
+
+
+def validated(kind: type[Model], content: Any, path: Path) -> Model:
+    """Raises UserError with the first complaint."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_complaint(error)}") from None
+
+
+def first_complaint(error: ValidationError) -> str:
+    """One line: where, and what is wrong there."""
+    first = error.errors(include_url=False)[0]
+    complaint = first["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), complaint)))

@@ -1,0 +1,117 @@
+"""How far an endpoint is from deterministic: the same prompts over and over, alone and in load."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe, question
+from llm42_sglang.repro.endpoint import Endpoint
+from llm42_sglang.repro.prompts import PROMPTS
+from llm42_sglang.repro.sequences import first_difference
+from llm42_sglang.repro.suite import Case, Sampling
+from llm42_sglang.repro.wire import Answer
+
+LOADS = ("alone", "load")
+Progress = Callable[[str], Callable[[], object]]  # title of a round -> called per answer
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """One prompt's answers."""
+
+    case: Case
+    alone: tuple[Answer, ...]
+    loaded: tuple[Answer, ...]
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        return self.alone + self.loaded
+
+    def unique(self, answers: Sequence[Answer]) -> int:
+        """How many different outputs, logprobs aside."""
+        return len({tuple(unit_of(answer, self.unit)) for answer in answers})
+
+    @property
+    def unit(self) -> str:
+        """What is compared: the finest that all answers tell."""
+        outputs = [answer.output for answer in self.answers]
+        if all(output.ids is not None for output in outputs):
+            return "ids"
+        return "tokens" if all(output.tokens is not None for output in outputs) else "text"
+
+    @property
+    def diverged_at(self) -> list[int | None]:
+        """Of each answer but the first: where it leaves the first one; None if it does not."""
+        first, *others = (unit_of(answer, self.unit) for answer in self.answers)
+        return [first_difference(first, other) for other in others]
+
+    @property
+    def logprob_spreads(self) -> list[float]:
+        """Token by token, as long as all answers agree: largest minus smallest logprob. In nats."""
+        scored = [answer.logprobs for answer in self.answers]
+        if any(values is None for values in scored) or self.unit == "text":
+            return []
+        columns = zip(*(unit_of(answer, self.unit) for answer in self.answers), strict=False)
+        agreed = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+        rows = list(zip(*(values[:agreed] for values in scored), strict=False))
+        return [max(row) - min(row) for row in rows]
+
+
+def unit_of(answer: Answer, unit: str) -> Sequence[Any]:
+    """The answer's ids, tokens or characters."""
+    return getattr(answer.output, unit)
+
+
+def prompts(count: int, tokens: int, in_chat: bool) -> list[Case]:
+    """The first of the built-in prompts, greedy."""
+    sampling = Sampling(max_tokens=tokens)
+    return [
+        question(f"prompt-{i + 1}", prompt, in_chat, sampling)
+        for i, prompt in enumerate(PROMPTS[:count])
+    ]
+
+
+def probe(
+    endpoint: Endpoint,
+    cases: Sequence[Case],
+    repeats: int,
+    in_flight: int,
+    deterministic: bool,
+    progress: Progress,
+) -> list[Probed]:
+    """Each prompt `repeats` times alone and as often in load. Raises UserError."""
+    seen: dict[str, list[Observation]] = {name: [] for name in LOADS}
+    for name, observations in seen.items():
+        for number in range(repeats):
+            advance = progress(f"{name}, {number + 1} of {repeats}")
+            observations += observe(
+                endpoint, cases, CONDITIONS[name], in_flight, advance, deterministic
+            )
+    return [
+        Probed(case, *(_answers(case, observations) for observations in seen.values()))
+        for case in cases
+    ]
+
+
+def summary(probed: Sequence[Probed]) -> dict[str, Any]:
+    """The JSON. Indices of tokens are counted from 0; logprobs in nats."""
+    spreads = [spread for one in probed for spread in one.logprob_spreads]
+    return {
+        "prompts": len(probed),
+        "answers": sum(len(one.answers) for one in probed),
+        "prompts_that_diverged": sum(one.unique(one.answers) > 1 for one in probed),
+        "prompts_that_diverged_alone": sum(one.unique(one.alone) > 1 for one in probed),
+        "unique_outputs": {one.case.id: one.unique(one.answers) for one in probed},
+        "first_divergence": {
+            one.case.id: [at for at in one.diverged_at if at is not None] for one in probed
+        },
+        "compared": sorted({one.unit for one in probed}),
+        "logprob_spread_max": max(spreads, default=None),
+        "logprob_spread_median": statistics.median(spreads) if spreads else None,
+    }
+
+
+def _answers(case: Case, observations: Sequence[Observation]) -> tuple[Answer, ...]:
+    return tuple(one.answer for one in observations if one.case_id == case.id)

@@ -1,0 +1,213 @@
+"""Bodies and answers of the two APIs: SGLang's native /generate, and OpenAI's. No I/O here."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from llm42_sglang.errors import UserError
+from llm42_sglang.repro.documents import first_complaint
+from llm42_sglang.repro.output import Output, Stamp, comparable, logprob_digest
+from llm42_sglang.repro.suite import Case
+
+Api = Literal["native", "openai"]
+GENERATE, COMPLETIONS, CHAT = "/generate", "/v1/completions", "/v1/chat/completions"
+# What is asked for besides the text, most first; an endpoint that refuses it is asked for less.
+DETAILS = ("ids and logprobs", "logprobs", "nothing")
+_NATIVE_NAMES = {
+    "max_tokens": "max_new_tokens",
+    "min_tokens": "min_new_tokens",
+    "seed": "sampling_seed",
+}
+
+
+class Exchange(NamedTuple):
+    """A request and its response, to the letter."""
+
+    path: str
+    request: Mapping[str, Any]
+    response: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one request, with what is measured but not compared. Seconds from
+    sending."""
+
+    output: Output
+    logprobs: tuple[float, ...] | None = None
+    receipt: Mapping[str, Any] | None = None  # counters and all
+    end_to_end_s: float = 0.0
+    first_token_s: float | None = None  # of a stream
+    exchange: Exchange | None = None  # None of a stream
+
+    def counter(self, name: str) -> int:
+        """Of the receipt, such as `rollbacks`; 0 without one."""
+        value = (self.receipt or {}).get(name, 0)
+        return value if isinstance(value, int) else 0
+
+
+def path_of(case: Case, api: Api) -> str:
+    """Messages need the server's chat template, so they go to the OpenAI API everywhere."""
+    if case.messages is not None:
+        return CHAT
+    return GENERATE if api == "native" else COMPLETIONS
+
+
+def body_of(
+    case: Case,
+    path: str,
+    model: str,
+    deterministic: bool | None,
+    stream: bool = False,
+    details: str = DETAILS[0],
+) -> dict[str, Any]:
+    """The request's body. deterministic: None does not mention it, for servers that know no such
+    field."""
+    if path == GENERATE:
+        return _native_body(case, deterministic, stream)
+    body: dict[str, Any] = {"model": model, **case.sampling.given()}
+    if case.messages is not None:
+        body["messages"] = [message.model_dump() for message in case.messages]
+    else:
+        body["prompt"] = case.prompt
+    if details != "nothing":
+        body["logprobs"] = True if path == CHAT else 0
+    if details == DETAILS[0] and not (stream and path == CHAT):  # SGLang refuses ids there
+        body["return_token_ids"] = True
+    if deterministic is not None:
+        body["deterministic"] = deterministic
+    if stream:
+        body["stream"] = True
+    return body
+
+
+def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[str, Any]:
+    params = {_NATIVE_NAMES.get(k, k): value for k, value in case.sampling.given().items()}
+    if deterministic is not None:
+        params["custom_params"] = {"deterministic": deterministic}
+    return {
+        "text": case.prompt,
+        "sampling_params": params,
+        "return_logprob": True,
+        "return_text_in_logprobs": True,
+        **({"stream": True} if stream else {}),
+    }
+
+
+def answer_of(path: str, body: Any) -> Answer:
+    """A whole response. Raises UserError if it is none."""
+    try:
+        return _native_answer([body]) if path == GENERATE else _openai_answer([body], "message")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"the answer of {path} is malformed: {error!r}: {str(body)[:200]}"
+        ) from None
+
+
+def streamed_answer(path: str, events: Sequence[Any]) -> Answer:
+    """From the events of a stream. Raises UserError if they are no answer."""
+    for event in events:
+        if isinstance(event, dict) and "error" in event:
+            raise UserError(f"the server broke an answer off: {json.dumps(event)[:300]}")
+    try:
+        return _native_answer(events) if path == GENERATE else _openai_answer(events, "delta")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"the stream of {path} is malformed: {error!r}") from None
+
+
+def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
+    """SGLang's events are cumulative, or increments if the server was told so."""
+    last = events[-1]
+    meta = last["meta_info"]
+    whole = len(last["output_ids"]) == meta.get("completion_tokens", len(last["output_ids"]))
+    parts = [last] if whole else list(events)
+    scored = [
+        entry for part in parts for entry in part["meta_info"].get("output_token_logprobs", ())
+    ]
+    reason = meta.get("finish_reason") or {}
+    if reason.get("type") == "abort":
+        raise UserError(f"the server aborted a request: {reason.get('message')}")
+    texts = [entry[2] for entry in scored]
+    return _answer(
+        text="".join(part.get("text", "") for part in parts),
+        finish_reason=reason.get("type"),
+        ids=[token for part in parts for token in part["output_ids"]],
+        tokens=texts if texts and all(isinstance(text, str) for text in texts) else None,
+        logprobs=[entry[0] for entry in scored] or None,
+        receipt=meta.get("llm42"),
+    )
+
+
+def _openai_answer(events: Sequence[Mapping[str, Any]], field: str) -> Answer:
+    """Of one choice. A whole body is a stream of one event whose `delta` is `message`."""
+    choices = [event["choices"][0] for event in events if event.get("choices")]
+    if not choices:
+        raise ValueError("no choices")
+    ids = _flat(choice.get("token_ids") or choice.get("response_token_ids") for choice in choices)
+    tokens, logprobs = _openai_logprobs(choices)
+    return _answer(
+        text="".join(_text_of(choice, field) for choice in choices),
+        finish_reason=next((c["finish_reason"] for c in choices if c.get("finish_reason")), None),
+        ids=ids or None,
+        tokens=tokens or None,
+        logprobs=logprobs or None,
+        receipt=next((event["llm42"] for event in events if event.get("llm42")), None),
+    )
+
+
+def _text_of(choice: Mapping[str, Any], field: str) -> str:
+    """Of a completion, or of a chat: what it thinks and calls counts too."""
+    if "text" in choice:
+        return choice["text"] or ""
+    said = choice.get(field) or {}
+    calls = said.get("tool_calls")
+    parts = (said.get("reasoning_content"), said.get("content"), json.dumps(calls) if calls else "")
+    return "".join(part or "" for part in parts)
+
+
+def _openai_logprobs(choices: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[float]]:
+    tokens: list[str] = []
+    values: list[float] = []
+    for logprobs in (choice.get("logprobs") or {} for choice in choices):
+        for entry in logprobs.get("content") or ():  # chat
+            tokens.append(entry["token"])
+            values.append(entry["logprob"])
+        tokens += logprobs.get("tokens") or []
+        values += logprobs.get("token_logprobs") or []
+    return tokens, values
+
+
+def _answer(
+    text: str,
+    finish_reason: str | None,
+    ids: list[int] | None,
+    tokens: list[str] | None,
+    logprobs: list[float] | None,
+    receipt: Any,
+) -> Answer:
+    output = Output(
+        text=comparable(text),
+        finish_reason=finish_reason,
+        ids=ids,
+        tokens=None if tokens is None else list(map(comparable, tokens)),
+        logprobs=None if logprobs is None else logprob_digest(logprobs),
+        receipt=stamp_of(receipt),
+    )
+    return Answer(output, None if logprobs is None else tuple(logprobs), receipt)
+
+
+def stamp_of(receipt: Any) -> Stamp | None:
+    """Raises UserError if there is a receipt and it is malformed."""
+    if receipt is None:
+        return None
+    try:
+        return Stamp.model_validate(receipt)
+    except ValidationError as error:
+        raise UserError(f"a receipt is malformed: {first_complaint(error)}") from None
+
+
+def _flat(parts: Iterable[list[int] | None]) -> list[int]:
+    return [token for part in parts for token in part or ()]

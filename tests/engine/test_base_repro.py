@@ -1,0 +1,71 @@
+"""record, check, replay, probe and the pytest plugin on the real server."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from llm42_sglang.core.receipts import fingerprint
+from llm42_sglang.repro.golden import load_golden
+from tests.engine.conftest import llm42
+
+pytestmark = pytest.mark.server
+
+SAMPLE = Path(__file__).parents[1] / "pytest_plugin" / "sample"
+
+
+def test_the_server_says_what_its_fingerprint_is_made_of(url, reference):
+    body = httpx.get(f"{url}/llm42/fingerprint", trust_env=False).json()
+    assert body["fingerprint"] == reference[0].meta["llm42"]["fingerprint"]
+    assert fingerprint(body["facts"]) == body["fingerprint"]
+    assert len(body["facts"]["weights"]) == 64 and body["facts"]["page"] == 32
+
+
+def test_what_was_recorded_passes_under_all_conditions(url, golden, capsys, tmp_path):
+    report = tmp_path / "report.html"
+    status = llm42("check", golden, "--url", url, "--in-flight", 4, "--report", report)
+    said = capsys.readouterr().out
+    assert status == 0, said
+    assert said.splitlines()[-1] == "PASSED: 4 of 4 cases passed"
+    assert said.count("same bits under 5 conditions, verified") == 4
+    cases = load_golden(golden).cases
+    assert all(len(case.output.ids) == 40 and case.output.logprobs for case in cases)
+    assert "<h1>PASSED</h1>" in report.read_text()
+
+
+def test_receipts_are_authentic_and_forged_ones_are_not(url, golden, capsys, tmp_path):
+    receipts = golden.parent / "receipts"
+    assert llm42("replay", receipts / "chat.json", "--url", url) == 0
+    assert llm42("replay", receipts / "sampled.json", "--url", url) == 0
+    saved = json.loads((receipts / "sampled.json").read_text())
+    saved["request"]["sampling_params"]["sampling_seed"] += 1
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(saved))
+    assert llm42("replay", forged, "--url", url) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("NOT AUTHENTIC: ")
+
+
+def test_probe_sees_ordinary_answers_diverge(url, capsys):
+    sizes = ("--prompts", 8, "--repeats", 1, "--in-flight", 16)
+    assert llm42("probe", "--url", url, *sizes) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["prompts_that_diverged"] > 0
+    assert result["logprob_spread_max"] > 0
+
+
+def test_the_pytest_plugin_records_and_passes(url, tmp_path):
+    project = tmp_path / "sample"
+    shutil.copytree(SAMPLE, project)
+    env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "llm42_sglang.pytest_plugin", "-q"]
+    command += ["--llm42-url", url, "-o", "llm42_conditions=alone load", "-k", "capital"]
+    for more in (["--llm42-update"], []):
+        done = subprocess.run(
+            [*command, *more], cwd=project, env=env, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,218 @@
+"""A stand-in for what a check or a probe asks: python fake_endpoint.py PORT [--option ...].
+
+Kinds: `ours` (native and OpenAI API, fingerprint, receipts), `stock` (the same without the last
+two), `openai` (chat only, refuses fields that it does not know). Answers are a function of prompt,
+sampling and --weights. Standard library, and the project's own hashes.
+"""
+
+import argparse
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any
+
+from llm42_sglang.core.receipts import fingerprint, output_digest
+
+WAIT_S = 0.06  # a request that has company by then is in load
+WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
+
+parser = argparse.ArgumentParser()
+parser.add_argument("port", type=int)
+parser.add_argument("--kind", choices=["ours", "stock", "openai"], default="ours")
+parser.add_argument("--flips", choices=["never", "load", "stream", "always"], default="never")
+parser.add_argument("--flip-at", type=int, default=5, help="token that flips")
+parser.add_argument("--weights", default="1", help="other weights, other answers")
+parser.add_argument("--torch", default="2.14.1", help="another fingerprint, the same answers")
+parser.add_argument("--unverified", action="store_true")
+parser.add_argument("--wobble", action="store_true", help="logprobs differ in load, tokens do not")
+parser.add_argument("--sick", action="store_true", help="503 for the fingerprint")
+parser.add_argument("--lies", action="store_true", help="facts that the fingerprint is not of")
+parser.add_argument("--incremental", action="store_true", help="streams of increments")
+
+
+class FakeEndpoint(ThreadingHTTPServer):
+    """A server in this process: FakeEndpoint("--kind", "stock"), then `url`."""
+
+    request_queue_size = 64
+    daemon_threads = True
+
+    def __init__(self, *options: str, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.options = parser.parse_args([str(port), *options])
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.arrival = threading.Condition()
+        self.in_flight = 0
+        self.requests: list[tuple[str, dict]] = []
+        self.answered = 0
+
+    def __enter__(self) -> "FakeEndpoint":
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        weights = self.options.weights * 64
+        flags = {"quantization": "None"}
+        return {"weights": weights[:64], "torch": self.options.torch, "page": 32, "flags": flags}
+
+    def answer(self, path: str, body: dict) -> dict[str, Any]:
+        """Everything about one answer, whatever the API."""
+        with self.arrival:
+            self.requests.append((path, body))
+            self.in_flight += 1
+            self.arrival.notify_all()
+            crowded = self.arrival.wait_for(lambda: self.in_flight > 1, timeout=WAIT_S)
+        params = body.get("sampling_params", body)
+        question = body.get("text") or body.get("prompt") or body["messages"][-1]["content"]
+        count = params.get("max_new_tokens") or params.get("max_tokens")
+        base = sum(map(ord, question)) + 7 * int(self.options.weights)
+        ids = [(base + 13 * i * i) % 1000 for i in range(count)]
+        flips = {"load": crowded, "stream": body.get("stream"), "always": self.answered % 3}
+        if flips.get(self.options.flips):
+            ids[self.options.flip_at] += 1
+        step = 0.001 if self.options.wobble and crowded else 0
+        with self.arrival:
+            self.in_flight -= 1
+            self.answered += 1
+        return {
+            "ids": ids,
+            "tokens": [WORDS[token % len(WORDS)] for token in ids],
+            "logprobs": [-(token % 97) / 32 - step for token in ids],
+            "receipt": self.receipt(question, ids, body),
+        }
+
+    def receipt(self, question: str, ids: list[int], body: dict) -> dict | None:
+        wanted = body.get("deterministic")
+        custom = body.get("sampling_params", {}).get("custom_params", {})
+        if self.options.kind != "ours" or not (wanted or custom.get("deterministic")):
+            return None
+        return {
+            "verified": not self.options.unverified,
+            "fingerprint": fingerprint(self.facts),
+            "output_digest": output_digest(map(ord, question), ids),
+            "seed": None,
+            "verify_passes": 2,
+            "rollbacks": self.answered % 3,  # differs from run to run, as real ones do
+            "tokens_rolled_back": 3 * (self.answered % 3),
+        }
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeEndpoint
+
+    def do_GET(self) -> None:
+        kind = self.server.options.kind
+        if self.path == "/llm42/fingerprint" and kind == "ours":
+            if self.server.options.sick:
+                self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
+                return
+            facts = self.server.facts
+            hashed = fingerprint(facts | {"page": 16} if self.server.options.lies else facts)
+            self.reply(200, {"fingerprint": hashed, "facts": facts})
+        elif self.path == "/model_info" and kind != "openai":
+            self.reply(200, {"model_path": "/models/fake"})
+        elif self.path == "/v1/models":
+            self.reply(200, {"data": [{"id": "fake"}]})
+        else:
+            self.reply(200 if self.path == "/health" else 404, {})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
+        path = self.path.partition("?")[0]
+        kind = self.server.options.kind
+        if path == "/flush_cache" and kind != "openai":
+            self.reply(200, {})
+        elif path == "/generate" and kind != "openai":
+            self.native(body)
+        elif path == "/v1/completions" and kind != "openai":
+            self.openai(path, body)
+        elif path == "/v1/chat/completions":
+            if kind == "openai" and body.keys() & {"return_token_ids", "deterministic"}:
+                self.reply(400, {"error": {"message": "Unrecognized request argument"}})
+            elif body.get("stream") and body.get("return_token_ids"):
+                self.reply(400, {"error": {"message": "return_token_ids and streaming"}})
+            else:
+                self.openai(path, body)
+        else:
+            self.reply(404, {"error": "no such path"})
+
+    def native(self, body: dict) -> None:
+        made = self.server.answer("/generate", body)
+        if not body.get("stream"):
+            self.reply(200, native_event(made, 0, len(made["ids"])))
+            return
+        ends = [*range(4, len(made["ids"]), 4), len(made["ids"])]
+        starts = [0, *ends[:-1]] if self.server.options.incremental else [0] * len(ends)
+        self.stream([native_event(made, *span) for span in zip(starts, ends, strict=True)])
+
+    def openai(self, path: str, body: dict) -> None:
+        made = self.server.answer(path, body)
+        chat = path.startswith("/v1/chat")
+        if not body.get("stream"):
+            self.reply(200, openai_event(made, body, chat, 0, len(made["ids"]), "message"))
+            return
+        cuts = [*range(0, len(made["ids"]), 3), len(made["ids"])]
+        spans = pairwise(cuts)
+        self.stream([openai_event(made, body, chat, *span, "delta") for span in spans])
+
+    def stream(self, events: list[dict]) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for event in events:
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def reply(self, status: int, content: dict) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def native_event(made: dict, start: int, end: int) -> dict:
+    """Tokens [start, end) of an answer."""
+    done = end == len(made["ids"])
+    scored = zip(made["logprobs"], made["ids"], made["tokens"], strict=True)
+    meta = {
+        "completion_tokens": end,
+        "finish_reason": {"type": "length", "length": end} if done else None,
+        "output_token_logprobs": [list(entry) for entry in scored][start:end],
+    }
+    if done and made["receipt"]:
+        meta["llm42"] = made["receipt"]
+    text = "".join(made["tokens"][start:end])
+    return {"text": text, "output_ids": made["ids"][start:end], "meta_info": meta}
+
+
+def openai_event(made: dict, body: dict, chat: bool, start: int, end: int, field: str) -> dict:
+    """Tokens [start, end) of an answer, a chunk or the whole."""
+    done = end == len(made["ids"])
+    text, tokens = "".join(made["tokens"][start:end]), made["tokens"][start:end]
+    values = made["logprobs"][start:end]
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if done else None}
+    choice |= {field: {"role": "assistant", "content": text}} if chat else {"text": text}
+    if body.get("logprobs") not in (None, False):
+        entries = [{"token": t, "logprob": v} for t, v in zip(tokens, values, strict=True)]
+        flat = {"tokens": tokens, "token_logprobs": values}
+        choice["logprobs"] = {"content": entries} if chat else flat
+    if body.get("return_token_ids"):
+        choice["response_token_ids" if chat else "token_ids"] = made["ids"][start:end]
+    kind = "chat.completion" if chat else "text_completion"
+    stamp = {"llm42": made["receipt"]} if done and made["receipt"] else {}
+    return {"object": kind, "choices": [choice], **stamp}
+
+
+if __name__ == "__main__":
+    import sys
+
+    port, *rest = sys.argv[1:]
+    FakeEndpoint(*rest, port=int(port)).serve_forever()

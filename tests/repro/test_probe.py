@@ -1,0 +1,104 @@
+"""`llm42 probe`: what it measures, on servers that are and are not deterministic."""
+
+import json
+
+import pytest
+
+from llm42_sglang.repro.output import Output
+from llm42_sglang.repro.probe import Probed, prompts, summary
+from llm42_sglang.repro.wire import Answer
+
+SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12", "--in-flight", "4"]
+TEXTS = ["--api", "native"]  # not as chat messages
+
+
+def probed(done) -> dict:
+    assert done.status == 0, done.err
+    return json.loads(done.out.splitlines()[-1])
+
+
+def test_a_deterministic_server_shows_no_difference(fake, llm42):
+    result = probed(llm42("probe", "--url", fake("--kind", "stock").url, *SMALL))
+    assert result["prompts_that_diverged"] == 0
+    assert result["unique_outputs"] == {"prompt-1": 1, "prompt-2": 1}
+    assert result["logprob_spread_max"] == 0
+    assert result["answers"] == 2 * 2 * 2 and result["compared"] == ["ids"]
+
+
+def test_tokens_that_flip_in_load_are_counted_and_placed(fake, llm42, tmp_path):
+    out = tmp_path / "probe.json"
+    server = fake("--kind", "stock", "--flips", "load", "--flip-at", "7")
+    done = llm42("probe", "--url", server.url, *SMALL, "--out", out)
+    result = probed(done)
+    assert result["prompts_that_diverged"] == 2 and result["prompts_that_diverged_alone"] == 0
+    assert {at for places in result["first_divergence"].values() for at in places} == {7}
+    assert "token 7" in done.out
+    assert json.loads(out.read_text()) == result
+
+
+def test_built_in_prompts_are_messages_unless_texts_are_wanted(fake, llm42):
+    server = fake()
+    probed(llm42("probe", "--url", server.url, *SMALL))
+    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
+    assert all(body["deterministic"] is False for _, body in server.requests)
+    seen = len(server.requests)
+    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
+    assert {path for path, _ in server.requests[seen:]} == {"/generate"}
+
+
+def test_logprobs_that_wobble_are_seen_before_a_token_flips(fake, llm42):
+    result = probed(llm42("probe", "--url", fake("--kind", "stock", "--wobble").url, *SMALL))
+    assert result["prompts_that_diverged"] == 0
+    assert result["logprob_spread_max"] == pytest.approx(0.001)
+
+
+def test_a_chat_only_endpoint(fake, llm42):
+    server = fake("--kind", "openai", "--flips", "always")
+    result = probed(llm42("probe", "--url", server.url, *SMALL))
+    assert result["prompts_that_diverged_alone"] == 2
+    assert result["compared"] == ["tokens"] and result["workload"]["api"] == "openai"
+    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
+
+
+def test_our_server_is_asked_for_ordinary_answers_unless_told(fake, llm42):
+    server = fake()
+    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
+    wanted = [body["sampling_params"]["custom_params"] for _, body in server.requests]
+    assert all(params == {"deterministic": False} for params in wanted)
+    probed(llm42("probe", "--url", server.url, "--deterministic", *TEXTS, *SMALL))
+    later = [body["sampling_params"]["custom_params"] for _, body in server.requests]
+    assert later[len(wanted) :].count({"deterministic": True}) == 2 * 2 * 2
+
+
+def test_a_suite_of_ones_own(fake, llm42, suite):
+    result = probed(llm42("probe", "--url", fake().url, "--suite", suite, "--repeats", "1"))
+    assert set(result["unique_outputs"]) == {"sea", "greeting", "sampled"}
+
+
+def test_determinism_is_not_asked_of_those_who_do_not_know_it(fake, llm42):
+    done = llm42("probe", "--url", fake("--kind", "stock").url, "--deterministic")
+    assert done.status == 2 and "is no llm42 server" in done.err
+
+
+def test_spreads_end_where_answers_part():
+    (case,) = prompts(1, tokens=3, in_chat=False)
+    left = Answer(Output(text="", ids=[1, 2, 3]), logprobs=(-1.0, -2.0, -3.0))
+    right = Answer(Output(text="", ids=[1, 9, 3]), logprobs=(-1.5, -9.0, -3.0))
+    one = Probed(case, (left,), (right,))
+    assert one.logprob_spreads == [0.5]
+    assert one.diverged_at == [1]
+    assert summary([one])["logprob_spread_median"] == 0.5
+    bare = Answer(Output(text="ab"))
+    assert Probed(case, (left,), (bare,)).logprob_spreads == []
+    assert Probed(case, (bare,), (bare,)).unit == "text"
+
+
+@pytest.mark.parametrize(
+    ("flips", "told"), [("never", "NO DIFFERENCE SEEN"), ("load", "NOT DETERMINISTIC")]
+)
+def test_the_report_is_a_page_of_the_probe(fake, llm42, tmp_path, flips, told):
+    report = tmp_path / "report.html"
+    probed(llm42("probe", "--url", fake("--flips", flips).url, *SMALL, "--report", report))
+    page = report.read_text()
+    assert f"<h1>{told}</h1>" in page
+    assert ("Where the answers part" in page) == ("<svg" in page) == (flips == "load")
