@@ -95,7 +95,9 @@ class Server:
         riders = self.system.policy.fill(self._due(), passes * group - slots)
         self.totals.filled_slots += len(riders)
         full_s = self.costs.pass_s(self.system.pass_rows(group))
-        last_s = self.costs.pass_s(self.system.pass_rows(slots + len(riders) - (passes - 1) * group))
+        last_s = self.costs.pass_s(
+            self.system.pass_rows(slots + len(riders) - (passes - 1) * group)
+        )
         self._spend("prefill_s", (passes - 1) * full_s + last_s)
         return riders
 
