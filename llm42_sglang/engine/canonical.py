@@ -80,6 +80,23 @@ class CanonicalForward:
         by_slot = dict(zip(head, logits.split(self.config.page), strict=True))
         return [by_slot[i] if slot.scored else None for i, slot in enumerate(slots)]
 
+    def kv_of(self, row: int, page: int) -> torch.Tensor:
+        """A copy of one page's KV, [layers, 2, T, heads * head_dim]."""
+        span, pool = page_span(page, self.config.page), self.runner.token_to_kv_pool
+        where = self.req_to_token[row, span.start : span.end].long()
+        buffers = (pool.get_key_buffer, pool.get_value_buffer)
+        layers = [
+            torch.stack([buffer(layer)[where].flatten(1) for buffer in buffers])
+            for layer in self.layers
+        ]
+        return torch.stack(layers)
+
+    @property
+    def layers(self) -> range:
+        """The layers that this runner holds KV of."""
+        pool = self.runner.token_to_kv_pool
+        return range(pool.start_layer, pool.start_layer + pool.layer_num)
+
     def _head_slots(self, slots: Sequence[Slot]) -> list[int]:
         """Indices of the slots that go through the language-model head: a certified width of
         them, the scored ones among them, in order."""
@@ -136,6 +153,11 @@ class CanonicalForward:
         locations = first + self.offsets
         self.req_to_token[slot.row, span.start : span.end] = locations.to(self.req_to_token.dtype)
         return locations
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one shape hold the same bits."""
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
 # Rows of the pass that this process is in (the scheduler is single-threaded); None outside of one.

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 
 from llm42_sglang.core.pages import page_span
-from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.canonical import CanonicalForward, Slot, same_bits
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def certify(forward: CanonicalForward) -> Certificate:
     certificate = Certificate(
         passes=exam.passes,
         rows=rows,
-        layers=len(exam.layers),
+        layers=len(forward.layers),
         widths=forward.widths,
         seconds=round(time.perf_counter() - started, 2),
     )
@@ -102,8 +102,6 @@ class _Exam:
         self.group = forward.config.group
         self.passes = 0
         runner = forward.runner
-        self.pool = runner.token_to_kv_pool
-        self.layers = range(self.pool.start_layer, self.pool.start_layer + self.pool.layer_num)
         self.random = random.Random(SEED)
         self.vocab_size = runner.model_config.vocab_size
         context = self.forward.req_to_token.shape[1] // self.size
@@ -159,7 +157,7 @@ class _Exam:
             runs.append((self.reference, self._run_all(self.twin, crowded=True)))
         runs += [(expected, actual) for _, expected, actual in self._other_tails()]
         return all(
-            _same_bits(want, got)
+            same_bits(want, got)
             for run in runs
             for expected, actual in zip(*run, strict=True)
             for want, got in zip(expected, actual, strict=True)
@@ -207,16 +205,7 @@ class _Exam:
         return self.forward(slots)
 
     def _read(self, logits: torch.Tensor, row: int, page: int) -> _Bits:
-        span = page_span(page, self.size)
-        where = self.forward.req_to_token[row, span.start : span.end].long()
-        kv = [
-            torch.stack([buffer[where].flatten(1) for buffer in self._buffers(layer)])
-            for layer in self.layers
-        ]
-        return _Bits(logits.clone(), torch.stack(kv))
-
-    def _buffers(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.pool.get_key_buffer(layer), self.pool.get_value_buffer(layer)
+        return _Bits(logits.clone(), self.forward.kv_of(row, page))
 
     def _place(self, row: int, pages: range) -> None:
         """Name KV pages in the request's row: one for each page that is run, in between the first
@@ -256,7 +245,7 @@ def _compare(name: str, expected: list[_Bits], actual: list[_Bits]) -> int:
     rows = 0
     for page, (want, got) in enumerate(zip(expected, actual, strict=True)):
         for what, a, b in (("logits", want.logits, got.logits), ("KV", want.kv, got.kv)):
-            if not _same_bits(a, b):
+            if not same_bits(a, b):
                 raise CertificationError(
                     f"assumption {name} does not hold on this model and backend: the {what} of "
                     f"page {page} differ bitwise; deterministic service cannot start "
@@ -264,7 +253,3 @@ def _compare(name: str, expected: list[_Bits], actual: list[_Bits]) -> int:
                 )
         rows += len(want.logits)
     return rows
-
-
-def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))

@@ -1,7 +1,8 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `width`
-makes narrower passes differ, which is allowed, `decode` perturbs the fast path, `no-scheduler`
+makes narrower passes differ, which is allowed, `drift` falsifies A1 in the KV once the server
+serves, `decode` perturbs the fast path, `no-scheduler`
 keeps the scheduler's hooks from going live. Nothing here runs unless it is named; several are
 named with commas in between.
 """
@@ -18,6 +19,7 @@ from llm42_sglang.core.config import ConfigError
 logger = logging.getLogger(__name__)
 
 VARIABLE = "LLM42_FAULT"
+DRIFT_AFTER = 100  # passes
 DECODE_PERIOD = 7  # steps; every 7th decode step proposes wrong tokens
 
 # (logits [G*T, vocab], the pass) -> logits
@@ -66,6 +68,19 @@ def _kv_not_repeatable() -> PassFault:
     return fault
 
 
+def _drifts() -> PassFault:
+    """A1 becomes false after DRIFT_AFTER passes, when certification is long over."""
+    runs = 0
+    broken = _kv_not_repeatable()
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        nonlocal runs
+        runs += 1
+        return broken(logits, batch) if runs > DRIFT_AFTER else logits
+
+    return fault
+
+
 def _slot_dependent() -> PassFault:
     """A2 is false: the slot's index shows in its logits."""
 
@@ -101,6 +116,7 @@ def _width_dependent() -> PassFault:
 _PASS_FAULTS = {
     "a1": _not_repeatable,
     "a1-kv": _kv_not_repeatable,
+    "drift": _drifts,
     "a2": _slot_dependent,
     "a3": _looks_ahead,
     "width": _width_dependent,

@@ -9,7 +9,9 @@ from sglang.srt.managers.schedule_batch import ScheduleBatch
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
+from llm42_sglang.engine.audit import Audit
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.request import DeterministicReq
 
 Job = PageJob[DeterministicReq]
@@ -27,9 +29,11 @@ class Verified(NamedTuple):
 class CanonicalLane:
     """Turns requests into page jobs, jobs into passes, and hands each request its rows."""
 
-    def __init__(self, forward: CanonicalForward, config: Config):
+    def __init__(self, forward: CanonicalForward, config: Config, metrics: LaneMetrics):
         self.forward = forward
         self.config = config
+        self.metrics = metrics
+        self.audit = Audit(forward)
 
     def prefill(
         self, batch: ScheduleBatch, passengers: Passengers
@@ -51,13 +55,20 @@ class CanonicalLane:
         next_token: dict[int, int] = {}
         for job, rows in zip(jobs, rows_of, strict=False):
             self._prefilled(job, rows, next_token)
+        self.metrics.prefilled(len(jobs))
         verified = [self._verified(req, rows) for req, rows in zip(guests, rows_of, strict=True)]
         return [next_token[id(req)] for req in batch.reqs], verified
 
     def verify(self, reqs: Sequence[DeterministicReq]) -> list[Verified]:
-        """Recompute each request's due page."""
-        rows_of = self._run([self._due_job(req) for req in reqs])
-        return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=True)]
+        """Recompute each request's due page; nothing comes of it if an audit fails."""
+        jobs = [self._due_job(req) for req in reqs]
+        audited = self.audit.pick(reqs)
+        rows_of = list(self._run([*jobs, *([audited] if audited else [])]))
+        if audited:
+            self.metrics.audited(self.audit.compare(audited))
+        if self.audit.failed:
+            return []
+        return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]
 
     def _prefilled(self, job: Job, rows: torch.Tensor | None, next_token: dict[int, int]) -> None:
         req, start = job.request, job.page * self.config.page
@@ -93,5 +104,6 @@ class CanonicalLane:
                 Slot(job.request.kv.req_pool_idx, job.page, job.tokens, next(scored))
                 for job in group
             ]
+            self.metrics.passed(self.forward.width_for(len(slots)), len(slots))
             for job, logits in zip(group, self.forward(slots), strict=True):
                 yield None if logits is None else logits[: len(job.tokens)]

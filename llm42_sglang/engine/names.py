@@ -1,5 +1,10 @@
 """Names that cross process boundaries."""
 
+# Starts the message of every answer that an audit has ended; the front process knows it by that.
+AUDIT_FAILED = (
+    "llm42: audit failed: a canonical page came out with other bits when it was run again, so "
+    "deterministic service has ended; restart the server"
+)
 REFUSED_TO_START = 3  # exit status of a scheduler process that refuses to serve
 
 NAMESPACE = "llm42:"  # prefix of the radix-cache keys that only deterministic requests may use

@@ -164,11 +164,14 @@ class DeterministicReq(Req):
         due = track.room <= in_flight or suspected
         if self._due_since is None and due:
             self._due_since = step
-        waited = 0 if self._due_since is None else step - self._due_since
         # A step writes the row of the last known token; up to `last - 1` they are the request's.
         owned_end = page_span(page_index(last - 1, self.page_size), self.page_size).end
         ahead = max(0, in_flight - track.room)
-        return Outlook(due, ahead, waited, suspected, at_limit=tokens > owned_end)
+        return Outlook(due, ahead, self.waited(step), suspected, at_limit=tokens > owned_end)
+
+    def waited(self, step: int) -> int:
+        """Decode steps since it became due; `step` counts the server's."""
+        return 0 if self._due_since is None else step - self._due_since
 
     def next_input(self, run: Sequence[int]) -> int:
         """The token that the fast path goes on from, after `run` was committed."""

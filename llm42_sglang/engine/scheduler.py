@@ -7,15 +7,17 @@ when candidates are verified (`get_next_batch_to_run`).
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 
 import torch
-from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from sglang.srt.managers.utils import GenerationBatchResult
+from sglang.srt.runtime_context import get_parallel, get_serving
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
@@ -32,7 +34,8 @@ from llm42_sglang.engine.fastpath import proposing
 from llm42_sglang.engine.fingerprint import facts_of
 from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
-from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.metrics import LaneMetrics
+from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.results import PrefillResult
 from llm42_sglang.engine.seams import SeamError
@@ -76,7 +79,9 @@ class DeterministicScheduler(Scheduler):
             self.llm42_config = config = tune(forward)
             forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
         self.llm42_certificate = certify(forward)
-        self.llm42_verifier = Verifier(self, CanonicalLane(forward, config), config)
+        name, rank = get_serving().served_model_name, get_parallel().tp_rank
+        metrics = LaneMetrics({"model_name": name, "tp_rank": str(rank)})
+        self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
         self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
@@ -119,7 +124,18 @@ class DeterministicScheduler(Scheduler):
             refuse_unsupported(recv_req.sampling_params, recv_req)
         except Refused as error:
             req.set_finish_with_abort(str(error))
+        if self.llm42_verifier.lane.audit.failed:
+            req.to_finish = _audit_failed()
         return req
+
+    def end_deterministic_service(self, batches: Sequence[ScheduleBatch]) -> None:
+        """After an audit has failed: ordinary requests go on, all deterministic ones end."""
+        logger.error(AUDIT_FAILED)
+        decoding = [req for batch in batches for req in batch.reqs]
+        waiting = [*self.waiting_queue, *self.grammar_manager.grammar_queue, self.chunked_req]
+        for req in [*decoding, *waiting]:
+            if isinstance(req, DeterministicReq) and not req.finished():
+                req.to_finish = _audit_failed()
 
     def init_tp_model_worker(self) -> None:
         """Deterministic prefill batches go to the canonical lane; every other batch is SGLang's."""
@@ -169,3 +185,7 @@ class DeterministicScheduler(Scheduler):
         if plan.batch_to_run is not None and plan.batch_to_run.forward_mode.is_decode():
             self.llm42_verifier.decode_planned()
         return plan
+
+
+def _audit_failed() -> FINISH_ABORT:
+    return FINISH_ABORT(AUDIT_FAILED, HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")

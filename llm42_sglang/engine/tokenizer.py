@@ -11,7 +11,8 @@ from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
-from llm42_sglang.engine.names import INFO_KEY, NAMESPACE, RECEIPT_KEY
+from llm42_sglang.engine.metrics import RefusalMetrics
+from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, NAMESPACE, RECEIPT_KEY
 from llm42_sglang.engine.samples import expect_samples, next_sample
 from llm42_sglang.frontend.facts import FACTS_PATH, facts_response
 from llm42_sglang.frontend.field_gate import FieldGate
@@ -35,6 +36,7 @@ class Gatekeeper:
             if config is None
             else "the scheduler process is not ready"
         )
+        self.metrics = RefusalMetrics()
         # Of the schedulers, once they are ready: the hash, and what it is a hash of.
         self.fingerprint = ""
         self.facts: dict[str, Any] = {}
@@ -76,7 +78,10 @@ class Gatekeeper:
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
     ) -> None:
-        """AROUND TokenizerManager.update_request_meta_info: one receipt, not a list of them."""
+        """AROUND TokenizerManager.update_request_meta_info: one receipt, not a list of them; and a
+        failed audit, which the scheduler can tell only by how it ends requests."""
+        if AUDIT_FAILED in str((finish_reason or {}).get("message")):
+            self.problem = AUDIT_FAILED.removeprefix("llm42: ")
         others = dict(customized_info)
         receipts = others.pop(RECEIPT_KEY, None)  # per request of the batch: [receipt] or []
         if receipts is not None and receipts[index]:
@@ -113,11 +118,19 @@ class Gatekeeper:
         default = self.config.default if self.config else False
         wanted = asks_for_determinism(params.custom_params, default)
         if wanted:
-            refuse_unsupported(params, request)
-            _refuse_malformed(params)
-            if self.problem is not None:
-                raise Refused(f"deterministic service is not available: {self.problem}", 503)
+            try:
+                self._require_service(params, request)
+            except Refused as error:
+                self.metrics.refused(error.status_code)
+                raise
         return wanted
+
+    def _require_service(self, params: SamplingParams, request: Any) -> None:
+        """Raise Refused unless these options can be served deterministically, and now."""
+        refuse_unsupported(params, request)
+        _refuse_malformed(params)
+        if self.problem is not None:
+            raise Refused(f"deterministic service is not available: {self.problem}", 503)
 
 
 def fold_native_field(obj: GenerateReqInput) -> None:

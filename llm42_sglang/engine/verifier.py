@@ -53,12 +53,18 @@ class Verifier:
 
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
         """Verify before the next step is planned. `last` may have been prefilled, not merged."""
+        if self.lane.audit.failed:
+            return
         batches = [running] if last is None or last is running else [running, last]
         if self._results_wanted(batches):
             self._take_results()
         while riders := self._riders(batches):
             self._passes += 1
-            self._settle(batches, list(map(_judge, self.lane.verify(riders))))
+            verified = self.lane.verify(riders)
+            if self.lane.audit.failed:
+                self.scheduler.end_deterministic_service(batches)
+                return
+            self._settle(batches, list(map(self._judge, verified)))
 
     def decode_planned(self) -> None:
         """A decode step comes next."""
@@ -70,7 +76,7 @@ class Verifier:
         """The forward of a deterministic prefill batch: one next token per request."""
         self.decode_owed = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
-        self._unsettled += map(_judge, verified)
+        self._unsettled += map(self._judge, verified)
         return tokens
 
     def prefill_launched(self) -> None:
@@ -89,6 +95,19 @@ class Verifier:
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
         return self.policy.choose(due, self._passes, len(outlooks))
+
+    def _judge(self, verified: Verified) -> Outcome:
+        req = verified.req
+        waited, before = req.waited(self._steps), len(req.track.candidates)
+        action = req.verified(verified.rows)
+        judged = before - len(req.track.candidates)
+        self.lane.metrics.verified(waited, judged, len(action.commit), action.dropped)
+        if action.dropped:
+            logger.debug(
+                "llm42: rollback rid=%s dropped=%d committed=%d position=%d",
+                *(req.rid, action.dropped, len(action.commit), req.track.committed_len),
+            )
+        return Outcome(req, list(action.commit))
 
     def _passengers(self, free: int) -> list[DeterministicReq]:
         """Who takes the spare slots of a prefill pass; nobody while results are in flight."""
@@ -173,10 +192,3 @@ class Verifier:
         while self._queue:
             self.scheduler.process_batch_result(*self.scheduler.result_queue.popleft())
         self.scheduler.last_batch = None
-
-
-def _judge(verified: Verified) -> Outcome:
-    action = verified.req.verified(verified.rows)
-    if action.dropped:
-        logger.debug("llm42: rolled back %d tokens of %s", action.dropped, verified.req.rid)
-    return Outcome(verified.req, list(action.commit))

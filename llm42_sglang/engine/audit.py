@@ -1,0 +1,52 @@
+"""The running audit: what certification has measured is measured again while the server serves.
+
+Every so many verifications one page more rides in the pass: a full page of a rider's past, already
+canonical, in whatever slot is next. Its KV of every layer must come out as it was, bit for bit. If
+it does not, nobody may rely on canonical pages any more: deterministic service ends.
+"""
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from llm42_sglang.core.packing import PageJob, jobs_for
+from llm42_sglang.core.pages import Span, page_span
+from llm42_sglang.engine.canonical import CanonicalForward, same_bits
+from llm42_sglang.engine.request import DeterministicReq
+
+PERIOD = 32  # passes for verification, from one audit to the next
+
+
+class Audit:
+    """Picks pages and compares them."""
+
+    def __init__(self, forward: CanonicalForward):
+        self.forward = forward
+        self.failed = False
+        self._passes = 0  # since the last audit
+        self._random = random.Random(0)
+        self._expected = torch.empty(0)
+
+    def pick(self, riders: Sequence[DeterministicReq]) -> PageJob[DeterministicReq] | None:
+        """A page to run beside the riders' due pages, when it is time and one of them has one."""
+        self._passes += 1
+        size = self.forward.config.page
+        able = [req for req in riders if req.track.canonical_len >= size]
+        # A full pass lets it wait for one with a slot to spare, but not for ever.
+        full = len(riders) == self.forward.config.group and self._passes < 2 * PERIOD
+        if self._passes < PERIOD or not able or full:
+            return None
+        self._passes = 0
+        req = self._random.choice(able)
+        page = self._random.randrange(req.track.canonical_len // size)
+        (job,) = jobs_for(req, req.known_tokens, Span(*page_span(page, size)), size)
+        self._expected = self.forward.kv_of(req.kv.req_pool_idx, page)
+        return job
+
+    def compare(self, job: PageJob[DeterministicReq]) -> bool:
+        """Whether the page has come out as it was; if not, the audit has failed for good."""
+        found = self.forward.kv_of(job.request.kv.req_pool_idx, job.page)
+        equal = same_bits(self._expected, found)
+        self.failed = self.failed or not equal
+        return equal

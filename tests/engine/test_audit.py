@@ -1,0 +1,66 @@
+"""The running audit, on a forward that is made up. On a real server: `test_audit_fails.py`."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.core.track import Track
+from llm42_sglang.engine.audit import PERIOD, Audit
+
+T = 16
+
+
+class Forward:
+    """KV of pages: a number each, by request row and page."""
+
+    def __init__(self, group: int = 4):
+        self.config = Config(page=T, group=group)
+        self.kv: dict[tuple[int, int], float] = {}
+
+    def kv_of(self, row: int, page: int) -> torch.Tensor:
+        return torch.full((2, 2, T, 8), self.kv.get((row, page), 1.0))
+
+
+def rider(row: int, tokens: int) -> SimpleNamespace:
+    """A request whose first `tokens` - 1 rows are canonical."""
+    track = Track(T, tokens, canonical_len=tokens - 1, decoding=True)
+    return SimpleNamespace(
+        track=track, kv=SimpleNamespace(req_pool_idx=row), known_tokens=list(range(tokens))
+    )
+
+
+def picked(audit: Audit, riders: list, passes: int) -> list:
+    return [job for _ in range(passes) if (job := audit.pick(riders)) is not None]
+
+
+def test_every_period_a_full_page_of_the_past_is_picked():
+    audit, riders = Audit(Forward()), [rider(1, T), rider(2, 3 * T)]
+    jobs = picked(audit, riders, 5 * PERIOD)
+    assert len(jobs) == 5
+    for job in jobs:
+        assert job.request is riders[1]  # of the first one no page is full and canonical
+        assert job.page in (0, 1) and job.tokens == tuple(range(job.page * T, (job.page + 1) * T))
+
+
+def test_nothing_is_picked_where_no_page_is_full():
+    assert picked(Audit(Forward()), [rider(1, T)], 3 * PERIOD) == []
+
+
+def test_full_passes_put_the_audit_off_but_not_for_ever():
+    audit, riders = Audit(Forward(group=2)), [rider(1, 2 * T), rider(2, 2 * T)]
+    assert len(picked(audit, riders, 2 * PERIOD - 1)) == 0
+    assert len(picked(audit, riders, 1)) == 1
+    assert len(picked(audit, riders[:1], PERIOD)) == 1
+
+
+@pytest.mark.parametrize(("found", "equal"), [(1.0, True), (1.0 + 2**-20, False), (-1.0, False)])
+def test_one_other_bit_fails_it_for_good(found, equal):
+    forward = Forward()
+    audit, riders = Audit(forward), [rider(1, T + 1)]
+    (job,) = picked(audit, riders, PERIOD)
+    forward.kv[1, 0] = found
+    assert audit.compare(job) == equal and audit.failed != equal
+    (job,) = picked(audit, riders, PERIOD)
+    assert audit.compare(job) and audit.failed != equal

@@ -1,0 +1,60 @@
+"""Passes stop being repeatable: the audit ends deterministic service, and only that."""
+
+import httpx
+import pytest
+
+from tests.engine.conftest import Server
+
+pytestmark = pytest.mark.server
+
+ROUNDS = 40
+DRIFTING = Server(
+    (
+        *("--max-total-tokens", "8192", "--llm42-page", "16", "--llm42-group", "2"),
+        *("--enable-metrics", "--max-running-requests", "4"),
+    ),
+    (("LLM42_FAULT", "drift"),),
+)
+
+
+def ask(url: str, deterministic: bool, **options) -> httpx.Response:
+    params = {"temperature": 0, "max_new_tokens": 80, "ignore_eos": True, **options}
+    params["custom_params"] = {"deterministic": deterministic}
+    body = {"text": "The moon is", "sampling_params": params}
+    return httpx.post(f"{url}/generate", json=body, timeout=600, trust_env=False)
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Sums over labels, by name."""
+    sums: dict[str, float] = {}
+    for line in httpx.get(f"{url}/metrics", trust_env=False).text.splitlines():
+        if line.startswith("llm42_"):
+            name, value = line.rsplit(" ", 1)
+            name = name.partition("{")[0]
+            sums[name] = sums.get(name, 0) + float(value)
+    return sums
+
+
+def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
+    url = servers.url(DRIFTING)
+    assert ask(url, True, temperature=0.5, top_p=7).status_code == 400
+    assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+    answers = []
+    while len(answers) < ROUNDS and (not answers or answers[-1].status_code == 200):
+        answers.append(ask(url, True))
+    assert answers[0].json()["meta_info"]["llm42"]["verified"]
+    failed = answers[-1]
+    assert failed.status_code == 503 and "audit failed" in failed.text
+    assert httpx.get(f"{url}/health", trust_env=False).status_code == 503
+    assert "audit failed" in ask(url, True).text
+    ordinary = ask(url, False)
+    assert ordinary.status_code == 200 and "llm42" not in ordinary.json()["meta_info"]
+    seen = metrics(url)
+    assert seen["llm42_audit_failures_total"] == 1
+    assert seen["llm42_refused_requests_total"] >= 2  # one by option, one after the audit
+    assert seen["llm42_passes_total"] > 32
+    assert seen["llm42_committed_tokens_total"] > 0
+    served = sum(len(a.json()["output_ids"]) for a in answers[:-1])
+    # Each first token was born in a prefill pass. The last request committed a part of its own.
+    assert seen["llm42_committed_tokens_total"] >= served - len(answers)
+    assert seen["llm42_wait_steps_count"] > 32
