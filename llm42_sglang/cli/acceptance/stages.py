@@ -63,10 +63,10 @@ def _serve(site: Site, backend: str, new_tokens: int) -> Iterator[Result]:
     try:
         with site.server(backend, None) as server:
             certified = _certified(server.log_path)
-            yield replace(certified, stage=certification, seconds=time.monotonic() - began)
+            yield replace(certified, stage=certification, seconds=_since(began))
             yield _timed(determinism, lambda: matrix(server.url, new_tokens))
     except ServerError as error:
-        yield Result(certification, Verdict.FAILED, _reason(error), {}, time.monotonic() - began)
+        yield Result(certification, Verdict.FAILED, _reason(error), {}, _since(began))
 
 
 def _certified(log_path: Path) -> Result:
@@ -100,7 +100,11 @@ def _timed(stage: str, run: Callable[[], Result]) -> Result:
         result = run()
     except UserError as error:
         result = Result("", Verdict.FAILED, str(error).splitlines()[0])
-    return replace(result, stage=stage, seconds=round(time.monotonic() - began, 1))
+    return replace(result, stage=stage, seconds=_since(began))
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 1)
 
 
 def _reason(error: ServerError) -> str:

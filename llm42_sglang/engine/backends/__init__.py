@@ -53,7 +53,8 @@ def require_known(name: str | None) -> None:
     """Raise UnsupportedError unless the backend, by SGLang's name, has a canonical mode."""
     if name not in BACKENDS:
         raise UnsupportedError(
-            f"--attention-backend {name} has no canonical mode; choose one of {', '.join(BACKENDS)}"
+            f"--attention-backend {name} has no canonical mode; choose one of "
+            f"{', '.join(BACKENDS)} (the last one by naming none on a CPU)"
         )
 
 

@@ -7,6 +7,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from llm42_sglang.engine.launch import PINNED_SGLANG
+
+REMEDY = f"Install the pinned SGLang: pip install sglang=={PINNED_SGLANG}"
+
 
 class SeamError(RuntimeError):
     """The installed SGLang is not the one this plugin was written against."""
@@ -51,11 +55,9 @@ def check(seams: tuple[Seam, ...]) -> None:
             symbol = pkgutil.resolve_name(seam.path)
         except (ImportError, AttributeError) as error:
             raise SeamError(
-                f"seam {seam.path} is gone ({error}); it is needed to {seam.why}. "
-                "Install the pinned SGLang: pip install sglang==0.5.23"
+                f"seam {seam.path} is gone ({error}); it is needed to {seam.why}. {REMEDY}"
             ) from None
         if fingerprint(symbol) not in (seam.signature, seam.patched):
             raise SeamError(
-                f"seam {seam.path} has changed its signature; it is needed to {seam.why}. "
-                "Install the pinned SGLang: pip install sglang==0.5.23"
+                f"seam {seam.path} has changed its signature; it is needed to {seam.why}. {REMEDY}"
             )

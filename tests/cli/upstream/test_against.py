@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
 from llm42_sglang.cli.patching import series
+from llm42_sglang.cli.patching import wheel as wheels
 from llm42_sglang.cli.upstream import compare, fetch, modules, symbols
 from llm42_sglang.engine.launch import PINNED_SGLANG
 from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, table
@@ -52,6 +54,20 @@ def test_a_body_that_nobody_has_read_is_named():
     unread = replace(SEAMS[3], body="00000000")
     mine = modules.installed()
     assert compare.restamp_wanted((SEAMS[0], unread, SEAMS[1]), mine) == [unread.path]
+
+
+def test_a_patched_file_is_read_as_shipped_and_an_altered_one_is_refused(tmp_path, monkeypatch):
+    real = modules.find_wheel()
+    file = wheels.examine(real, series.load())["04-server-flags.patch"][0]
+    path = str(file.path.relative_to(real.root))
+    copy = tmp_path / path
+    copy.parent.mkdir(parents=True)
+    monkeypatch.setattr(modules, "find_wheel", lambda: real._replace(root=tmp_path))
+    copy.write_bytes(file.patched)
+    assert modules.installed().read(path) == file.shipped
+    copy.write_bytes(file.patched + b"\n")
+    with pytest.raises(UserError, match=f"{path} was altered"):
+        modules.installed().read(path)
 
 
 def test_against_itself_nothing_changes_and_nothing_of_it_is_imported(sources, tmp_path, capsys):
