@@ -10,6 +10,8 @@ those guessed for an 8B model on one H100 (simulator/costs.py). The last line is
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import product
@@ -43,7 +45,11 @@ def main() -> None:
     models = measured(arguments.costs) if arguments.costs else guessed()
     rows = list(sweep(models, arguments.requests, arguments.in_flight))
     rows.sort(key=lambda row: -row["tokens_per_s"])
+    default = Config()
     result = {
+        "command": shlex.join(["python", *sys.argv]),
+        "costs_from": provenance(arguments.costs) if arguments.costs else None,
+        "default": [default.page, default.group, default.wait],
         "costs": {page: asdict(model) for page, model in models.items()},
         "requests": arguments.requests,
         "in_flight": arguments.in_flight,
@@ -53,6 +59,12 @@ def main() -> None:
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """The command that measured the costs, on what."""
+    result = json.loads(path.read_text())
+    return {"command": result["command"], "hardware": result["hardware"]}
 
 
 def measured(path: Path) -> dict[int, CostModel]:

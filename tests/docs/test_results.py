@@ -1,0 +1,43 @@
+"""docs/performance.md says what the benchmarks' files say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts.results import RESULTS, SECTIONS, figures, with_figures
+
+PAGE = RESULTS.parent / "performance.md"
+
+
+def test_the_page_has_the_figures_of_the_files():
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_figures(page) == page, "python scripts/results.py docs/performance.md"
+
+
+def test_every_file_has_its_section():
+    files = {file.stem for file in RESULTS.glob("*.json")}
+    assert {"throughput", "beside", "latency", "sweep"} <= files
+    assert len(re.findall(r"^## ", figures(), re.M)) == len(SECTIONS)
+
+
+def test_pictures_on_the_page_are_there():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGE.read_text(encoding="utf-8"))
+    assert pictures and all((PAGE.parent / picture).is_file() for picture in pictures)
+
+
+@pytest.mark.parametrize("name", ["throughput", "beside", "latency"])
+def test_a_file_names_its_command_and_its_machine(name: str):
+    result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert result["command"].startswith(f"llm42 bench {name} ")
+    assert {"cpu", "cores", "torch", "sglang"} <= result["hardware"].keys()
+
+
+def test_another_figure_in_a_file_shows(tmp_path: Path):
+    """Negative control."""
+    result = json.loads((RESULTS / "throughput.json").read_text(encoding="utf-8"))
+    result["ratio_to_stock"]["100"] += 0.1
+    (tmp_path / "throughput.json").write_text(json.dumps(result))
+    changed = figures(tmp_path)
+    assert changed and changed not in figures()
