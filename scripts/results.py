@@ -1,16 +1,16 @@
-"""The figures of docs/performance.md, from the JSON files that benchmarks wrote to docs/results.
+"""The figures of docs/performance.md and README.md, from what benchmarks wrote to docs/results.
 
-Usage: python scripts/results.py [PAGE]: print them, or put them in their place in PAGE. A test
-compares the page with this. Standard library only.
+Usage: python scripts/results.py: puts them in their places. A test compares the pages with this.
+Standard library only.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- begin: scripts/results.py -->", "<!-- end -->"
 SWEPT = 6  # settings of the sweep that are shown, besides the default's place
 
@@ -34,9 +34,19 @@ def _head(title: str, result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"On {hardware['cores']} cores of {hardware['cpu']}, {hardware['memory_gib']} GiB, no GPU; "
-        f"torch {hardware['torch']}, SGLang {hardware['sglang']}."
+        f"torch {hardware['torch']}, SGLang {hardware['sglang']}.{_load(result.get('workload'))}"
     )
     yield ""
+
+
+def _load(workload: dict[str, Any] | None) -> str:
+    if workload is None:
+        return ""
+    load = workload.get("loads") or f"{workload['in_flight']} in flight"
+    return (
+        f" {load}, {workload['requests']} requests a round, prompts of {workload['prompt_tokens']} "
+        f"tokens, {workload['new_tokens']} new tokens; {workload['rounds']} rounds."
+    )
 
 
 def _throughput(result: dict[str, Any]) -> Iterator[str]:
@@ -108,17 +118,24 @@ SECTIONS = {
 }
 
 
-def with_figures(page: str) -> str:
-    """The page, its figures replaced."""
+def summary(folder: Path = RESULTS) -> str:
+    """Markdown for the README: throughput, and the latencies that users ask for first."""
+    result = json.loads((folder / "throughput.json").read_text(encoding="utf-8"))
+    return "\n".join(_throughput(result)).replace("## Throughput\n\n", "")
+
+
+PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "performance.md": figures}
+
+
+def filled(page: str, text: str) -> str:
+    """The page with this text in the place for it."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     assert begin and end, "the page has no place for the figures"
-    return f"{before}{BEGIN}\n\n{figures()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        print(figures())
-    else:
-        target = Path(sys.argv[1])
-        target.write_text(with_figures(target.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, render in PAGES.items():
+        page = path.read_text(encoding="utf-8")
+        path.write_text(filled(page, render()), encoding="utf-8")

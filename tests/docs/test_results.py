@@ -1,4 +1,4 @@
-"""docs/performance.md says what the benchmarks' files say."""
+"""README and docs/performance.md say what the benchmarks' files say."""
 
 import json
 import re
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from scripts.results import RESULTS, SECTIONS, figures, with_figures
+from scripts.results import PAGES, RESULTS, SECTIONS, figures, filled
 
 PAGE = RESULTS.parent / "performance.md"
 
 
-def test_the_page_has_the_figures_of_the_files():
-    page = PAGE.read_text(encoding="utf-8")
-    assert with_figures(page) == page, "python scripts/results.py docs/performance.md"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_has_the_figures_of_the_files(path: Path):
+    page = path.read_text(encoding="utf-8")
+    assert filled(page, PAGES[path]()) == page, "python scripts/results.py"
 
 
 def test_every_file_has_its_section():
