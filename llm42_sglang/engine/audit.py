@@ -1,8 +1,9 @@
 """The running audit: what certification has measured is measured again while the server serves.
 
 Every so many verifications one page more rides in the pass: a full page of a rider's past, already
-canonical, in whatever slot is next. Its KV of every layer must come out as it was, bit for bit. If
-it does not, nobody may rely on canonical pages any more: deterministic service ends.
+canonical, in whatever slot is next. Its KV of every layer must come out as it was, bit for bit, and
+of a greedy request the tokens too. If not, nobody may rely on canonical pages any more:
+deterministic service ends. Requests that are prefilled and never decode are not audited.
 """
 
 import random
@@ -14,6 +15,7 @@ from llm42_sglang.core.packing import PageJob, jobs_for
 from llm42_sglang.core.pages import Span, page_span
 from llm42_sglang.engine.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.sampling import greedy
 
 PERIOD = 32  # passes for verification, from one audit to the next
 
@@ -44,9 +46,22 @@ class Audit:
         self._expected = self.forward.kv_of(req.kv.req_pool_idx, page)
         return job
 
-    def compare(self, job: PageJob[DeterministicReq]) -> bool:
-        """Whether the page has come out as it was; if not, the audit has failed for good."""
+    def compare(self, job: PageJob[DeterministicReq], rows: torch.Tensor) -> bool:
+        """Whether the page has come out as it was; if not, the audit has failed for good.
+
+        rows: its logits, [T, vocab].
+        """
         found = self.forward.kv_of(job.request.kv.req_pool_idx, job.page)
-        equal = same_bits(self._expected, found)
+        equal = same_bits(self._expected, found) and _same_tokens(job, rows)
         self.failed = self.failed or not equal
         return equal
+
+
+def _same_tokens(job: PageJob[DeterministicReq], rows: torch.Tensor) -> bool:
+    """Whether a greedy request's output follows from these rows as it did."""
+    req, start = job.request, job.page * len(rows)
+    if not req.chooser.plain:
+        return True
+    first = max(start, len(req.origin_input_ids) - 1)  # the row that gave the first token
+    expected = req.known_tokens[first + 1 : start + len(rows) + 1]
+    return greedy(rows[first - start :]).tolist() == expected

@@ -65,7 +65,7 @@ class CanonicalLane:
         audited = self.audit.pick(reqs)
         rows_of = list(self._run([*jobs, *([audited] if audited else [])]))
         if audited:
-            self.metrics.audited(self.audit.compare(audited))
+            self.metrics.audited(self.audit.compare(audited, rows_of[-1]))
         if self.audit.failed:
             return []
         return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]

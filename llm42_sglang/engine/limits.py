@@ -51,9 +51,12 @@ _TUNED = ("moe_runner_backend", "fp8_gemm_runner_backend", "fp4_gemm_runner_back
 
 
 def _autotuned(args: Any) -> bool:
-    """Whether FlashInfer would choose kernels by measuring them at every start."""
+    """Whether FlashInfer might choose kernels by measuring them at every start: if they are asked
+    for, or if weights are quantized, where SGLang decides by what the GPU has."""
+    if args.disable_flashinfer_autotune:
+        return False
     chosen = (str(getattr(args, field)) for field in _TUNED)
-    return not args.disable_flashinfer_autotune and any(c.startswith("flashinfer") for c in chosen)
+    return args.quantization is not None or any(c.startswith("flashinfer") for c in chosen)
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -154,7 +157,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "kernels tuned at start-up",
         "another start may choose other kernels, and other bits; add --disable-flashinfer-autotune",
-        (Limit("--moe-runner-backend flashinfer_… (or fp8, fp4 GEMM)", _autotuned),),
+        (Limit("--moe-runner-backend flashinfer_… (fp8, fp4, --quantization)", _autotuned),),
     ),
 )
 

@@ -1,19 +1,36 @@
 """`llm42_*` Prometheus metrics. SGLang serves them beside its own with `--enable-metrics`.
 
-They count either way; in SGLang's multiprocess mode every process writes its own file, and whoever
-reads /metrics adds them up.
+In SGLang's multiprocess mode every process writes its own file, and whoever reads /metrics adds
+them up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 WAIT_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64)  # decode steps
 
 
+class _Nothing:
+    """A metric that nobody reads."""
+
+    def inc(self, amount: float = 1) -> None:
+        pass
+
+    observe = inc
+
+
+_NOTHING = _Nothing()
+
+
 class LaneMetrics:
     """What one scheduler's canonical lane does."""
 
-    def __init__(self, labels: Mapping[str, str]):
+    def __init__(self, labels: Mapping[str, str], enabled: bool = True):
+        if not enabled:  # prometheus_client would look for the folder of the multiprocess mode
+            self._prefilled = self._verified = self._audited = self._passes = self._empty = _NOTHING
+            self._candidates = self._committed = self._dropped = self._rollbacks = _NOTHING
+            self._audit_failures = self._waited = _NOTHING
+            return
         # Imported late: SGLang chooses the folder of the multiprocess mode first.
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -70,11 +87,14 @@ class LaneMetrics:
 class RefusalMetrics:
     """What the process that receives requests refuses."""
 
-    def __init__(self) -> None:
+    def __init__(self, enabled: Callable[[], bool] = lambda: True) -> None:
+        self._enabled = enabled
         self._refused: Any = None
 
     def refused(self, status: int) -> None:
         """A request was refused with this HTTP status."""
+        if not self._enabled():
+            return
         if self._refused is None:  # not before SGLang has chosen the folder
             from prometheus_client import CollectorRegistry, Counter
 

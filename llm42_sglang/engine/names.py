@@ -1,6 +1,5 @@
 """Names that cross process boundaries."""
 
-# Starts the message of every answer that an audit has ended; the front process knows it by that.
 AUDIT_FAILED = (
     "llm42: audit failed: a canonical page came out with other bits when it was run again, so "
     "deterministic service has ended; restart the server"
@@ -8,5 +7,6 @@ AUDIT_FAILED = (
 REFUSED_TO_START = 3  # exit status of a scheduler process that refuses to serve
 
 NAMESPACE = "llm42:"  # prefix of the radix-cache keys that only deterministic requests may use
+AUDIT_KEY = "llm42_audit"  # of SGLang's customized_info, once an audit has failed
 RECEIPT_KEY = "llm42"  # of SGLang's customized_info, and of meta_info
 INFO_KEY = "llm42"  # of the scheduler's init info: the proof that its hooks are live

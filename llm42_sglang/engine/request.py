@@ -29,7 +29,7 @@ from llm42_sglang.core.track import (
 from llm42_sglang.engine.chooser import Chooser, plain_copy
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.engine.logprobs import LogprobReader
-from llm42_sglang.engine.names import NAMESPACE
+from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
 from llm42_sglang.sampling import NO_TOKEN
 
 NOTHING_LEFT = (
@@ -59,6 +59,7 @@ class DeterministicReq(Req):
         self.fingerprint = fingerprint
         self.track: Track | None = None
         self._due_since: int | None = None  # decode step
+        self._withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
@@ -191,6 +192,15 @@ class DeterministicReq(Req):
         """Ended by an error, which the client gets instead of an answer."""
         return getattr(self.finished_reason, "status_code", None) is not None
 
+    def withdraw(self) -> None:
+        """An audit has failed: end with an error, and vouch for nothing."""
+        self._withdrawn = True
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        if self.track is None and self.grammar is None:  # its prompt need not run
+            self.set_finish_with_abort(AUDIT_FAILED, status, "ServiceUnavailableError")
+        else:
+            self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
+
     def receipt(self) -> Receipt:
         """What the response carries. Call when the request is finished."""
         outputs = self.output_ids_through_stop
@@ -198,7 +208,7 @@ class DeterministicReq(Req):
         values = self.logprob.output_token_logprobs_val if self.return_logprob else []
         track, plan = self.track, self.chooser.plan
         return Receipt(
-            verified=track is not None and track.committed_len == known,
+            verified=not self._withdrawn and track is not None and track.committed_len == known,
             fingerprint=self.fingerprint,
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,

@@ -9,15 +9,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from http import HTTPStatus
 
 import torch
-from sglang.srt.managers.schedule_batch import FINISH_ABORT, NextBatchPlan, Req, ScheduleBatch
+from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from sglang.srt.managers.utils import GenerationBatchResult
-from sglang.srt.runtime_context import get_parallel, get_serving
+from sglang.srt.runtime_context import get_observability, get_parallel, get_serving
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
@@ -80,7 +79,8 @@ class DeterministicScheduler(Scheduler):
             forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
         self.llm42_certificate = certify(forward)
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
-        metrics = LaneMetrics({"model_name": name, "tp_rank": str(rank)})
+        labels = {"model_name": name, "tp_rank": str(rank)}
+        metrics = LaneMetrics(labels, get_observability().enable_metrics)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
         self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
@@ -125,17 +125,21 @@ class DeterministicScheduler(Scheduler):
         except Refused as error:
             req.set_finish_with_abort(str(error))
         if self.llm42_verifier.lane.audit.failed:
-            req.to_finish = _audit_failed()
+            req.withdraw()
         return req
 
     def end_deterministic_service(self, batches: Sequence[ScheduleBatch]) -> None:
         """After an audit has failed: ordinary requests go on, all deterministic ones end."""
         logger.error(AUDIT_FAILED)
+        DeterministicOutputStreamer.audit_failed = True
         decoding = [req for batch in batches for req in batch.reqs]
         waiting = [*self.waiting_queue, *self.grammar_manager.grammar_queue, self.chunked_req]
-        for req in [*decoding, *waiting]:
-            if isinstance(req, DeterministicReq) and not req.finished():
-                req.to_finish = _audit_failed()
+        known = {id(req): req for req in [*decoding, *waiting] if _goes_on(req)}
+        for req in known.values():
+            req.withdraw()
+        # Those who decode end here and now: nothing drains or verifies for them any more.
+        ending = [known[key] for key in dict.fromkeys(map(id, decoding)) if key in known]
+        self.batch_result_processor.commit(ending, [[] for _ in ending])
 
     def init_tp_model_worker(self) -> None:
         """Deterministic prefill batches go to the canonical lane; every other batch is SGLang's."""
@@ -187,5 +191,6 @@ class DeterministicScheduler(Scheduler):
         return plan
 
 
-def _audit_failed() -> FINISH_ABORT:
-    return FINISH_ABORT(AUDIT_FAILED, HTTPStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableError")
+def _goes_on(req: Req | None) -> bool:
+    """Whether it is a deterministic request that nothing has ended yet."""
+    return isinstance(req, DeterministicReq) and not req.finished()

@@ -5,14 +5,16 @@ from typing import ClassVar
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
-from llm42_sglang.engine.names import RECEIPT_KEY
+from llm42_sglang.engine.names import AUDIT_KEY, RECEIPT_KEY
 from llm42_sglang.engine.request import DeterministicReq
 
 
 class DeterministicOutputStreamer(SchedulerOutputStreamer):
-    """Says nothing for steps that committed nothing, and adds receipts."""
+    """Says nothing for steps that committed nothing; adds receipts, and the word that an audit has
+    failed, to everybody's output: the front process must hear of it at once."""
 
     __slots__ = ()
+    audit_failed: ClassVar[bool] = False  # of this process
     has_additional_customized_info: ClassVar[bool] = True
 
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
@@ -20,11 +22,14 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
 
     def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
         """One list per request, as SGLang wants it: the receipt, or nothing."""
-        return {RECEIPT_KEY: [_receipts(req) for req in reqs]}
+        info: dict[str, list] = {RECEIPT_KEY: [_receipts(req) for req in reqs]}
+        if self.audit_failed:
+            info[AUDIT_KEY] = [[True] for _ in reqs]
+        return info
 
     def is_request_level_customized_info_key(self, key: str) -> bool:
-        """A receipt speaks of the request, not of each token."""
-        return key == RECEIPT_KEY
+        """They speak of the request, not of each token."""
+        return key in (RECEIPT_KEY, AUDIT_KEY)
 
 
 def _has_news(req: Req) -> bool:

@@ -7,12 +7,13 @@ import msgspec
 from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
+from sglang.srt.runtime_context import get_observability
 from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.metrics import RefusalMetrics
-from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, NAMESPACE, RECEIPT_KEY
+from llm42_sglang.engine.names import AUDIT_FAILED, AUDIT_KEY, INFO_KEY, NAMESPACE, RECEIPT_KEY
 from llm42_sglang.engine.samples import expect_samples, next_sample
 from llm42_sglang.frontend.facts import FACTS_PATH, facts_response
 from llm42_sglang.frontend.field_gate import FieldGate
@@ -36,7 +37,7 @@ class Gatekeeper:
             if config is None
             else "the scheduler process is not ready"
         )
-        self.metrics = RefusalMetrics()
+        self.metrics = RefusalMetrics(lambda: get_observability().enable_metrics)
         # Of the schedulers, once they are ready: the hash, and what it is a hash of.
         self.fingerprint = ""
         self.facts: dict[str, Any] = {}
@@ -78,11 +79,11 @@ class Gatekeeper:
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
     ) -> None:
-        """AROUND TokenizerManager.update_request_meta_info: one receipt, not a list of them; and a
-        failed audit, which the scheduler can tell only by how it ends requests."""
-        if AUDIT_FAILED in str((finish_reason or {}).get("message")):
-            self.problem = AUDIT_FAILED.removeprefix("llm42: ")
+        """AROUND TokenizerManager.update_request_meta_info: one receipt, not a list of them; and
+        the word that an audit has failed, which every output carries from then on."""
         others = dict(customized_info)
+        if others.pop(AUDIT_KEY, None) is not None:
+            self.problem = AUDIT_FAILED.removeprefix("llm42: ")
         receipts = others.pop(RECEIPT_KEY, None)  # per request of the batch: [receipt] or []
         if receipts is not None and receipts[index]:
             (meta_info[RECEIPT_KEY],) = receipts[index]

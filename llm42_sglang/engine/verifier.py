@@ -110,8 +110,9 @@ class Verifier:
         return Outcome(req, list(action.commit))
 
     def _passengers(self, free: int) -> list[DeterministicReq]:
-        """Who takes the spare slots of a prefill pass; nobody while results are in flight."""
-        if not free or self._queue:
+        """Who takes the spare slots of a prefill pass; nobody while results are in flight, nor
+        after a failed audit."""
+        if not free or self._queue or self.lane.audit.failed:
             return []
         outlooks = self._outlooks([self.scheduler.running_batch])
         return self.policy.fill([self._due(*one) for one in outlooks if one[1].due], free)

@@ -55,8 +55,8 @@ class CostModel:
 
 
 def _line(points: Mapping[int, float]) -> tuple[float, float]:
-    """Slope and intercept; flat through a single point."""
+    """Slope and intercept, neither negative; flat through a single point."""
     if len(points) == 1:
         return 0.0, next(iter(points.values()))
     slope, intercept = linear_regression(list(points), list(points.values()))
-    return slope, intercept
+    return max(0.0, slope), max(0.0, intercept)  # nothing is gained by work

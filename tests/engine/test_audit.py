@@ -10,6 +10,7 @@ from llm42_sglang.core.track import Track
 from llm42_sglang.engine.audit import PERIOD, Audit
 
 T = 16
+PROMPT = 5
 
 
 class Forward:
@@ -27,8 +28,17 @@ def rider(row: int, tokens: int) -> SimpleNamespace:
     """A request whose first `tokens` - 1 rows are canonical."""
     track = Track(T, tokens, canonical_len=tokens - 1, decoding=True)
     return SimpleNamespace(
-        track=track, kv=SimpleNamespace(req_pool_idx=row), known_tokens=list(range(tokens))
+        track=track,
+        kv=SimpleNamespace(req_pool_idx=row),
+        known_tokens=list(range(tokens)),
+        origin_input_ids=list(range(PROMPT)),
+        chooser=SimpleNamespace(plain=True),
     )
+
+
+def rows_of(job) -> torch.Tensor:
+    """Logits from which its tokens follow: token i + 1 after token i."""
+    return torch.eye(4 * T)[[token + 1 for token in job.tokens]]
 
 
 def picked(audit: Audit, riders: list, passes: int) -> list:
@@ -61,6 +71,20 @@ def test_one_other_bit_fails_it_for_good(found, equal):
     audit, riders = Audit(forward), [rider(1, T + 1)]
     (job,) = picked(audit, riders, PERIOD)
     forward.kv[1, 0] = found
-    assert audit.compare(job) == equal and audit.failed != equal
+    assert audit.compare(job, rows_of(job)) == equal and audit.failed != equal
     (job,) = picked(audit, riders, PERIOD)
-    assert audit.compare(job) and audit.failed != equal
+    assert audit.compare(job, rows_of(job)) and audit.failed != equal
+
+
+@pytest.mark.parametrize(
+    ("row", "equal"), [(PROMPT - 2, True), (PROMPT - 1, False), (T - 1, False)]
+)
+def test_another_token_of_a_greedy_request_fails_it(row, equal):
+    """Rows inside the prompt give tokens that nobody took."""
+    audit = Audit(Forward())
+    (job,) = picked(audit, [rider(1, T + 1)], PERIOD)
+    rows = rows_of(job)
+    rows[row] = rows[row].roll(1)
+    assert audit.compare(job, rows) == equal
+    job.request.chooser.plain = False  # what it would have drawn is another question
+    assert audit.compare(job, rows)

@@ -1,5 +1,7 @@
 """Passes stop being repeatable: the audit ends deterministic service, and only that."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -40,13 +42,19 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     assert ask(url, True, temperature=0.5, top_p=7).status_code == 400
     assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
     answers = []
-    while len(answers) < ROUNDS and (not answers or answers[-1].status_code == 200):
-        answers.append(ask(url, True))
+    with ThreadPoolExecutor() as pool:
+        while len(answers) < ROUNDS and (not answers or answers[-1].status_code == 200):
+            # Beside one that looks back at its tokens: the loop must not stumble over it later.
+            beside = pool.submit(ask, url, True, frequency_penalty=0.5)
+            answers.append(ask(url, True))
+            assert beside.result().status_code in (200, 503)
     assert answers[0].json()["meta_info"]["llm42"]["verified"]
     failed = answers[-1]
+    assert not failed.json().get("meta_info", {}).get("llm42", {}).get("verified", False)
     assert failed.status_code == 503 and "audit failed" in failed.text
     assert httpx.get(f"{url}/health", trust_env=False).status_code == 503
     assert "audit failed" in ask(url, True).text
+    assert "audit failed" in ask(url, True, frequency_penalty=0.5).text
     ordinary = ask(url, False)
     assert ordinary.status_code == 200 and "llm42" not in ordinary.json()["meta_info"]
     seen = metrics(url)
@@ -54,7 +62,7 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     assert seen["llm42_refused_requests_total"] >= 2  # one by option, one after the audit
     assert seen["llm42_passes_total"] > 32
     assert seen["llm42_committed_tokens_total"] > 0
-    served = sum(len(a.json()["output_ids"]) for a in answers[:-1])
+    served = sum(len(a.json()["output_ids"]) for a in answers[:-1])  # of every second request
     # Each first token was born in a prefill pass. The last request committed a part of its own.
     assert seen["llm42_committed_tokens_total"] >= served - len(answers)
     assert seen["llm42_wait_steps_count"] > 32

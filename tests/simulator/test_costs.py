@@ -27,6 +27,11 @@ def test_a_single_point_makes_a_flat_line() -> None:
     assert model.decode_s(1) == model.decode_s(100) == 3 and model.pass_s(7) == 5
 
 
+def test_no_line_says_that_work_gains_time() -> None:
+    bent = CostModel.through({1: 1.0, 2: 1.0}, {32: 0.1, 64: 0.2, 128: 0.4, 256: 0.8, 512: 2.5})
+    assert bent.pass_base_s == 0 and bent.pass_s(32) > 0
+
+
 @pytest.mark.parametrize(("pages", "rows"), [(1, 16), (2, 32), (3, 64), (5, 128), (8, 128)])
 def test_a_narrow_pass_has_a_power_of_two_of_slots(pages: int, rows: int) -> None:
     system = ours(16, 8)
