@@ -44,10 +44,10 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     answers = []
     with ThreadPoolExecutor() as pool:
         while len(answers) < ROUNDS and (not answers or answers[-1].status_code == 200):
-            # Beside one that looks back at its tokens: the loop must not stumble over it later.
-            beside = pool.submit(ask, url, True, frequency_penalty=0.5)
+            # Beside some that look back at their tokens: the loop must not stumble over them later.
+            beside = [pool.submit(ask, url, True, frequency_penalty=p) for p in (0.1, 0.5, 0.9)]
             answers.append(ask(url, True))
-            assert beside.result().status_code in (200, 503)
+            assert {one.result().status_code for one in beside} <= {200, 503}
     assert answers[0].json()["meta_info"]["llm42"]["verified"]
     failed = answers[-1]
     assert not failed.json().get("meta_info", {}).get("llm42", {}).get("verified", False)
@@ -62,7 +62,7 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     assert seen["llm42_refused_requests_total"] >= 2  # one by option, one after the audit
     assert seen["llm42_passes_total"] > 32
     assert seen["llm42_committed_tokens_total"] > 0
-    served = sum(len(a.json()["output_ids"]) for a in answers[:-1])  # of every second request
+    served = sum(len(a.json()["output_ids"]) for a in answers[:-1])  # of every fourth request
     # Each first token was born in a prefill pass. The last request committed a part of its own.
     assert seen["llm42_committed_tokens_total"] >= served - len(answers)
     assert seen["llm42_wait_steps_count"] > 32

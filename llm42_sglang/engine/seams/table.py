@@ -42,6 +42,10 @@ sglang.srt.managers.schedule_batch
   1b1e093d c5cfb0a9  ReqLogprob  fill in logprobs of canonical rows
   d22494de 6dafefbe  FINISH_MATCHED_TOKEN  finish when the grammar is complete
   7b5f2ab7 3fd76326  FINISH_ABORT  end a request whose grammar broke
+sglang.srt.runtime_context
+  20468c83 3c3fc00d  get_observability  count for /metrics only where somebody reads it
+  d4466233 dcb39d4f  get_parallel  label metrics with the rank
+  20468c83 5244d697  get_serving  label metrics with the model
 sglang.srt.managers.schedule_policy
   4238df50 ac46f3ad  AddReqResult  end a batch where the kinds would mix
   5fbe8529 3723adb4  PrefillAdder.add_one_req  keep prefill batches homogeneous
