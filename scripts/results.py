@@ -45,7 +45,7 @@ def _load(workload: dict[str, Any] | None) -> str:
     load = workload.get("loads") or f"{workload['in_flight']} in flight"
     return (
         f" {load}, {workload['requests']} requests a round, prompts of {workload['prompt_tokens']} "
-        f"tokens, {workload['new_tokens']} new tokens; {workload['rounds']} rounds."
+        f"tokens, {workload['new_tokens']} new tokens; rounds: {workload['rounds']}."
     )
 
 
