@@ -10,3 +10,4 @@ REFUSED_TO_START = 3  # exit status of a scheduler process that refuses to serve
 NAMESPACE = "llm42:"  # prefix of the radix-cache keys that only deterministic requests may use
 RECEIPT_KEY = "llm42"  # of SGLang's customized_info, and of meta_info
 INFO_KEY = "llm42"  # of the scheduler's init info: the proof that its hooks are live
+REPLICAS_KEY = "llm42_replicas"  # of the data-parallel controller's: every scheduler's proof

@@ -6,11 +6,13 @@ when candidates are verified (`get_next_batch_to_run`).
 """
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 
+import psutil
 import torch
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
@@ -36,6 +38,7 @@ from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.ranks import RanksDisagreeError, join_ranks
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.results import PrefillResult
 from llm42_sglang.engine.seams import SeamError
@@ -59,10 +62,9 @@ class DeterministicScheduler(Scheduler):
             require_supported(server_args, config)
             super().__init__(server_args, port_args)
             self._certify()
-        except (CertificationError, SeamError, UnsupportedError) as error:
-            # One line instead of SGLang's traceback; the parent knows the status.
-            print(f"llm42: error: {error}", file=sys.stderr, flush=True)
-            sys.exit(REFUSED_TO_START)
+        except (CertificationError, RanksDisagreeError, SeamError, UnsupportedError) as error:
+            _say(error)
+            sys.exit(REFUSED_TO_START)  # the parent knows the status
 
     def _certify(self) -> None:
         runner, config = self.tp_worker.model_runner, self.llm42_config
@@ -74,16 +76,25 @@ class DeterministicScheduler(Scheduler):
         require_whole_pages(runner.model_config.context_len, config)
         mode = canonical_mode(runner)
         weights.freeze(runner)
-        forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
-        if config.tune:
-            self.llm42_config = config = tune(forward)
-            forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
+        ranks = join_ranks()
+
+        def forward_of(config: Config) -> CanonicalForward:
+            return CanonicalForward(runner, config, faults.pass_fault(ranks.rank), mode, ranks)
+
+        forward = forward_of(config)
+        if config.tune:  # every rank measures, for the passes are of all; the first one chooses
+            self.llm42_config = config = ranks.gather(tune(forward))[0]
+            forward = forward_of(config)
         self.llm42_certificate = certify(forward)
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
         metrics = LaneMetrics({"model_name": name, "tp_rank": str(rank)})
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
-        self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len)
+        self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
+        if len({*ranks.gather(self.llm42_fingerprint)}) > 1:
+            raise UnsupportedError(
+                "the ranks differ in device, threads or versions; give them the same"
+            )
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
 
     def get_init_info(self) -> dict:
@@ -95,6 +106,16 @@ class DeterministicScheduler(Scheduler):
                 "certificate": self.llm42_certificate.as_dict(),
             }
         }
+
+    def run_event_loop(self) -> None:
+        """As SGLang's, until the ranks disagree: then the server ends."""
+        try:
+            super().run_event_loop()
+        except RanksDisagreeError as error:
+            _say(error)
+            # As SGLang does when a scheduler fails: the parent ends all the others.
+            psutil.Process().parent().send_signal(signal.SIGQUIT)
+            sys.exit(REFUSED_TO_START)
 
     # -- SGLang's own extension points --
 
@@ -185,6 +206,14 @@ class DeterministicScheduler(Scheduler):
         if plan.batch_to_run is not None and plan.batch_to_run.forward_mode.is_decode():
             self.llm42_verifier.decode_planned()
         return plan
+
+
+def _say(error: Exception) -> None:
+    """One line instead of SGLang's traceback; every rank has its own."""
+    parallel = get_parallel()
+    rank, replica = parallel.tp_rank, parallel.dp_rank or 0
+    where = f" on rank {rank} of replica {replica}" if rank or replica else ""
+    print(f"llm42: error{where}: {error}", file=sys.stderr, flush=True)
 
 
 def _audit_failed() -> FINISH_ABORT:

@@ -26,6 +26,14 @@ sglang.srt.managers.scheduler
   2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes
   67aaf766 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
   f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
+  c3b6ad8b 442574fe  Scheduler.run_event_loop  end the server when its ranks disagree
+sglang.srt.managers.data_parallel_controller
+  6f34c22a 378579b6  DataParallelController  follow the replicas' schedulers
+  21fe5610 6086d0f3  DataParallelController.get_init_info  prove that the hooks are live in every replica
+  a26f19a6 0f529713  DataParallelController.launch_tensor_parallel_group_thread  leave when a replica does not start
+sglang.srt.runtime_context
+  d4466233 dcb39d4f  get_parallel  find this scheduler's ranks
+  20468c83 5244d697  get_serving  name the served model in metrics
 sglang.srt.managers.schedule_batch
   47bbe67b 5ca0c879  Req  keep candidates beside output_ids
   f3f9c088 1865fb75  Req.update_finish_state  finish on committed tokens only
@@ -141,9 +149,19 @@ sglang.srt.layers.attention.torch_native_backend
   75974d04 08f7188a  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
   75974d04 d02ef60f  TorchNativeAttnBackend.forward_decode  attend without a loop over requests
   a5e6055b 771b5b1b  TorchNativeAttnBackend.init_forward_metadata  plan once per forward
+sglang.srt.layers.moe
+  0c531a58 1703bb48  MoeRunnerConfig  read a layer's activation
+sglang.srt.layers.moe.fused_moe_native
+  1177218a f70c7ebb  moe_forward_native  give every expert a fixed number of rows in canonical passes
+sglang.srt.layers.moe.token_dispatcher
+  33915489 f2c05123  StandardCombineInput  compute experts in mixed precision
+  ccd63263 fdef2821  StandardDispatchOutput  compute experts in mixed precision
+sglang.srt.layers.moe.topk
+  6a36e2c3 701300a9  StandardTopKOutput  read a row's experts
 sglang.srt.layers.quantization.unquant
   2e38e77b aee4a595  UnquantizedEmbeddingMethod  compute the language-model head in fp32
   2e38e77b c8739b18  UnquantizedLinearMethod  compute linears in mixed precision
+  bdc51dcf abae0c63  UnquantizedFusedMoEMethod  compute experts in mixed precision
 sglang.srt.layers.radix_attention
   49a59231 e9048f8f  AttentionType  tell plain causal attention from the rest
   c3fc5486 90c1a974  RadixAttention  read a layer's heads and scale

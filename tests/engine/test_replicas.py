@@ -1,0 +1,66 @@
+"""Data parallelism: every replica's scheduler must prove that its hooks are live. No server."""
+
+from types import SimpleNamespace
+
+import pytest
+from sglang.srt.entrypoints.engine import SchedulerInitResult
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.engine import replicas
+from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.tokenizer import Gatekeeper
+
+
+def info(fingerprint: str = "f") -> dict:
+    return {"status": "ready", INFO_KEY: {"fingerprint": fingerprint, "facts": {"tp": 1}}}
+
+
+def problem_after(*reported: dict, expected: int = 2) -> str | None:
+    """The front's, once the controller has handed on what the schedulers have reported."""
+    controller = SimpleNamespace(
+        _scheduler_init_infos=list(reported),
+        launch_dp_size=expected,
+        server_args=SimpleNamespace(tp_size=1),
+    )
+    handed_on = replicas.hand_on_infos(lambda controller: {"status": "ready"}, controller)
+    gate = Gatekeeper(Config())
+    init = SchedulerInitResult(scheduler_infos=[handed_on], all_child_pids=[])
+    gate.check_schedulers((None, init))
+    return gate.problem
+
+
+def test_two_live_replicas_of_one_fingerprint_are_healthy():
+    assert problem_after(info(), info()) is None
+
+
+@pytest.mark.parametrize(
+    ("reported", "told"),
+    [
+        ((info(), {"status": "ready"}), "not live"),
+        ((info(),), "not live"),
+        ((), "not live"),
+        ((info("f"), info("g")), "different fingerprints"),
+    ],
+)
+def test_one_that_is_not_is_a_problem(reported, told):
+    assert told in problem_after(*reported)
+
+
+def test_a_controller_without_the_hook_is_a_problem():
+    gate = Gatekeeper(Config())
+    init = SchedulerInitResult(scheduler_infos=[{"status": "ready"}], all_child_pids=[])
+    gate.check_schedulers((init,))
+    assert "not live" in gate.problem
+
+
+def test_a_replica_that_does_not_start_takes_the_controller_along(monkeypatch):
+    left = []
+    monkeypatch.setattr(replicas.os, "_exit", left.append)
+
+    def dies(controller):
+        raise EOFError
+
+    replicas.leave_with_scheduler(dies, None)
+    assert left == [REFUSED_TO_START]
+    replicas.leave_with_scheduler(lambda controller: None, None)
+    assert left == [REFUSED_TO_START]
