@@ -68,10 +68,15 @@ class DeterministicScheduler(Scheduler):
 
     def _certify(self) -> None:
         runner, config = self.tp_worker.model_runner, self.llm42_config
-        if self.is_hybrid_swa or self.is_hybrid_ssm or runner.model_config.is_multimodal:
+        if self.is_hybrid_swa:
             raise UnsupportedError(
-                "models with sliding-window pools, recurrent state or images are not supported "
-                "with deterministic service yet; serve this one without llm42"
+                "a KV pool of its own for sliding windows is not supported with deterministic "
+                "service; add --disable-hybrid-swa-memory"
+            )
+        if self.is_hybrid_ssm or runner.model_config.is_multimodal:
+            raise UnsupportedError(
+                "models with recurrent state or images are not supported with deterministic "
+                "service yet; serve this one without llm42"
             )
         require_whole_pages(runner.model_config.context_len, config)
         mode = canonical_mode(runner)

@@ -1,4 +1,4 @@
-"""The determinism matrix in small: the same requests alone, in flight, warm and cold, bit for bit."""
+"""The determinism matrix in small: requests alone, in flight, warm and cold, bit for bit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Ranks that agree go on, ranks that do not stop before the pass. Real process groups, no server."""
+"""Ranks that agree go on, others stop before the pass. Real process groups, no server."""
 
 import multiprocessing
 from datetime import timedelta
