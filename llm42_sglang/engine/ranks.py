@@ -32,7 +32,7 @@ class Ranks:
         self._chain = hashlib.sha256()  # of all passes and decisions so far
 
     def note(self, *decision: object) -> None:
-        """Something that every rank must have decided alike: plain values, for their text counts."""
+        """Something that every rank must have decided alike: plain values; their text counts."""
         if self.size > 1:
             self._chain.update(repr(decision).encode())
 
