@@ -3,8 +3,9 @@
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `width`
 makes narrower passes differ, which is allowed, `drift` falsifies A1 in the KV once the server
 serves, `stray` gives other tokens from then on; with `rank1` all these happen on rank 1 alone.
-`decode` perturbs the fast path, `no-scheduler` keeps the scheduler's hooks from going live. Nothing
-here runs unless it is named; several are named with commas in between.
+`decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
+`no-scheduler` keeps the scheduler's hooks from going live. Nothing here runs unless it is named;
+several are named with commas in between.
 """
 
 import logging
@@ -32,7 +33,7 @@ def active(name: str) -> bool:
     if chosen:
         logger.warning("llm42: %s=%s is set: this server is broken on purpose", VARIABLE, chosen)
     names = chosen.split(",") if chosen else []
-    if not {*names} <= {*_PASS_FAULTS, "decode", "no-scheduler", "rank1"}:
+    if not {*names} <= {*_PASS_FAULTS, *_OTHERS}:
         raise ConfigError(f"{VARIABLE}={chosen} is not a known fault; unset it")
     return name in names
 
@@ -132,6 +133,8 @@ _PASS_FAULTS = {
     "a3": _looks_ahead,
     "width": _width_dependent,
 }
+
+_OTHERS = {"decode", "experts", "no-scheduler", "rank1"}
 
 _decode_steps = 0
 

@@ -15,7 +15,7 @@ from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.openai_api import OpenAIHooks
-from llm42_sglang.engine.replicas import hand_on_infos, leave_with_scheduler
+from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.tokenizer import Gatekeeper, check_contract
@@ -79,8 +79,7 @@ def _register_controller() -> None:
     """The process between front and schedulers, with data parallelism."""
     controller = f"{_SRT}managers.data_parallel_controller.DataParallelController."
     hook(f"{controller}get_init_info", hand_on_infos, HookType.AROUND)
-    launch = f"{controller}launch_tensor_parallel_group_thread"
-    hook(launch, leave_with_scheduler, HookType.AROUND)
+    hook(f"{controller}launch_dp_schedulers", watch_schedulers, HookType.BEFORE)
 
 
 def _register_scheduler() -> None:
@@ -92,7 +91,8 @@ def _register_scheduler() -> None:
     rows = f"{_SRT}layers.logits_processor.LogitsProcessor._get_pruned_states"
     hook(rows, keep_head_rows, HookType.AROUND)
     experts = f"{_SRT}layers.moe.fused_moe_native.moe_forward_native"
-    hook(experts, fixed_shape_experts, HookType.AROUND)
+    if not faults.active("experts"):
+        hook(experts, fixed_shape_experts, HookType.AROUND)
     sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
     hook(sample, sample_own_rows, HookType.AROUND)
     if faults.active("decode"):  # registered last: outermost, so that every row is perturbed

@@ -53,14 +53,21 @@ def test_a_controller_without_the_hook_is_a_problem():
     assert "not live" in gate.problem
 
 
-def test_a_replica_that_does_not_start_takes_the_controller_along(monkeypatch):
+@pytest.mark.parametrize(("status", "ours"), [(REFUSED_TO_START, REFUSED_TO_START), (-9, 1)])
+def test_a_replica_that_fails_takes_the_controller_along(monkeypatch, status, ours):
     left = []
+
+    class Process:
+        """Runs, then ends with the status."""
+
+        pid, polls = 7, 0
+
+        @property
+        def exitcode(self):
+            self.polls += 1
+            return None if self.polls == 1 else status
+
+    monkeypatch.setattr(replicas, "POLL_S", 0)
     monkeypatch.setattr(replicas.os, "_exit", left.append)
-
-    def dies(controller):
-        raise EOFError
-
-    replicas.leave_with_scheduler(dies, None)
-    assert left == [REFUSED_TO_START]
-    replicas.leave_with_scheduler(lambda controller: None, None)
-    assert left == [REFUSED_TO_START]
+    replicas.leave_with_first([SimpleNamespace(pid=6, exitcode=None), Process()])
+    assert left == [ours]

@@ -30,7 +30,7 @@ sglang.srt.managers.scheduler
 sglang.srt.managers.data_parallel_controller
   6f34c22a 378579b6  DataParallelController  follow the replicas' schedulers
   21fe5610 6086d0f3  DataParallelController.get_init_info  prove that the hooks are live in every replica
-  a26f19a6 0f529713  DataParallelController.launch_tensor_parallel_group_thread  leave when a replica does not start
+  31a94ed7 64c05e8a  DataParallelController.launch_dp_schedulers  leave with a replica that fails
 sglang.srt.runtime_context
   d4466233 dcb39d4f  get_parallel  find this scheduler's ranks
   20468c83 5244d697  get_serving  name the served model in metrics
