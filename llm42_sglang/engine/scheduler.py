@@ -87,8 +87,8 @@ class DeterministicScheduler(Scheduler):
             return CanonicalForward(runner, config, faults.pass_fault(ranks.rank), mode, ranks)
 
         forward = forward_of(config)
-        if config.tune:  # every rank measures, for the passes are of all; the first one chooses
-            self.llm42_config = config = ranks.gather(tune(forward))[0]
+        if config.tune:
+            self.llm42_config = config = tune(forward)
             forward = forward_of(config)
         self.llm42_certificate = certify(forward)
         name, rank = get_serving().served_model_name, get_parallel().tp_rank

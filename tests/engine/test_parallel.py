@@ -1,5 +1,6 @@
 """Tensor and data parallelism: two ranks, two replicas, on the CPU over gloo."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,10 +83,12 @@ def test_what_one_rank_sees_keeps_all_from_starting(servers, tiny, tmp_path):
 def test_a_rank_that_disagrees_ends_the_server(tiny, servers, tmp_path):
     """Rank 1 draws other tokens than rank 0, from the 100th pass on."""
     servers.stop()
-    configuration = tiny("llama", *TENSOR, LLM42_FAULT="rank1,stray", **CORES)
+    configuration = tiny("llama", *TENSOR, "--llm42-tune", LLM42_FAULT="rank1,stray", **CORES)
     log_path = tmp_path / "server.log"
     env = dict(configuration.env)
     with ServerProcess(configuration.args, log_path=log_path, env=env) as server:
+        tuned = re.findall(r"llm42: tuned: .*", log_path.read_text())
+        assert len(tuned) == 2 and len(set(tuned)) == 1  # each rank by the first one's costs
         with pytest.raises((httpx.HTTPError, AssertionError)):
             for _ in range(20):  # each takes several passes
                 client.ask_all(server.url, matrix.requests(), in_flight=12)
