@@ -52,7 +52,9 @@ class Audit:
         rows: its logits, [T, vocab].
         """
         found = self.forward.kv_of(job.request.kv.req_pool_idx, job.page)
-        equal = same_bits(self._expected, found) and _same_tokens(job, rows)
+        same = same_bits(self._expected, found) and _same_tokens(job, rows)
+        # Each rank has its own heads' KV; they go on, or end deterministic service, together.
+        equal = all(self.forward.ranks.gather(same))
         self.failed = self.failed or not equal
         return equal
 

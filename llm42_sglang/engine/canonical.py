@@ -21,6 +21,8 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
 from llm42_sglang.engine.backends.mode import Mode
 from llm42_sglang.engine.faults import PassFault
+from llm42_sglang.engine.ranks import Ranks
+from llm42_sglang.platform.experts import every_expert_over_all_rows
 
 PADDING_TOKEN = 0
 PADDING_ROW = 0  # ReqToTokenPool: "+1 padding row at index 0"
@@ -45,8 +47,10 @@ class CanonicalForward:
         config: Config,
         fault: PassFault | None = None,
         mode: Mode = nullcontext,
+        ranks: Ranks | None = None,
     ):
         self.runner = runner
+        self.ranks = ranks or Ranks()
         self.config = config
         self.fault = fault
         self.mode = mode  # of the attention backend; the fast path is outside of it
@@ -61,11 +65,17 @@ class CanonicalForward:
         return next((width for width in self.widths if width >= pages), 0) if pages else 0
 
     def __call__(self, slots: Sequence[Slot]) -> list[torch.Tensor | None]:
-        """Write the slots' canonical KV; per slot its logits [T, vocab], None where not scored."""
+        """Write the slots' canonical KV; per slot its logits [T, vocab], None where not scored.
+
+        Raises RanksDisagreeError, before anything is run, if another rank comes to another pass.
+        """
         width = self.width_for(len(slots))
         assert 0 < len(slots) <= width
         filled = [*slots, *[self.dummy] * (width - len(slots))]
         batch = self._batch(filled)
+        if self.ranks.size > 1:
+            self.ranks.note(filled, batch.out_cache_loc.tolist())
+            self.ranks.require_agreement()
         head = self._head_slots(filled)
         with self.mode(), head_rows(self._rows_of(head)):
             output = self.runner.forward(
@@ -188,3 +198,9 @@ def keep_head_rows(
         )
     kept = hidden_states[_head_rows]  # [n, hidden], contiguous
     return kept, hidden_states_before_norm, aux_hidden_states, None, None, []
+
+
+def fixed_shape_experts(original, *args):
+    """AROUND hook of `moe_forward_native`, the experts of plain CPUs."""
+    experts = original if _head_rows is None else every_expert_over_all_rows(original)
+    return experts(*args)

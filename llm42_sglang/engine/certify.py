@@ -23,6 +23,7 @@ import torch
 
 from llm42_sglang.core.pages import page_span
 from llm42_sglang.engine.canonical import CanonicalForward, Slot, same_bits
+from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +58,12 @@ def certify(forward: CanonicalForward) -> Certificate:
     started = time.perf_counter()
     try:
         exam = _Exam(forward)
-        rows = sum(_compare(*variation) for variation in exam.variations())
+        rows = sum(_compared_by_all(forward.ranks, *each) for each in exam.variations())
         forward.widths = exam.equal_widths()
-        rows += sum(_compare(*variation) for variation in exam.head_variations())
+        rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
+    except (CertificationError, RanksDisagreeError):
+        raise
     except (RuntimeError, AttributeError, IndexError, TypeError) as error:
-        if isinstance(error, CertificationError):
-            raise
         raise CertificationError(
             f"this model cannot run a canonical pass ({type(error).__name__}: {error}); "
             "serve it without llm42"
@@ -156,12 +157,13 @@ class _Exam:
         if width > 1:
             runs.append((self.reference, self._run_all(self.twin, crowded=True)))
         runs += [(expected, actual) for _, expected, actual in self._other_tails()]
-        return all(
+        equal = all(
             same_bits(want, got)
             for run in runs
             for expected, actual in zip(*run, strict=True)
             for want, got in zip(expected, actual, strict=True)
         )
+        return all(self.forward.ranks.gather(equal))
 
     def _run_all(self, row: int, **how: bool) -> list[_Bits]:
         """Every page of the request, one a pass, in order."""
@@ -238,6 +240,19 @@ class _Exam:
                 f"{have_pages} and {have_rows}; raise --max-total-tokens or "
                 "--max-running-requests, or lower --llm42-group"
             )
+
+
+def _compared_by_all(ranks: Ranks, name: str, expected: list[_Bits], actual: list[_Bits]) -> int:
+    """Rows compared; raises on every rank what the first one that has seen a difference raises."""
+    rows, problem = 0, None
+    try:
+        rows = _compare(name, expected, actual)
+    except CertificationError as error:
+        problem = str(error)
+    problems = list(filter(None, ranks.gather(problem)))
+    if problems:
+        raise CertificationError(problems[0])
+    return rows
 
 
 def _compare(name: str, expected: list[_Bits], actual: list[_Bits]) -> int:

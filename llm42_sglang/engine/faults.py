@@ -2,9 +2,10 @@
 
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `width`
 makes narrower passes differ, which is allowed, `drift` falsifies A1 in the KV once the server
-serves, `decode` perturbs the fast path, `no-scheduler`
-keeps the scheduler's hooks from going live. Nothing here runs unless it is named; several are
-named with commas in between.
+serves, `stray` gives other tokens from then on; with `rank1` all these happen on rank 1 alone.
+`decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
+`no-scheduler` keeps the scheduler's hooks from going live. Nothing here runs unless it is named;
+several are named with commas in between.
 """
 
 import logging
@@ -32,13 +33,15 @@ def active(name: str) -> bool:
     if chosen:
         logger.warning("llm42: %s=%s is set: this server is broken on purpose", VARIABLE, chosen)
     names = chosen.split(",") if chosen else []
-    if not {*names} <= {*_PASS_FAULTS, "decode", "no-scheduler"}:
+    if not {*names} <= {*_PASS_FAULTS, *_OTHERS}:
         raise ConfigError(f"{VARIABLE}={chosen} is not a known fault; unset it")
     return name in names
 
 
-def pass_fault() -> PassFault | None:
-    """The fault to apply to every canonical pass, if one is injected."""
+def pass_fault(rank: int = 0) -> PassFault | None:
+    """The fault to apply to every canonical pass of this rank, if one is injected."""
+    if active("rank1") and rank != 1:
+        return None
     return next((make() for name, make in _PASS_FAULTS.items() if active(name)), None)
 
 
@@ -70,8 +73,16 @@ def _kv_not_repeatable() -> PassFault:
 
 def _drifts() -> PassFault:
     """A1 becomes false after DRIFT_AFTER passes, when certification is long over."""
+    return _later(_kv_not_repeatable())
+
+
+def _strays() -> PassFault:
+    """Every token becomes its neighbour in the vocabulary after DRIFT_AFTER passes."""
+    return _later(lambda logits, batch: logits.roll(1, dims=-1))
+
+
+def _later(broken: PassFault) -> PassFault:
     runs = 0
-    broken = _kv_not_repeatable()
 
     def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
         nonlocal runs
@@ -117,10 +128,13 @@ _PASS_FAULTS = {
     "a1": _not_repeatable,
     "a1-kv": _kv_not_repeatable,
     "drift": _drifts,
+    "stray": _strays,
     "a2": _slot_dependent,
     "a3": _looks_ahead,
     "width": _width_dependent,
 }
+
+_OTHERS = {"decode", "experts", "no-scheduler", "rank1"}
 
 _decode_steps = 0
 

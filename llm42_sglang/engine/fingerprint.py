@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 
 from llm42_sglang import __version__
 from llm42_sglang.core.config import Config
+from llm42_sglang.engine.ranks import Ranks
 
 # Server flags that choose kernels or precision, or shape constrained and limited output.
 _FLAGS = (
@@ -31,6 +32,11 @@ _FLAGS = (
     "fp8_gemm_runner_backend",
     "fp4_gemm_runner_backend",
     "moe_runner_backend",
+    "disable_custom_all_reduce",
+    "enable_mscclpp",
+    "enable_symm_mem",
+    "enable_torch_symm_mem",
+    "enable_nccl_nvls",
     "enable_torch_compile",
 )
 _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
@@ -40,13 +46,18 @@ _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
 
 
 def facts_of(
-    runner: ModelRunner, config: Config, tokenizer: Any, max_req_len: int
+    runner: ModelRunner,
+    config: Config,
+    tokenizer: Any,
+    max_req_len: int,
+    ranks: Ranks | None = None,
 ) -> dict[str, object]:
     """Everything the fingerprint covers, by name; JSON types.
 
     tokenizer: None if the server has none. max_req_len: tokens, prompt and output together.
     """
     args = resolving_view(runner.server_args)
+    digests = (ranks or Ranks()).gather(weights_digest(runner.model))  # rank by rank
     return {
         "llm42": __version__,
         "sglang": sglang_version,
@@ -54,7 +65,7 @@ def facts_of(
         "xgrammar": version("xgrammar"),
         "transformers": version("transformers"),
         "kernels": kernel_versions(),
-        "weights": weights_digest(runner.model),
+        "weights": digests if len(digests) > 1 else digests[0],
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
         "kv_dtype": str(runner.kv_cache_dtype),
@@ -66,6 +77,7 @@ def facts_of(
         "eos": sorted(runner.model_config.hf_eos_token_id or ()),
         "tokenizer": tokenizer_digest(tokenizer),
         "limits": [max_req_len, *map(os.environ.get, _LIMITS)],
+        "nccl": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("NCCL_")},
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),

@@ -87,9 +87,14 @@ FEATURES: tuple[Feature, ...] = (
         _on("enable_lora", "lora_paths"),
     ),
     Feature(
-        "tensor and expert parallelism",
-        "ranks that disagree on a scheduling decision are not detected yet",
-        _above_one("tp_size", "ep_size", "dwdp_size"),
+        "expert parallelism",
+        "a token goes to the ranks of its experts, so what a rank computes follows the load",
+        (*_above_one("ep_size", "dwdp_size", "moe_dp_size"), *_on("elastic_ep_backend")),
+    ),
+    Feature(
+        "several nodes",
+        "a node sees the schedulers of its own only, and its health would speak for them alone",
+        _above_one("nnodes"),
     ),
     Feature(
         "pipeline parallelism",
@@ -97,9 +102,9 @@ FEATURES: tuple[Feature, ...] = (
         _above_one("pp_size"),
     ),
     Feature(
-        "data parallelism in one server, DP attention",
-        "ranks pad their batches to each other's load; start one server per replica",
-        (*_above_one("dp_size"), *_on("enable_dp_attention")),
+        "DP attention",
+        "ranks pad their batches to each other's load; use --dp-size without it",
+        _on("enable_dp_attention"),
     ),
     Feature(
         "context parallelism, sharded KV",
@@ -195,6 +200,11 @@ def require_supported(server_args: ServerArgs, config: Config) -> None:
                     f"{feature.why}; drop it, or serve without llm42"
                 )
     require_known(attention_backends_of(args)[0])  # canonical passes are prefills
+    if config.tune and args.dp_size > 1:
+        raise UnsupportedError(
+            "--llm42-tune with --dp-size: every replica would choose a group size of its own; tune "
+            "one replica, then serve with the flags that it logs"
+        )
     if args.page_size != config.page:
         raise UnsupportedError(
             f"--page-size {args.page_size} differs from --llm42-page {config.page}; "

@@ -10,3 +10,4 @@ NAMESPACE = "llm42:"  # prefix of the radix-cache keys that only deterministic r
 AUDIT_KEY = "llm42_audit"  # of SGLang's customized_info, once an audit has failed
 RECEIPT_KEY = "llm42"  # of SGLang's customized_info, and of meta_info
 INFO_KEY = "llm42"  # of the scheduler's init info: the proof that its hooks are live
+REPLICAS_KEY = "llm42_replicas"  # of the data-parallel controller's: every scheduler's proof

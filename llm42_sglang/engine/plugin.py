@@ -11,10 +11,11 @@ from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
-from llm42_sglang.engine.canonical import keep_head_rows
+from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.openai_api import OpenAIHooks
+from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.tokenizer import Gatekeeper, check_contract
@@ -29,8 +30,10 @@ def activate() -> None:
         seams.check(seams.SEAMS)
         _claim_field()
         _register_front(Gatekeeper(config), serving=config is not None)
-        if config is not None and not faults.active("no-scheduler"):
-            _register_scheduler()
+        if config is not None:
+            _register_controller()
+            if not faults.active("no-scheduler"):
+                _register_scheduler()
     except (ConfigError, seams.SeamError) as error:
         sys.exit(f"llm42: {error}")
 
@@ -72,6 +75,13 @@ def _register_openai(api: OpenAIHooks) -> None:
     hook(f"{manager}.generate_request", api.generate, HookType.AROUND)
 
 
+def _register_controller() -> None:
+    """The process between front and schedulers, with data parallelism."""
+    controller = f"{_SRT}managers.data_parallel_controller.DataParallelController."
+    hook(f"{controller}get_init_info", hand_on_infos, HookType.AROUND)
+    hook(f"{controller}launch_dp_schedulers", watch_schedulers, HookType.BEFORE)
+
+
 def _register_scheduler() -> None:
     """Scheduler process: two classes stood in for, and the rows of a canonical pass."""
     components = f"{_SRT}managers.scheduler_components."
@@ -80,6 +90,9 @@ def _register_scheduler() -> None:
     hook(results, DeterministicResultProcessor, HookType.REPLACE)
     rows = f"{_SRT}layers.logits_processor.LogitsProcessor._get_pruned_states"
     hook(rows, keep_head_rows, HookType.AROUND)
+    experts = f"{_SRT}layers.moe.fused_moe_native.moe_forward_native"
+    if not faults.active("experts"):
+        hook(experts, fixed_shape_experts, HookType.AROUND)
     sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
     hook(sample, sample_own_rows, HookType.AROUND)
     if faults.active("decode"):  # registered last: outermost, so that every row is perturbed

@@ -6,10 +6,12 @@ when candidates are verified (`get_next_batch_to_run`).
 """
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import psutil
 import torch
 from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
@@ -35,6 +37,7 @@ from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.ranks import RanksDisagreeError, join_ranks
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.results import PrefillResult
 from llm42_sglang.engine.seams import SeamError
@@ -58,32 +61,45 @@ class DeterministicScheduler(Scheduler):
             require_supported(server_args, config)
             super().__init__(server_args, port_args)
             self._certify()
-        except (CertificationError, SeamError, UnsupportedError) as error:
-            # One line instead of SGLang's traceback; the parent knows the status.
-            print(f"llm42: error: {error}", file=sys.stderr, flush=True)
-            sys.exit(REFUSED_TO_START)
+        except (CertificationError, RanksDisagreeError, SeamError, UnsupportedError) as error:
+            _say(error)
+            sys.exit(REFUSED_TO_START)  # the parent knows the status
 
     def _certify(self) -> None:
         runner, config = self.tp_worker.model_runner, self.llm42_config
-        if self.is_hybrid_swa or self.is_hybrid_ssm or runner.model_config.is_multimodal:
+        if self.is_hybrid_swa:
             raise UnsupportedError(
-                "models with sliding-window pools, recurrent state or images are not supported "
-                "with deterministic service yet; serve this one without llm42"
+                "a KV pool of its own for sliding windows is not supported with deterministic "
+                "service; add --disable-hybrid-swa-memory"
+            )
+        if self.is_hybrid_ssm or runner.model_config.is_multimodal:
+            raise UnsupportedError(
+                "models with recurrent state or images are not supported with deterministic "
+                "service yet; serve this one without llm42"
             )
         require_whole_pages(runner.model_config.context_len, config)
         mode = canonical_mode(runner)
         weights.freeze(runner)
-        forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
+        ranks = join_ranks()
+
+        def forward_of(config: Config) -> CanonicalForward:
+            return CanonicalForward(runner, config, faults.pass_fault(ranks.rank), mode, ranks)
+
+        forward = forward_of(config)
         if config.tune:
             self.llm42_config = config = tune(forward)
-            forward = CanonicalForward(runner, config, faults.pass_fault(), mode)
+            forward = forward_of(config)
         self.llm42_certificate = certify(forward)
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
         labels = {"model_name": name, "tp_rank": str(rank)}
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
-        self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len)
+        self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
+        if len({*ranks.gather(self.llm42_fingerprint)}) > 1:
+            raise UnsupportedError(
+                "the ranks differ in device, threads or versions; give them the same"
+            )
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
 
     def get_init_info(self) -> dict:
@@ -95,6 +111,16 @@ class DeterministicScheduler(Scheduler):
                 "certificate": self.llm42_certificate.as_dict(),
             }
         }
+
+    def run_event_loop(self) -> None:
+        """As SGLang's, until the ranks disagree: then the server ends."""
+        try:
+            super().run_event_loop()
+        except RanksDisagreeError as error:
+            _say(error)
+            # As SGLang does when a scheduler fails: the parent ends all the others.
+            psutil.Process().parent().send_signal(signal.SIGQUIT)
+            sys.exit(REFUSED_TO_START)
 
     # -- SGLang's own extension points --
 
@@ -194,3 +220,11 @@ class DeterministicScheduler(Scheduler):
 def _goes_on(req: Req | None) -> bool:
     """Whether it is a deterministic request that nothing has ended yet."""
     return isinstance(req, DeterministicReq) and not req.finished()
+
+
+def _say(error: Exception) -> None:
+    """One line instead of SGLang's traceback; every rank has its own."""
+    parallel = get_parallel()
+    rank, replica = parallel.tp_rank, parallel.dp_rank or 0
+    where = f" on rank {rank} of replica {replica}" if rank or replica else ""
+    print(f"llm42: error{where}: {error}", file=sys.stderr, flush=True)

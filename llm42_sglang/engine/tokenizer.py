@@ -13,7 +13,14 @@ from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.metrics import RefusalMetrics
-from llm42_sglang.engine.names import AUDIT_FAILED, AUDIT_KEY, INFO_KEY, NAMESPACE, RECEIPT_KEY
+from llm42_sglang.engine.names import (
+    AUDIT_FAILED,
+    AUDIT_KEY,
+    INFO_KEY,
+    NAMESPACE,
+    RECEIPT_KEY,
+    REPLICAS_KEY,
+)
 from llm42_sglang.engine.samples import expect_samples, next_sample
 from llm42_sglang.frontend.facts import FACTS_PATH, facts_response
 from llm42_sglang.frontend.field_gate import FieldGate
@@ -92,12 +99,14 @@ class Gatekeeper:
     def check_schedulers(self, launched: tuple, *args, **kwargs) -> None:
         """AFTER Engine._launch_subprocesses: every scheduler must have reported live hooks."""
         (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
-        infos = init.scheduler_infos
-        live = bool(infos) and all(INFO_KEY in info for info in infos)
-        self.problem = None if live else "the hooks are not live in the scheduler process"
-        if live:
-            self.fingerprint = infos[0][INFO_KEY]["fingerprint"]
-            self.facts = infos[0][INFO_KEY]["facts"]
+        proofs = _proofs_of(init.scheduler_infos)
+        if not proofs or not all(proofs):
+            self.problem = "the hooks are not live in the scheduler process"
+        elif len({proof["fingerprint"] for proof in proofs}) > 1:
+            self.problem = "the replicas have different fingerprints"
+        else:
+            self.problem = None
+            self.fingerprint, self.facts = proofs[0]["fingerprint"], proofs[0]["facts"]
 
     def gate_app(self, *args, **kwargs) -> None:
         """BEFORE http_server._setup_and_run_http_server."""
@@ -132,6 +141,11 @@ class Gatekeeper:
         _refuse_malformed(params)
         if self.problem is not None:
             raise Refused(f"deterministic service is not available: {self.problem}", 503)
+
+
+def _proofs_of(infos: Sequence[dict]) -> list[dict | None]:
+    """What every scheduler has reported, None for nothing; a controller reports for several."""
+    return [proof for info in infos for proof in info.get(REPLICAS_KEY, [info.get(INFO_KEY)])]
 
 
 def fold_native_field(obj: GenerateReqInput) -> None:

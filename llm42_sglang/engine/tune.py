@@ -40,7 +40,8 @@ def tune(forward: CanonicalForward) -> Config:
     config = forward.config
     room = forward.runner.req_to_token_pool.size
     groups = [group for group in GROUPS if group <= room]
-    costs = measure(forward, groups)
+    # Every rank measures, for a pass is one of all of them; the first one's costs decide.
+    costs = forward.ranks.gather(measure(forward, groups))[0]
     logger.info("llm42: costs %s", json.dumps(costs))
     settings = [
         replace(config, group=group, wait=wait, run_ahead=min(wait, config.page))

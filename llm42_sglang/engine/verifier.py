@@ -77,6 +77,7 @@ class Verifier:
         self.decode_owed = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(self._judge, verified)
+        self.lane.forward.ranks.note(tokens)
         return tokens
 
     def prefill_launched(self) -> None:
@@ -101,6 +102,7 @@ class Verifier:
         waited, before = req.waited(self._steps), len(req.track.candidates)
         action = req.verified(verified.rows)
         judged = before - len(req.track.candidates)
+        self.lane.forward.ranks.note(req.rid, action.commit, action.dropped)
         self.lane.metrics.verified(waited, judged, len(action.commit), action.dropped)
         if action.dropped:
             logger.debug(

@@ -11,8 +11,11 @@ import os
 
 import torch
 import torch.nn.functional as F
+from sglang.srt.layers.moe import fused_moe_native
+from sglang.srt.layers.moe.token_dispatcher import StandardCombineInput, StandardDispatchOutput
 from sglang.srt.layers.quantization.unquant import (
     UnquantizedEmbeddingMethod,
+    UnquantizedFusedMoEMethod,
     UnquantizedLinearMethod,
 )
 
@@ -62,8 +65,25 @@ class MixedPrecisionEmbedding(UnquantizedEmbeddingMethod):
         return F.linear(x.float(), layer.weight, None if bias is None else bias.float())
 
 
+class MixedPrecisionExperts(UnquantizedFusedMoEMethod):
+    """Each expert of a mixture in fp32; the weighted sum is rounded to the dtype of x."""
+
+    def __init__(self, original: UnquantizedFusedMoEMethod) -> None:
+        self.__dict__.update(vars(original))  # with the runner that the layer has made for it
+
+    def apply(
+        self, layer: torch.nn.Module, dispatch_output: StandardDispatchOutput
+    ) -> StandardCombineInput:
+        """hidden_states: [rows, hidden]; w13_weight, w2_weight: [experts, out, in] fp32."""
+        x, topk = dispatch_output.hidden_states, dispatch_output.topk_output
+        # By its module's name: canonical passes have another function there.
+        out = fused_moe_native.moe_forward_native(layer, x.float(), topk, layer.moe_runner_config)
+        return StandardCombineInput(hidden_states=out.to(x.dtype))
+
+
 def use_mixed_precision(model: torch.nn.Module) -> None:
-    """Convert every unquantized linear, embedding and language-model head of `model` in place."""
+    """Convert every unquantized linear, mixture of experts, embedding and language-model head of
+    `model` in place."""
     replaceable = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
     layers = [m for m in model.modules() if type(getattr(m, "quant_method", None)) in replaceable]
     for layer in layers:
@@ -74,4 +94,15 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
     for layer in layers:
         # In place on the parameter object: tied modules share it and see the same fp32 table.
         layer.weight.data = layer.weight.data.float()
-    logger.info("llm42: %d layers compute in fp32 from one fp32 copy each", len(layers))
+    mixtures = _mixtures_of(model)
+    for layer in mixtures:
+        layer.quant_method = MixedPrecisionExperts(layer.quant_method)
+        for parameter in layer.parameters(recurse=False):
+            parameter.data = parameter.data.float()
+    converted = len(layers) + len(mixtures)
+    logger.info("llm42: %d layers compute in fp32 from one fp32 copy each", converted)
+
+
+def _mixtures_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    methods = ((layer, getattr(layer, "quant_method", None)) for layer in model.modules())
+    return [layer for layer, method in methods if type(method) is UnquantizedFusedMoEMethod]

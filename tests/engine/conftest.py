@@ -1,6 +1,6 @@
 """Real servers, one at a time: a test that needs another configuration stops the current one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.cli.main import main
-from tests.engine import client
+from tests.engine import client, tiny_models
 
 # SGLang's own checks at their strictest: every leak or double free ends the server.
 STRICT = {
@@ -99,6 +99,20 @@ def servers(tmp_path_factory) -> Iterator[Servers]:
         yield servers
     finally:
         servers.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Callable[..., Server]:
+    """A configuration that serves a tiny model: its architecture, then flags and environment."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def configure(architecture: str, *flags: str, **env: str) -> Server:
+        model = ("--model-path", str(tiny_models.make(architecture, folder)))
+        size = ("--max-total-tokens", "8000", "--chunked-prefill-size", "256")
+        group = ("--llm42-group", "4")
+        return Server((*model, *size, *group, *flags), tuple(env.items()))
+
+    return configure
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
 from llm42_sglang.engine.audit import PERIOD, Audit
+from llm42_sglang.engine.ranks import Ranks
 
 T = 16
 PROMPT = 5
@@ -18,6 +19,7 @@ class Forward:
 
     def __init__(self, group: int = 4):
         self.config = Config(page=T, group=group)
+        self.ranks = Ranks()
         self.kv: dict[tuple[int, int], float] = {}
 
     def kv_of(self, row: int, page: int) -> torch.Tensor:

@@ -84,6 +84,21 @@ def test_the_shape_of_the_pass_counts(runner, config):
     assert fingerprint_of(runner, config) != fingerprint_of(runner)
 
 
+def test_the_weights_of_every_rank_count(runner):
+    alone = fingerprint.facts_of(runner, Config(), None, 100)["weights"]
+    ranks = SimpleNamespace(gather=lambda mine: [mine, "of rank 1"])
+    assert fingerprint.facts_of(runner, Config(), None, 100, ranks)["weights"] == [
+        alone,
+        "of rank 1",
+    ]
+
+
+def test_settings_of_the_all_reduce_count(runner, monkeypatch):
+    before = fingerprint_of(runner)
+    monkeypatch.setenv("NCCL_ALGO", "allreduce:tree")
+    assert fingerprint_of(runner) != before
+
+
 def test_where_the_model_lies_does_not_count(runner):
     before = fingerprint_of(runner)
     runner.model_config.hf_config._name_or_path = "/elsewhere"

@@ -29,11 +29,12 @@ REFUSED = {
     "radix_cache_backend": "other",
     "enable_lora": True,
     "lora_paths": ["x"],
-    "tp_size": 2,
     "ep_size": 2,
     "dwdp_size": 2,
+    "moe_dp_size": 2,
+    "elastic_ep_backend": "mooncake",
+    "nnodes": 2,
     "pp_size": 2,
-    "dp_size": 2,
     "enable_dp_attention": True,
     "dcp_size": 2,
     "attn_cp_size": 2,
@@ -64,8 +65,8 @@ def as_given(monkeypatch):
     monkeypatch.setattr(limits, "resolving_view", lambda args: args)
 
 
-def check(**flags) -> None:
-    limits.require_supported(SimpleNamespace(**{**PLAIN, **flags}), Config())
+def check(config: Config | None = None, **flags) -> None:
+    limits.require_supported(SimpleNamespace(**{**PLAIN, **flags}), config or Config())
 
 
 def test_a_plain_server_is_supported():
@@ -108,6 +109,17 @@ def test_an_attention_backend_without_a_canonical_mode_is_refused_before_the_mod
 
 def test_the_decode_backend_is_free():
     check(decode_attention_backend="flex_attention")
+
+
+@pytest.mark.parametrize("field", ["tp_size", "dp_size"])
+def test_ranks_and_replicas_are_supported(field):
+    check(**{field: 2})
+
+
+def test_replicas_do_not_tune_themselves_apart():
+    check(Config(tune=True), tp_size=2)
+    with pytest.raises(UnsupportedError, match="--llm42-tune with --dp-size"):
+        check(Config(tune=True), dp_size=2)
 
 
 def test_the_page_size_is_t():

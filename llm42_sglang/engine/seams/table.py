@@ -26,6 +26,11 @@ sglang.srt.managers.scheduler
   2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes
   67aaf766 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
   f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
+  c3b6ad8b 442574fe  Scheduler.run_event_loop  end the server when its ranks disagree
+sglang.srt.managers.data_parallel_controller
+  6f34c22a 378579b6  DataParallelController  follow the replicas' schedulers
+  21fe5610 6086d0f3  DataParallelController.get_init_info  prove that the hooks are live in every replica
+  31a94ed7 64c05e8a  DataParallelController.launch_dp_schedulers  leave with a replica that fails
 sglang.srt.managers.schedule_batch
   47bbe67b 5ca0c879  Req  keep candidates beside output_ids
   f3f9c088 1865fb75  Req.update_finish_state  finish on committed tokens only
@@ -44,7 +49,7 @@ sglang.srt.managers.schedule_batch
   7b5f2ab7 3fd76326  FINISH_ABORT  end a request whose grammar broke
 sglang.srt.runtime_context
   20468c83 3c3fc00d  get_observability  count for /metrics only where somebody reads it
-  d4466233 dcb39d4f  get_parallel  label metrics with the rank
+  d4466233 dcb39d4f  get_parallel  find this scheduler's ranks
   20468c83 5244d697  get_serving  label metrics with the model
 sglang.srt.managers.schedule_policy
   4238df50 ac46f3ad  AddReqResult  end a batch where the kinds would mix
@@ -145,9 +150,19 @@ sglang.srt.layers.attention.torch_native_backend
   75974d04 08f7188a  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
   75974d04 d02ef60f  TorchNativeAttnBackend.forward_decode  attend without a loop over requests
   a5e6055b 771b5b1b  TorchNativeAttnBackend.init_forward_metadata  plan once per forward
+sglang.srt.layers.moe
+  0c531a58 1703bb48  MoeRunnerConfig  read a layer's activation
+sglang.srt.layers.moe.fused_moe_native
+  1177218a f70c7ebb  moe_forward_native  give every expert a fixed number of rows in canonical passes
+sglang.srt.layers.moe.token_dispatcher
+  33915489 f2c05123  StandardCombineInput  compute experts in mixed precision
+  ccd63263 fdef2821  StandardDispatchOutput  compute experts in mixed precision
+sglang.srt.layers.moe.topk
+  6a36e2c3 701300a9  StandardTopKOutput  read a row's experts
 sglang.srt.layers.quantization.unquant
   2e38e77b aee4a595  UnquantizedEmbeddingMethod  compute the language-model head in fp32
   2e38e77b c8739b18  UnquantizedLinearMethod  compute linears in mixed precision
+  bdc51dcf abae0c63  UnquantizedFusedMoEMethod  compute experts in mixed precision
 sglang.srt.layers.radix_attention
   49a59231 e9048f8f  AttentionType  tell plain causal attention from the rest
   c3fc5486 90c1a974  RadixAttention  read a layer's heads and scale

@@ -1,0 +1,48 @@
+"""Data parallelism: the controller process between the front and the replicas' schedulers.
+
+SGLang's controller hands on less than the schedulers report, and waits for ever for one that leaves
+before it is ready. Both are made good here, in that process.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+
+from sglang.srt.managers.data_parallel_controller import DataParallelController
+
+from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START, REPLICAS_KEY
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+
+
+def hand_on_infos(original, controller: DataParallelController) -> dict:
+    """AROUND DataParallelController.get_init_info: the proof of every scheduler, None for one that
+    has none."""
+    infos = [info.get(INFO_KEY) for info in controller._scheduler_init_infos]
+    expected = controller.launch_dp_size * controller.server_args.tp_size
+    infos += [None] * (expected - len(infos))
+    return original(controller) | {REPLICAS_KEY: infos}
+
+
+def watch_schedulers(controller: DataParallelController, *args, **kwargs) -> None:
+    """BEFORE DataParallelController.launch_dp_schedulers: a scheduler that fails, now or later,
+    takes the controller with it; the front process watches that one."""
+    watch = threading.Thread(
+        target=leave_with_first, args=(controller.scheduler_procs,), daemon=True
+    )
+    watch.start()
+
+
+def leave_with_first(processes: Sequence[BaseProcess]) -> None:
+    """Wait until one of them has failed, then end this process; the others end with it."""
+    while not (failed := [process for process in list(processes) if process.exitcode]):
+        time.sleep(POLL_S)
+    (status, pid) = failed[0].exitcode, failed[0].pid
+    logger.error("llm42: the replica of process %d has ended with status %d", pid, status)
+    # A thread cannot end the process otherwise.
+    os._exit(REFUSED_TO_START if status == REFUSED_TO_START else 1)

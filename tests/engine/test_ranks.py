@@ -1,0 +1,113 @@
+"""Ranks that agree go on, others stop before the pass. Real process groups, no server."""
+
+import multiprocessing
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from llm42_sglang.engine import certify
+from llm42_sglang.engine.audit import Audit
+from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
+
+
+def _rank(rank: int, folder, behave, said) -> None:
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/store",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=3),
+    )
+    try:
+        said.put((rank, behave(Ranks(dist.group.WORLD, 2, rank))))
+    except RanksDisagreeError as error:
+        said.put((rank, str(error)))
+    said.close()
+    said.join_thread()
+
+
+def on_two_ranks(folder, behave) -> list:
+    """What `behave` returns on each rank, or the error's text."""
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    ranks = [context.Process(target=_rank, args=(i, folder, behave, said)) for i in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    heard = dict(said.get(timeout=60) for _ in ranks)
+    for rank in ranks:
+        rank.join(60)
+    return [heard[0], heard[1]]
+
+
+def passes(ranks: Ranks, tokens_of_rank_1: int) -> str:
+    """Two passes; what rank 1 drew from the first is given."""
+    ranks.note("pass", [1, 2])
+    ranks.require_agreement()
+    ranks.note("tokens", tokens_of_rank_1 if ranks.rank else 7)
+    ranks.require_agreement()
+    return "went on"
+
+
+def test_ranks_that_decide_alike_go_on(tmp_path):
+    assert on_two_ranks(tmp_path, lambda ranks: passes(ranks, 7)) == ["went on"] * 2
+
+
+def test_a_rank_that_drew_another_token_stops_all(tmp_path):
+    for said in on_two_ranks(tmp_path, lambda ranks: passes(ranks, 8)):
+        assert "rank 1 disagrees with rank 0" in said and "\n" not in said
+
+
+def test_a_rank_that_does_not_come_stops_the_one_that_waits(tmp_path):
+    def absent(ranks: Ranks) -> str:
+        if ranks.rank == 1:
+            return "elsewhere"
+        ranks.require_agreement()
+        return "went on"
+
+    waited, elsewhere = on_two_ranks(tmp_path, absent)
+    assert elsewhere == "elsewhere"
+    assert "another rank has not come to" in waited and "\n" not in waited
+
+
+def test_values_come_in_the_order_of_ranks(tmp_path):
+    assert on_two_ranks(tmp_path, lambda ranks: ranks.gather(ranks.rank)) == [[0, 1]] * 2
+
+
+def test_alone_nothing_is_compared():
+    ranks = Ranks()
+    ranks.note("anything")
+    ranks.require_agreement()
+    assert ranks.gather("mine") == ["mine"]
+
+
+def beside(other) -> Ranks:
+    """The first of two ranks; the other one always reports `other`."""
+    return SimpleNamespace(gather=lambda mine: [mine, other])
+
+
+def page(value: float) -> list:
+    tensor = torch.full((2, 3), value)
+    return [certify._Bits(tensor, tensor)]
+
+
+def test_a_difference_on_another_rank_is_everybodys():
+    assert certify._compared_by_all(beside(None), "A1", page(1), page(1)) == 2
+    with pytest.raises(certify.CertificationError, match="seen there"):
+        certify._compared_by_all(beside("seen there"), "A1", page(1), page(1))
+    with pytest.raises(certify.CertificationError, match="assumption A1"):
+        certify._compared_by_all(beside(None), "A1", page(1), page(2))
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_an_audit_fails_on_all_ranks_or_on_none(other):
+    forward = SimpleNamespace(ranks=beside(other), kv_of=lambda row, page: torch.zeros(3))
+    audit = Audit(forward)
+    audit._expected = torch.zeros(3)
+    sampling = SimpleNamespace(plain=False)
+    req = SimpleNamespace(kv=SimpleNamespace(req_pool_idx=1), chooser=sampling)
+    job = SimpleNamespace(request=req, page=0)
+    assert audit.compare(job, torch.zeros(1, 3)) is other
+    assert audit.failed is not other

@@ -1,0 +1,92 @@
+"""Mixture of experts: a row's bits do not depend on its neighbours' routing, in a fixed shape.
+
+The negative control: in SGLang's native kernel they do.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sglang.srt.layers.moe import MoeRunnerConfig, fused_moe_native
+from sglang.srt.layers.moe.topk import StandardTopKOutput
+
+from llm42_sglang.engine import canonical
+from llm42_sglang.platform.experts import every_expert_over_all_rows
+
+EXPERTS, HIDDEN, INNER, ROWS, TOP_K = 8, 64, 96, 32, 2
+CONFIG = MoeRunnerConfig(activation="silu", apply_router_weight_on_input=False)
+native = fused_moe_native.moe_forward_native
+fixed = every_expert_over_all_rows(native)
+
+
+@pytest.fixture
+def layer() -> SimpleNamespace:
+    torch.manual_seed(0)
+    return SimpleNamespace(
+        num_experts=EXPERTS,
+        w13_weight=torch.randn(EXPERTS, 2 * INNER, HIDDEN) / 8,
+        w2_weight=torch.randn(EXPERTS, HIDDEN, INNER) / 8,
+    )
+
+
+def routed(ids: torch.Tensor, seed: int = 1) -> StandardTopKOutput:
+    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed))
+    return StandardTopKOutput(weights, ids, None)
+
+
+def rows() -> torch.Tensor:
+    return torch.randn(ROWS, HIDDEN, generator=torch.Generator().manual_seed(2))
+
+
+def routing(neighbours: str) -> torch.Tensor:
+    """Row 0 chooses experts 3 and 5; the others shun them, follow it, or choose at random."""
+    dice = torch.Generator().manual_seed(3)
+    ids = torch.stack([torch.randperm(EXPERTS, generator=dice)[:TOP_K] for _ in range(ROWS)])
+    if neighbours == "shun":
+        ids[:] = torch.tensor([0, 1])
+    elif neighbours == "follow":
+        ids[:] = torch.tensor([3, 5])
+    ids[0] = torch.tensor([3, 5])
+    return ids
+
+
+def row_0(experts, layer) -> list[torch.Tensor]:
+    return [
+        experts(layer, rows(), routed(routing(how)), CONFIG)[0]
+        for how in ("shun", "follow", "random")
+    ]
+
+
+def test_neighbours_routing_changes_a_row_of_the_native_kernel(layer):
+    """Negative control, and why there is another one."""
+    alone, crowded, _ = row_0(native, layer)
+    assert not torch.equal(alone, crowded)
+
+
+def test_it_changes_no_bit_in_a_fixed_shape(layer):
+    alone, *others = row_0(fixed, layer)
+    assert all(torch.equal(alone, other) for other in others)
+
+
+def test_a_rows_place_changes_no_bit(layer):
+    ids, x = routing("random"), rows()
+    there = fixed(layer, x, routed(ids), CONFIG)
+    weights = routed(ids).topk_weights
+    rolled = StandardTopKOutput(weights.roll(5, 0), ids.roll(5, 0), None)
+    assert torch.equal(fixed(layer, x.roll(5, 0), rolled, CONFIG), there.roll(5, 0))
+
+
+def test_both_compute_the_same(layer):
+    ids = routing("random")
+    expected = native(layer, rows(), routed(ids), CONFIG)
+    torch.testing.assert_close(fixed(layer, rows(), routed(ids), CONFIG), expected)
+
+
+def test_the_fast_path_keeps_sglangs_kernel(layer):
+    given = (layer, rows(), routed(routing("shun")), CONFIG)
+    outside = canonical.fixed_shape_experts(native, *given)
+    with canonical.head_rows(torch.arange(4)):
+        inside = canonical.fixed_shape_experts(native, *given)
+    assert torch.equal(outside, native(*given))
+    assert torch.equal(inside, fixed(*given))
+    assert not torch.equal(inside[0], outside[0])
