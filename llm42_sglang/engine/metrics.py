@@ -4,7 +4,8 @@ In SGLang's multiprocess mode every process writes its own file, and whoever rea
 them up.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 WAIT_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64)  # decode steps
@@ -19,45 +20,67 @@ class _Nothing:
     observe = inc
 
 
-_NOTHING = _Nothing()
+class _Nowhere:
+    """Makes such metrics: prometheus_client would look for the folder of the multiprocess mode."""
+
+    def counter(self, name: str, text: str, **more: str) -> Any:
+        return _Nothing()
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Any:
+        return _Nothing()
+
+
+class _Registry:
+    """Makes metrics that all carry the same labels."""
+
+    def __init__(self, labels: Mapping[str, str]):
+        # Imported late: SGLang chooses the folder of the multiprocess mode first.
+        import prometheus_client
+
+        self._client = prometheus_client
+        self._registry = prometheus_client.CollectorRegistry()
+        self._labels = dict(labels)
+        self._counters: dict[str, Any] = {}
+
+    def counter(self, name: str, text: str, **more: str) -> Any:
+        """The counter of this name, with more labels if need be."""
+        labels = self._labels | more
+        if name not in self._counters:
+            self._counters[name] = self._client.Counter(
+                f"llm42_{name}", text, tuple(labels), registry=self._registry
+            )
+        return self._counters[name].labels(**labels)
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Any:
+        labels = tuple(self._labels)
+        return self._client.Histogram(
+            f"llm42_{name}", text, labels, registry=self._registry, buckets=buckets
+        ).labels(**self._labels)
 
 
 class LaneMetrics:
     """What one scheduler's canonical lane does."""
 
     def __init__(self, labels: Mapping[str, str], enabled: bool = True):
-        if not enabled:  # prometheus_client would look for the folder of the multiprocess mode
-            self._prefilled = self._verified = self._audited = self._passes = self._empty = _NOTHING
-            self._candidates = self._committed = self._dropped = self._rollbacks = _NOTHING
-            self._audit_failures = self._waited = _NOTHING
-            return
-        # Imported late: SGLang chooses the folder of the multiprocess mode first.
-        from prometheus_client import CollectorRegistry, Counter, Histogram
-
-        registry = CollectorRegistry()
-        names = tuple(labels)
-
-        def counter(name: str, text: str) -> Counter:
-            return Counter(f"llm42_{name}", text, names, registry=registry).labels(**labels)
-
-        pages = Counter("llm42_pages", "Pages run in passes", (*names, "kind"), registry=registry)
-        self._prefilled = pages.labels(**labels, kind="prefill")
-        self._verified = pages.labels(**labels, kind="verify")
-        self._audited = pages.labels(**labels, kind="audit")
-        self._passes = counter("passes", "Canonical passes")
-        self._empty = counter("empty_slots", "Slots that passes ran without a page")
-        self._candidates = counter("candidates", "Decoded tokens that a pass has judged")
-        self._committed = counter("committed_tokens", "Tokens that verification has committed")
-        self._dropped = counter("rolled_back_tokens", "Candidates that verification has dropped")
-        self._rollbacks = counter("rollbacks", "Verifications that dropped candidates")
-        self._audit_failures = counter("audit_failures", "Audited pages that came out otherwise")
-        self._waited = Histogram(
-            "llm42_wait_steps",
-            "Decode steps that a due page has waited for its pass",
-            names,
-            registry=registry,
-            buckets=WAIT_BUCKETS,
-        ).labels(**labels)
+        make = _Registry(labels) if enabled else _Nowhere()
+        pages = partial(make.counter, "pages", "Pages run in passes")
+        self._prefilled = pages(kind="prefill")
+        self._verified = pages(kind="verify")
+        self._audited = pages(kind="audit")
+        self._passes = make.counter("passes", "Canonical passes")
+        self._empty = make.counter("empty_slots", "Slots that passes ran without a page")
+        self._candidates = make.counter("candidates", "Decoded tokens that a pass has judged")
+        self._committed = make.counter("committed_tokens", "Tokens that verification has committed")
+        self._dropped = make.counter(
+            "rolled_back_tokens", "Candidates that verification has dropped"
+        )
+        self._rollbacks = make.counter("rollbacks", "Verifications that dropped candidates")
+        self._audit_failures = make.counter(
+            "audit_failures", "Audited pages that came out otherwise"
+        )
+        self._waited = make.histogram(
+            "wait_steps", "Decode steps that a due page has waited for its pass", WAIT_BUCKETS
+        )
 
     def passed(self, width: int, pages: int) -> None:
         """A pass of `width` slots has run `pages` pages."""

@@ -58,8 +58,10 @@ def config_of(architecture: str) -> PretrainedConfig:
             return Qwen3MoeConfig(**SHAPE, **EXPERTS)
         case "gemma3":
             layers = ["sliding_attention", "sliding_attention", "full_attention"]
+            # Its head is its embedding: a large one would say the last token again, for ever.
+            shape = SHAPE | {"initializer_range": 0.005, "tie_word_embeddings": True}
             return Gemma3TextConfig(
-                **SHAPE, sliding_window=WINDOW, layer_types=layers, query_pre_attn_scalar=32
+                **shape, sliding_window=WINDOW, layer_types=layers, query_pre_attn_scalar=32
             )
     raise ValueError(architecture)
 
