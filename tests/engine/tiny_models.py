@@ -11,7 +11,6 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
-    LlamaConfig,
     PretrainedConfig,
     Qwen3Config,
     Qwen3MoeConfig,
@@ -48,10 +47,8 @@ EXPERTS = {
 
 
 def config_of(architecture: str) -> PretrainedConfig:
-    """The configuration of "llama", "qwen3", "qwen3_moe" or "gemma3"."""
+    """The configuration of "qwen3", "qwen3_moe" or "gemma3"."""
     match architecture:
-        case "llama":
-            return LlamaConfig(**SHAPE)
         case "qwen3":
             return Qwen3Config(**SHAPE)
         case "qwen3_moe":
