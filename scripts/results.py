@@ -6,6 +6,7 @@ Standard library only.
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,23 @@ def _head(title: str, result: dict[str, Any]) -> Iterator[str]:
     yield f"    {result['command']}"
     yield ""
     yield (
-        f"On {hardware['cores']} cores of {hardware['cpu']}, {hardware['memory_gib']} GiB, no GPU; "
-        f"torch {hardware['torch']}, SGLang {hardware['sglang']}.{_load(result.get('workload'))}"
+        f"On {hardware['cores']} cores of {hardware['cpu']}, {hardware['memory_gib']} GiB, "
+        f"{_gpus(hardware)}; torch {hardware['torch']}, SGLang {hardware['sglang']}."
+        f"{_load(result.get('workload', {}))}"
     )
     yield ""
 
 
-def _load(workload: dict[str, Any] | None) -> str:
-    if workload is None:
+def _gpus(hardware: dict[str, Any]) -> str:
+    names = hardware.get("gpus", "none")  # older files do not say: there was none
+    return "no GPU" if names == "none" else names
+
+
+def _load(workload: dict[str, Any]) -> str:
+    if "rounds" not in workload:
         return ""
     load = workload.get("loads") or f"{workload['in_flight']} in flight"
+    load = load.replace("/s", " requests/s, Poisson arrivals")
     return (
         f" {load}, {workload['requests']} requests a round, prompts of {workload['prompt_tokens']} "
         f"tokens, {workload['new_tokens']} new tokens; rounds: {workload['rounds']}."
@@ -60,21 +68,26 @@ def _throughput(result: dict[str, Any]) -> Iterator[str]:
     yield (
         f"At {result['speedup_at_share']} % it is **{result['speedup_over_serial']:.2f}** times as "
         f"fast as one request at a time. Recomputed: {100 * result['recompute_rate']:.1f} % of the "
-        f"candidates, {result['rollbacks']} rollbacks."
+        f"candidates, {result['rollbacks']} rollbacks. Rounds differ by as much as the last column "
+        f"says: smaller differences mean nothing."
     )
 
 
 def _beside(result: dict[str, Any]) -> Iterator[str]:
     yield from _head("Ordinary traffic beside companions", result)
-    yield "| companions of ordinary traffic | its tokens/s | least and most of the rounds |"
+    share = result["workload"]["companions_percent"]
+    yield (
+        f"| companions ({share:g} %) | ordinary tokens/s, over those beside ordinary ones that "
+        f"sample | least and most of the rounds |"
+    )
     yield "|---|---|---|"
     for kind, ratio in result["ratio"].items():
         ratios = result["ratios"][kind]
         yield f"| {kind} | **{ratio:.3f}** | {min(ratios):.3f}, {max(ratios):.3f} |"
 
 
-def _latency(result: dict[str, Any]) -> Iterator[str]:
-    yield from _head("Latency", result)
+def _latency(result: dict[str, Any], title: str = "Latency, as many in flight") -> Iterator[str]:
+    yield from _head(title, result)
     kinds = {
         "p99_ttft_ratio": "P99 time to first token, all requests",
         "p99_itl_ordinary_ratio": "P99 time per token, ordinary requests",
@@ -87,6 +100,56 @@ def _latency(result: dict[str, Any]) -> Iterator[str]:
             for share, ratio in by_share.items():
                 if ratio is not None:
                     yield f"| {text} | {load} | {share} % | **{ratio:.2f}** |"
+
+
+def _passes(result: dict[str, Any]) -> Iterator[str]:
+    yield from _head("A canonical pass and a decode step", result)
+    yield "| T | slots | ms a pass, by page | ms a row |"
+    yield "|---|---|---|---|"
+    for page, costs in result["costs_s"].items():
+        for width, places in costs["pass"].items():
+            rows = int(width) * int(page)
+            times = ", ".join(f"{1e3 * s:.0f} ({place})" for place, s in places.items())
+            row = 1e3 * sum(places.values()) / len(places) / rows
+            yield f"| {page} | {width} | {times} | {row:.2f} |"
+    yield ""
+    yield "| requests | ms a decode step, by context |"
+    yield "|---|---|"
+    for width, places in next(iter(result["costs_s"].values()))["decode"].items():
+        times = ", ".join(f"{1e3 * s:.0f} ({place})" for place, s in places.items())
+        yield f"| {width} | {times} |"
+    yield ""
+    yield f"Candidates rolled back, simulated ({result['workload']['simulated']}):"
+    yield ""
+    rates = result["recompute_rate"]
+    groups = list(next(iter(rates.values())))
+    yield f"| T | {' | '.join(f'G = {group}' for group in groups)} |"
+    yield "|---" * (1 + len(groups)) + "|"
+    for page, by_group in rates.items():
+        yield f"| {page} | {' | '.join(f'{100 * rate:.1f} %' for rate in by_group.values())} |"
+
+
+def _divergence(result: dict[str, Any]) -> Iterator[str]:
+    yield from _head("Answers under load against answers alone", result)
+    yield "| requests | diverged | tokens before they do, median | least |"
+    yield "|---|---|---|---|"
+    for kind in ("ordinary", "deterministic"):
+        one = result[kind]
+        first = sorted(one["first_span"])
+        diverged = f"{one['diverged']} of {one['prompts']}"
+        yield f"| {kind} | **{diverged}** | {first[len(first) // 2]} | {first[0]} |"
+
+
+def _invariance(result: dict[str, Any]) -> Iterator[str]:
+    yield from _head("Which operators give a row the same bits", result)
+    yield "Whatever the number of rows (batch), the place of the row, the slot of a page."
+    yield ""
+    yield "| operator | batch | position | slot |"
+    yield "|---|---|---|---|"
+    marks = {True: "yes", False: "**no**", None: ""}
+    for one in result["operators"]:
+        answers = " | ".join(marks[one[key]] for key in ("batch", "position", "slot"))
+        yield f"| {one['operator']} | {answers} |"
 
 
 def _sweep(result: dict[str, Any]) -> Iterator[str]:
@@ -113,7 +176,11 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
 SECTIONS = {
     "throughput": _throughput,
     "beside": _beside,
+    "latency-poisson": partial(_latency, title="Latency, Poisson arrivals"),
     "latency": _latency,
+    "divergence": _divergence,
+    "invariance": _invariance,
+    "passes": _passes,
     "sweep": _sweep,
 }
 

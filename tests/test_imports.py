@@ -1,4 +1,4 @@
-"""Dependencies point one way. The two tables below are the rule (DESIGN section 4)."""
+"""Dependencies point one way. The two tables below are the rule."""
 
 import ast
 import sys

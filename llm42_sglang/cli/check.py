@@ -36,6 +36,9 @@ def check(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Check this case; may be repeated.")
     ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Check the cases with this tag; likewise.")
+    ] = None,
     conditions: Annotated[
         str, typer.Option("--conditions", help="Under which, with commas.")
     ] = ",".join(CONDITIONS),
@@ -49,7 +52,7 @@ def check(
     Status 0: all passed; 1: a case failed or is unknown; 2: bad input or no endpoint.
     """
     known = load_golden(golden)
-    cases = known.selected(only or [])
+    cases = known.selected(only or [], tag or [])
     wanted = parse_conditions(conditions)
     require_writable(golden if update else None, junit, report)
     with connect(url, api, model, api_key) as endpoint:

@@ -10,5 +10,5 @@ Read in this order, ten minutes in all:
 6. `receipts` what a deterministic response carries
 7. `config`   T and G, validated
 
-Words are DESIGN's: page, slot, candidate, committed, canonical pass, rollback.
+Words are those of docs/concepts.md: page, slot, candidate, committed, canonical pass, rollback.
 """

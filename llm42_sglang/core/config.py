@@ -31,11 +31,6 @@ class Config:
             if type(value) is not bool:
                 raise ConfigError(f"{flag} is on or off, not {value!r}")
 
-    @property
-    def rows(self) -> int:
-        """M = G*T, rows of a canonical pass."""
-        return self.group * self.page
-
     def to_json(self) -> str:
         """For the environment of child processes."""
         return json.dumps(asdict(self))

@@ -56,8 +56,8 @@ class LanePolicy:
 
         A suspected finish waits too, but only a few steps: for that long, a pass of its own would
         hold up everybody else (two to four steps on a GPU, a guess). Without any wait there is a
-        pass per finish: 11 % less throughput in the simulator's batch workload, and longer times
-        per token for deterministic requests as well.
+        pass per finish: less throughput in the simulator, and longer times per token for
+        deterministic requests as well.
         """
         if passes:  # only a blocked request is worth another one
             run = any(map(self._blocked, due))

@@ -44,12 +44,24 @@ class Golden(BaseModel):
         require_unique(case.id for case in self.cases)
         return self
 
-    def selected(self, ids: Sequence[str]) -> list[Recorded]:
-        """Those cases, or all if none are named. Raises UserError for an unknown id."""
-        known = {case.id: case for case in self.cases}
-        if unknown := [one for one in ids if one not in known]:
-            raise UserError(f"no case {unknown[0]!r}; there are {', '.join(known)}")
-        return [case for case in self.cases if not ids or case.id in ids]
+    def selected(self, ids: Sequence[str], tags: Sequence[str] = ()) -> list[Recorded]:
+        """The cases of these ids and those with one of these tags; all if nothing is named.
+
+        Raises UserError for an id or a tag that no case has.
+        """
+        _require_known("case", ids, [case.id for case in self.cases])
+        _require_known("case with tag", tags, [tag for case in self.cases for tag in case.tags])
+        return [
+            case
+            for case in self.cases
+            if not (ids or tags) or case.id in ids or not {*case.tags}.isdisjoint(tags)
+        ]
+
+
+def _require_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [one for one in wanted if one not in known]:
+        there = ", ".join(dict.fromkeys(known)) or "none"
+        raise UserError(f"no {what} {unknown[0]!r}; there are {there}")
 
 
 def load_golden(path: Path) -> Golden:

@@ -15,7 +15,7 @@ def updated(golden: Golden, checked: Checked, model: str) -> Golden:
     for judged in checked.cases:
         _require_reproducible(judged)
     if len(checked.cases) < len(golden.cases) and checked.recorded != checked.observed:
-        raise UserError("the fingerprint has changed: update all cases, without --only")
+        raise UserError("the fingerprint has changed: update all cases, without --only and --tag")
     new = {judged.case.id: _with_new_output(judged) for judged in checked.cases}
     return Golden(
         model=model,

@@ -1,5 +1,6 @@
 """What a run is judged by."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def _latency(requests: Sequence[Request]) -> Latency:
 
 def _percentile(ordered: Sequence[float], share: float) -> float | None:
     """Nearest rank."""
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else None
 
 
 def _ratio(part: float, whole: float) -> float:

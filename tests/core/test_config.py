@@ -10,14 +10,13 @@ from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config, ConfigError
 
 def test_defaults_are_the_documented_ones() -> None:
     config = Config()
-    assert (config.page, config.group, config.default, config.rows) == (32, 8, False, 256)
+    assert (config.page, config.group, config.default) == (32, 8, False)
 
 
 def test_every_supported_value_survives_the_environment() -> None:
     for page, group, default in itertools.product(PAGE_SIZES, GROUPS, (False, True)):
         config = Config(page, group, default)
         assert Config.from_json(config.to_json()) == config
-        assert config.rows == page * group
 
 
 @pytest.mark.parametrize(

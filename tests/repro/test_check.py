@@ -110,6 +110,8 @@ def test_a_chat_only_endpoint_is_asked_for_less_until_it_answers(fake, llm42, tm
 def test_only_some_cases(golden, fake, llm42):
     done = llm42("check", golden, "--url", fake().url, "--only", "sea", *ONE)
     assert done.status == 0 and done.out.splitlines()[-1] == "PASSED: 1 of 1 cases passed"
+    done = llm42("check", golden, "--url", fake().url, "--only", "sea", "--tag", "chat", *ONE)
+    assert done.status == 0 and done.out.splitlines()[-1] == "PASSED: 2 of 2 cases passed"
 
 
 def test_update_records_what_is_reproducible(golden, fake, llm42):

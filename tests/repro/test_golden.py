@@ -63,8 +63,12 @@ def test_one_changed_token_changes_two_lines_of_the_file(path):
 def test_unknown_case_names_are_named():
     assert [case.id for case in GOLDEN.selected(["a"])] == ["a"]
     assert [case.id for case in GOLDEN.selected([])] == ["b", "a"]
+    assert [case.id for case in GOLDEN.selected([], ["t"])] == ["a"]
+    assert [case.id for case in GOLDEN.selected(["b"], ["t"])] == ["b", "a"]
     with pytest.raises(UserError, match="no case 'c'; there are b, a"):
         GOLDEN.selected(["a", "c"])
+    with pytest.raises(UserError, match="no case with tag 'c'; there are t"):
+        GOLDEN.selected([], ["c"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from llm42_sglang.cli.acceptance.plan import Benchmark
 from llm42_sglang.cli.acceptance.stages import Site, backend_stages, bench_stages
 from llm42_sglang.cli.acceptance.verdict import Result
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.hardware import Gpu, gpus
 from llm42_sglang.cli.launch import ServerProcess
 
 ACCEPTED, NOT_ACCEPTED, NO_GPU = 0, 1, 3
@@ -27,13 +28,13 @@ def main(argv: Sequence[str] | None = None, make_site: Callable[..., Site] | Non
     """Run everything; returns the exit status. `make_site`: of (model, folder, server flags)."""
     options, server_flags = _parser().parse_known_args(argv)
     site = (make_site or real_site)(options.model, options.out, server_flags)
-    gpus = site.gpus()
-    if not gpus:
+    found = site.gpus()
+    if not found:
         say("no NVIDIA GPU here: nothing was run; scripts/gpu_acceptance needs a machine with one")
         return NO_GPU
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        results = _run(site, gpus, options)
+        results = _run(site, found, options)
     except (UserError, OSError) as error:
         say(f"error: {error}")
         return NOT_ACCEPTED
@@ -41,10 +42,10 @@ def main(argv: Sequence[str] | None = None, make_site: Callable[..., Site] | Non
     return ACCEPTED if report.passed(results) else NOT_ACCEPTED
 
 
-def _run(site: Site, gpus: list[machine.Gpu], options: argparse.Namespace) -> list[Result]:
-    environment = machine.environment(gpus)
-    backends = plan.backends_for(gpus[0], options.backends)
-    say(f"{gpus[0].name}: {', '.join(backends)}; then the benchmarks")
+def _run(site: Site, found: list[Gpu], options: argparse.Namespace) -> list[Result]:
+    environment = machine.environment(found)
+    backends = plan.backends_for(found[0], options.backends)
+    say(f"{found[0].name}: {', '.join(backends)}; then the benchmarks")
     results: list[Result] = []
     for result in _stages(site, backends, options):
         results.append(result)
@@ -57,7 +58,7 @@ def _stages(site: Site, backends: list[str], options: argparse.Namespace) -> Ite
     for backend in backends:
         yield from backend_stages(site, backend, options.new_tokens)
     if not options.no_bench:
-        yield from bench_stages(site, plan.benchmarks(options.model, options.quick))
+        yield from bench_stages(site, plan.benchmarks(options.model, options.quick, backends[0]))
 
 
 def real_site(model: str | None, folder: Path, server_flags: Sequence[str]) -> Site:
@@ -72,7 +73,7 @@ def real_site(model: str | None, folder: Path, server_flags: Sequence[str]) -> S
             deadline_s=START_S,
         )
 
-    return Site(machine.gpus, server, lambda benchmark: run_bench(benchmark, folder))
+    return Site(gpus, server, lambda benchmark: run_bench(benchmark, folder))
 
 
 def run_bench(benchmark: Benchmark, folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llm42_sglang.cli.acceptance.machine import Gpu
+from llm42_sglang.cli.hardware import Gpu
 
 # Lowest and highest major compute capability; SGLang's create_flashattention_v3_backend has FA3's.
 BACKENDS = {
@@ -35,9 +35,9 @@ def backends_for(gpu: Gpu, wanted: Sequence[str] | None = None) -> list[str]:
     return fit if wanted is None else list(wanted)
 
 
-def benchmarks(model: str | None, quick: bool) -> list[Benchmark]:
-    """The suite, on the backend that SGLang chooses by itself."""
-    common = (*TOGETHER, *(("--model", model) if model else ()))
+def benchmarks(model: str | None, quick: bool, backend: str) -> list[Benchmark]:
+    """The suite. The backend is named: SGLang's own choice may have no canonical mode."""
+    common = (*TOGETHER, "--attention-backend", backend, *(("--model", model) if model else ()))
     mixes = QUICK_MIXES if quick else MIXES
     suite = [
         Benchmark(f"throughput {mix}", ("throughput", "--shares", SHARES, "--mix", mix, *common))

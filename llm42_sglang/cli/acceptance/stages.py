@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from llm42_sglang.cli.acceptance.machine import Gpu
 from llm42_sglang.cli.acceptance.matrix import matrix
 from llm42_sglang.cli.acceptance.plan import Benchmark
 from llm42_sglang.cli.acceptance.verdict import Result, Verdict
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.hardware import Gpu
 from llm42_sglang.cli.launch import ServerError
 
 # What a server logs when it is certified, and what it says when it is not.

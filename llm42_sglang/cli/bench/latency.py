@@ -82,7 +82,7 @@ def latency(
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         outcomes = measure(targets, source, asked, wanted, rounds, requests)
     result = summary(outcomes)
-    columns = ("load", "det. %", "kind", "server", "n", *_times())
+    columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     shown = report.show(
         "seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"]))
     )
@@ -209,10 +209,6 @@ def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
 
 def _p99(metric: str, outcomes: Iterable[Outcome]) -> float | None:
     return nearest_rank(sorted(_values(metric, outcomes)), 0.99)
-
-
-def _times() -> list[str]:
-    return list(METRICS)
 
 
 def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:

@@ -45,6 +45,15 @@ def mix_of(prompt: str, new: str, name: str | None) -> Mix:
     return MIXES[name]
 
 
+def require_steady(requests: int, in_flight: int) -> None:
+    """Raises UserError if a closed loop would never be steady."""
+    if requests <= in_flight:
+        raise UserError(
+            f"--requests {requests} leaves no steady window: take at least {3 * in_flight}, three "
+            f"times --in-flight"
+        )
+
+
 def numbers(flag: str, text: str, least: float, most: float) -> list[float]:
     """A list with commas. Raises UserError."""
     try:

@@ -3,22 +3,20 @@
 import io
 import json
 import os
-import platform
 import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.files import replacing, write_whole
 from llm42_sglang.report import page as report_page
 from llm42_sglang.report.bench import bench_page
@@ -28,19 +26,6 @@ PAGE_INK = "#010203"  # stands for the text colour of the page
 
 Draw = Callable[[Sequence[Any]], None]
 Shown = tuple[str, report_page.Table]
-
-
-def hardware() -> dict[str, Any]:
-    """What this machine is, as far as it changes a number."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": _version("torch"),
-        "sglang": _version("sglang"),
-    }
 
 
 def show(
@@ -159,19 +144,3 @@ def _figure(grid: tuple[int, int], draw: Draw) -> Iterator[Any]:
 
 def _pairs(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

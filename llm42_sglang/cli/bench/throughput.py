@@ -68,11 +68,7 @@ def throughput(
     fixed shape is the share of 100 %. Flags that are not known here go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
-    if requests <= in_flight:
-        raise UserError(
-            f"--requests {requests} leaves no steady window: take at least {3 * in_flight}, three "
-            f"times --in-flight"
-        )
+    options.require_steady(requests, in_flight)
     if 0 < serial_requests <= SERIAL_IN_FLIGHT:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL_IN_FLIGHT}")
     report.require_writable(out, plot, page)

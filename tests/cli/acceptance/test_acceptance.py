@@ -10,12 +10,12 @@ import pytest
 import typer.main
 
 from llm42_sglang.cli.acceptance import machine, main, matrix, plan, stages
-from llm42_sglang.cli.acceptance.machine import Gpu
 from llm42_sglang.cli.acceptance.stages import Site
 from llm42_sglang.cli.acceptance.verdict import Verdict
 from llm42_sglang.cli.bench import app as bench
 from llm42_sglang.cli.demo import Answer
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.hardware import Gpu
 from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.engine import certify
 
@@ -71,7 +71,10 @@ def test_without_a_gpu_the_command_itself_says_so(monkeypatch, tmp_path):
 def test_everything_passes(run, tmp_path):
     status, written = run("--backends", "triton", "--quick")
     assert status == main.ACCEPTED and written["passed"]
-    names = [f"bench {benchmark.name}" for benchmark in plan.benchmarks(None, quick=True)]
+    names = [
+        f"bench {benchmark.name}"
+        for benchmark in plan.benchmarks(None, quick=True, backend="flashinfer")
+    ]
     assert list(verdicts(written)) == [
         "triton: certification",
         "triton: determinism matrix",
@@ -171,7 +174,9 @@ def test_what_a_certified_server_logs_is_what_is_looked_for():
     assert stages.CERTIFIED.search(f"[2026] INFO: {line}")
 
 
-@pytest.mark.parametrize("benchmark", plan.benchmarks("some/folder", quick=False), ids=str)
+@pytest.mark.parametrize(
+    "benchmark", plan.benchmarks("some/folder", quick=False, backend="fa3"), ids=str
+)
 def test_the_suite_names_benchmarks_and_options_that_exist(benchmark):
     name, *arguments = benchmark.arguments
     command = typer.main.get_command(bench.app).commands[name]

@@ -180,6 +180,7 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
     [
         (["throughput", "--shares", "150"], "--shares takes numbers from 0 to 100"),
         (["throughput", "--requests", "16"], "take at least 48"),
+        (["beside", "--requests", "16"], "take at least 48"),
         (["throughput", "--serial-requests", "2"], "--serial-requests takes 0, or more than 2"),
         (["throughput", "--mix", "big"], "--mix big is not known"),
         (["throughput", "--prompt-tokens", "x"], "a number of tokens is N or N-M"),

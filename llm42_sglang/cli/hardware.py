@@ -1,0 +1,57 @@
+"""What this machine is, as far as it changes a number: processor, memory, GPUs, versions."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+
+class Gpu(NamedTuple):
+    """One NVIDIA GPU."""
+
+    name: str
+    capability: tuple[int, int]  # compute capability: (9, 0) is Hopper
+    memory_gib: float
+
+
+def gpus() -> list[Gpu]:
+    """Those that torch can use; none on a machine without NVIDIA's driver."""
+    import torch
+
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return []
+    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return [Gpu(p.name, (p.major, p.minor), round(p.total_memory / 2**30, 1)) for p in found]
+
+
+def hardware() -> dict[str, Any]:
+    """JSON types; versions of packages that are not installed are None."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": ", ".join(gpu.name for gpu in gpus()) or "none",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": package_version("torch"),
+        "sglang": package_version("sglang"),
+    }
+
+
+def package_version(package: str) -> str | None:
+    """None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
