@@ -157,7 +157,7 @@ def _verdict(comparison: Comparison) -> str:
 def _print_curl(url: str) -> None:
     body = (
         '{"text": "The moon is", "sampling_params": {"temperature": 0, "max_new_tokens": 32, '
-        '"custom_params": {"deterministic": true}}}'
+        '"deterministic": true}}'
     )
     command = f"curl -s {url}/generate -H 'Content-Type: application/json' -d '{body}'"
     console.print(command, style="bold", markup=False, soft_wrap=True)

@@ -9,9 +9,9 @@ import typer
 
 from llm42_sglang.cli.bench import report as tables
 from llm42_sglang.cli.bench.options import Page
-from llm42_sglang.cli.bench.progress import say
 from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
 from llm42_sglang.cli.errors import UserError, judging
+from llm42_sglang.cli.progress import say
 from llm42_sglang.files import write_whole
 from llm42_sglang.report.probe import probe_page
 from llm42_sglang.repro import probe as probing

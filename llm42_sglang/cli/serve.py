@@ -1,12 +1,12 @@
 """`llm42 serve`: SGLang's server, with deterministic requests."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
+from llm42_sglang.cli.progress import say
 from llm42_sglang.core.config import Config, ConfigError
 
 # Flags that are not ours are SGLang's.
@@ -21,7 +21,7 @@ def serve(
         int, typer.Option("--llm42-page", help="T: tokens per page (16, 32, 64).")
     ] = _DEFAULT.page,
     group: Annotated[
-        int, typer.Option("--llm42-group", help="G: pages per canonical pass (1, 2, 4 ... 32).")
+        int, typer.Option("--llm42-group", help="G: slots per canonical pass (1, 2, 4 ... 32).")
     ] = _DEFAULT.group,
     wait: Annotated[
         int,
@@ -54,13 +54,9 @@ def serve(
         )
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):
-            argv += ["--model-path", str(ensure_default_model(_say))]
+            argv += ["--model-path", str(ensure_default_model(say))]
         launch.serve(config, argv)
     except (ConfigError, launch.LaunchError) as error:
         raise UserError(str(error)) from None
     except launch.RefusedInScheduler:
         raise typer.Exit(1) from None
-
-
-def _say(message: str) -> None:
-    print(f"llm42: {message}", file=sys.stderr)

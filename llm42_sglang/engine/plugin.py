@@ -13,12 +13,12 @@ from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
 from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
 from llm42_sglang.engine.fastpath import sample_own_rows
+from llm42_sglang.engine.gatekeeper import Gatekeeper, check_contract
 from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.openai_api import OpenAIHooks
 from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
-from llm42_sglang.engine.tokenizer import Gatekeeper, check_contract
 
 _SRT = "sglang.srt."
 

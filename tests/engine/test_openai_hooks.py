@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerFast
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import plugin
+from llm42_sglang.engine.gatekeeper import Gatekeeper
 from llm42_sglang.engine.openai_api import OpenAIHooks
-from llm42_sglang.engine.tokenizer import Gatekeeper
 
 FINGERPRINT = "f" * 32
 RECEIPT = {"verified": True, "fingerprint": FINGERPRINT, "output_digest": "d", "rollbacks": 2}

@@ -7,8 +7,8 @@ from sglang.srt.entrypoints.engine import SchedulerInitResult
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import replicas
+from llm42_sglang.engine.gatekeeper import Gatekeeper
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
-from llm42_sglang.engine.tokenizer import Gatekeeper
 
 
 def info(fingerprint: str = "f") -> dict:

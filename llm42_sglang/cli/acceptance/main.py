@@ -17,6 +17,7 @@ from llm42_sglang.cli.acceptance.verdict import Result
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.hardware import Gpu, gpus
 from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.progress import say
 
 ACCEPTED, NOT_ACCEPTED, NO_GPU = 0, 1, 3
 NEW_TOKENS = 256
@@ -91,11 +92,6 @@ def run_bench(benchmark: Benchmark, folder: Path) -> dict[str, Any]:
         if done.returncode != 0 or not out.is_file():
             raise UserError(f"status {done.returncode}; see {log}")
         return json.loads(out.read_text())
-
-
-def say(message: str) -> None:
-    """A line of progress."""
-    print(f"llm42: {message}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

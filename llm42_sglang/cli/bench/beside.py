@@ -10,9 +10,9 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Closed, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.progress import bar
 from llm42_sglang.cli.bench.window import steady_tokens_per_s
 from llm42_sglang.cli.bench.workload import GREEDY, Request, Sampling, mark
+from llm42_sglang.cli.progress import bar
 
 SAMPLED = Sampling(temperature=0.8, top_p=0.95, seed=7)
 # Companions, by name: are they deterministic, and how do they sample?

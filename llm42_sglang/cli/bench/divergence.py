@@ -13,12 +13,12 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Closed, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.progress import bar
 from llm42_sglang.cli.bench.recompute import recompute
 from llm42_sglang.cli.bench.stats import percentiles
 from llm42_sglang.cli.bench.workload import Request, mark
-from llm42_sglang.cli.demo import first_difference
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.progress import bar
+from llm42_sglang.repro.sequences import first_difference
 
 KINDS = ("ordinary", "deterministic")
 

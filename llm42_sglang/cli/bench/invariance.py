@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import options, report
-from llm42_sglang.cli.bench.progress import bar
+from llm42_sglang.cli.progress import bar
 
 if TYPE_CHECKING:
     import torch

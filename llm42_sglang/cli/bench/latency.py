@@ -11,11 +11,11 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.progress import bar
 from llm42_sglang.cli.bench.recompute import recompute
 from llm42_sglang.cli.bench.stats import Percentiles, nearest_rank, percentiles, ratio
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.progress import bar
 
 SERVERS = ("stock", "llm42")
 KINDS = ("deterministic", "ordinary")

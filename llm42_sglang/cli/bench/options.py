@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from llm42_sglang.cli.bench import workload
-from llm42_sglang.cli.bench.progress import say
 from llm42_sglang.cli.bench.workload import MIXES, Lengths, Mix, Request
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
+from llm42_sglang.cli.progress import say
 
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from llm42_sglang.cli.bench import options, report, servers
-from llm42_sglang.cli.bench.progress import say
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.progress import say
 from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config
 from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.simulator.measured import Costs

@@ -12,11 +12,11 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Closed, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.progress import bar, say
 from llm42_sglang.cli.bench.recompute import Recompute, recompute
 from llm42_sglang.cli.bench.window import steady_tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.progress import bar, say
 
 WARM_UP_TOKENS = 8
 SERIAL_IN_FLIGHT = 2  # one is served, one waits: the server never idles
