@@ -1,6 +1,6 @@
 """Attention backend `llm42_cpu` against SGLang's torch_native, without a model.
 
-    scripts/run python scripts/bench_attention.py [--repeats 15] [--page 32]
+    scripts/run python scripts/bench_attention.py [--repeats 15] [--page 32] [--out FILE]
 
 The layers of SmolLM2-135M with random weights, linears in mixed precision as on a host without
 bf16 arithmetic. Every round times every case once, in turn; a ratio is the median of the rounds'.
@@ -16,11 +16,15 @@ towards 1. The last line is JSON: ms of a layer, and the ratios.
 import argparse
 import json
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import torch
@@ -32,6 +36,7 @@ from sglang.srt.layers.radix_attention import RadixAttention
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from torch.nn.functional import linear
 
+from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.platform.attention import CpuAttnBackend
 
 LAYERS, HEADS, KV_HEADS, DIM, HIDDEN, MLP = 30, 9, 3, 64, 576, 1536
@@ -131,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15, help="rounds")
     parser.add_argument("--page", type=int, default=32, choices=(16, 32, 64), help="T")
+    parser.add_argument("--out", type=Path, help="write the JSON here as well")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     console.print(
@@ -150,7 +156,16 @@ def main() -> None:
     }
     works |= {f"decode {name}": layers.decode(lengths) for name, lengths in DECODES.items()}
     rows = {work: f"{len(batch.out_cache_loc)} rows" for work, batch in works.items()}
-    report(measure(cases(layers, works), options.repeats), rows)
+    result = {
+        "command": shlex.join(["python", *sys.argv]),
+        "hardware": hardware(),
+        "page": options.page,
+        "rounds": options.repeats,
+        **report(measure(cases(layers, works), options.repeats), rows),
+    }
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
 
 
 def cases(layers: Layers, works: dict[str, SimpleNamespace]) -> dict[Case, Callable[[], None]]:
@@ -176,8 +191,8 @@ def measure(timed: dict[Case, Callable[[], None]], repeats: int) -> Times:
     return times
 
 
-def report(times: Times, rows: dict[str, str]) -> None:
-    """Medians and ratios, and both once more as JSON. rows: of each workload, as in `times`."""
+def report(times: Times, rows: dict[str, str]) -> dict[str, Any]:
+    """Print medians and ratios; both again for the JSON. rows: of each workload, as in `times`."""
     for work in rows:
         for backend in BACKENDS:
             pairs = zip(times[work, backend], times[rows[work], "linears"], strict=True)
@@ -207,14 +222,13 @@ def report(times: Times, rows: dict[str, str]) -> None:
     }
     console.print(f"layer, page {FAR_PAGE} over page 0:", far_over_near)
     console.print(f"decode, {ours} over {stock}:", decode_over_stock)
-    last_line = {
+    return {
         "layer_ms": {
             f"{work}: {part}": statistics.median(ms) for (work, part), ms in times.items()
         },
         "far_page_over_page_0": far_over_near,
         "decode_over_torch_native": decode_over_stock,
     }
-    print(json.dumps(last_line))
 
 
 def ratio(ours: list[float], others: list[float]) -> float:

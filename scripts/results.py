@@ -152,9 +152,34 @@ def _invariance(result: dict[str, Any]) -> Iterator[str]:
         yield f"| {one['operator']} | {answers} |"
 
 
+def _attention(result: dict[str, Any]) -> Iterator[str]:
+    yield from _head("The CPU attention backend", result)
+    yield (
+        f"Random layers of SmolLM2-135M, T = {result['page']}, medians of {result['rounds']} "
+        f"rounds. A canonical pass with all slots on page 20, over one on page 0:"
+    )
+    yield ""
+    far = result["far_page_over_page_0"]
+    groups = list(next(iter(far.values())))
+    yield f"| backend | {' | '.join(groups)} |"
+    yield "|---" * (1 + len(groups)) + "|"
+    for backend, by_group in far.items():
+        yield f"| `{backend}` | {' | '.join(f'{ratio:.2f}' for ratio in by_group.values())} |"
+    yield ""
+    decode = ", ".join(
+        f"{ratios['layer']:.2f} ({name})"
+        for name, ratios in result["decode_over_torch_native"].items()
+    )
+    yield f"A decode step's layer, `llm42_cpu` over `torch_native`, requests at tokens: {decode}."
+
+
 def _sweep(result: dict[str, Any]) -> Iterator[str]:
-    yield from _head("Costs of passes and decode steps", result["costs_from"])
-    yield "From them, simulated by the command below; the server's defaults are in bold."
+    if result["costs_from"] is None:
+        raise SystemExit(
+            "sweep.json is of guessed costs: give scripts/sweep.py a file of measured ones"
+        )
+    yield from _head("Where the defaults come from", result["costs_from"])
+    yield "Costs by the command above; with them the command below simulates. The defaults are in bold."
     yield ""
     yield f"    {result['command']}"
     yield ""
@@ -180,6 +205,7 @@ SECTIONS = {
     "latency": _latency,
     "divergence": _divergence,
     "invariance": _invariance,
+    "attention": _attention,
     "passes": _passes,
     "sweep": _sweep,
 }

@@ -64,9 +64,10 @@ def certify(forward: CanonicalForward) -> Certificate:
     except (CertificationError, RanksDisagreeError):
         raise
     except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+        gone = " (unless another rank has ended: see the log)" if forward.ranks.size > 1 else ""
         raise CertificationError(
             f"this model cannot run a canonical pass ({type(error).__name__}: {error}); "
-            "serve it without llm42"
+            f"serve it without llm42{gone}"
         ) from error
     certificate = Certificate(
         passes=exam.passes,
@@ -109,7 +110,7 @@ class _Exam:
         self.far_page = max(DEPTH, min(FAR, context)) - 1
         self.pages = sorted({*range(DEPTH), self.far_page})
         self.tokens = {page: self._random_tokens(self.size) for page in self.pages}
-        self._require_room(runner)
+        self._require_room()
         self.subject, self.twin = 1, 2  # rows; row 0 is SGLang's padding row
         self.neighbours = range(3, 3 + self.group - 1)
         self._place(self.subject, range(1, 1 + OWN))
@@ -223,23 +224,33 @@ class _Exam:
     def _random_tokens(self, count: int) -> tuple[int, ...]:
         return tuple(self.random.randrange(self.vocab_size) for _ in range(count))
 
-    def _require_room(self, runner) -> None:
-        pages = (self.group + 1) * OWN
-        rows = self.group + 1
-        have_pages = runner.token_to_kv_pool_allocator.size // self.size
-        have_rows = runner.req_to_token_pool.size
+    def _require_room(self) -> None:
         context = self.forward.req_to_token.shape[1]
         if DEPTH * self.size > context:
             raise CertificationError(
                 f"certification needs a context of {DEPTH * self.size} tokens, the server's is "
                 f"{context}; raise --context-length or lower --llm42-page"
             )
-        if pages > have_pages or rows > have_rows:
+        if not has_room(self.forward, self.group):
+            have_pages, have_rows = _room(self.forward)
             raise CertificationError(
-                f"certification needs {pages} KV pages and {rows} request rows, the server has "
-                f"{have_pages} and {have_rows}; raise --max-total-tokens or "
-                "--max-running-requests, or lower --llm42-group"
+                f"certification needs {(self.group + 1) * OWN} KV pages and {self.group + 1} "
+                f"request rows, the server has {have_pages} and {have_rows}; raise "
+                "--max-total-tokens or --max-running-requests, or lower --llm42-group"
             )
+
+
+def has_room(forward: CanonicalForward, group: int) -> bool:
+    """Whether the server's pools are large enough to certify passes of so many slots."""
+    pages, rows = _room(forward)
+    return (group + 1) * OWN <= pages and group + 1 <= rows
+
+
+def _room(forward: CanonicalForward) -> tuple[int, int]:
+    """KV pages and request rows of the server."""
+    runner = forward.runner
+    pages = runner.token_to_kv_pool_allocator.size // forward.config.page
+    return pages, runner.req_to_token_pool.size
 
 
 def _compared_by_all(ranks: Ranks, name: str, expected: list[_Bits], actual: list[_Bits]) -> int:
@@ -264,7 +275,8 @@ def _compare(name: str, expected: list[_Bits], actual: list[_Bits]) -> int:
                 raise CertificationError(
                     f"assumption {name} does not hold on this model and backend: the {what} of "
                     f"page {page} differ bitwise; deterministic service cannot start "
-                    "(try --attention-backend torch_native or another --dtype)"
+                    "(try --attention-backend torch_native or another --dtype; with more than two "
+                    "ranks, fewer: an all-reduce may sum in an order that follows the slot)"
                 )
         rows += len(want.logits)
     return rows

@@ -32,6 +32,11 @@ _FLAGS = (
     "fp8_gemm_runner_backend",
     "fp4_gemm_runner_backend",
     "moe_runner_backend",
+    "enable_tf32_matmul",
+    "boundary_reduction",
+    "enable_fused_moe_sum_all_reduce",
+    "flashinfer_allreduce_fusion_backend",
+    "enforce_disable_flashinfer_allreduce_fusion",
     "disable_custom_all_reduce",
     "enable_mscclpp",
     "enable_symm_mem",
@@ -40,6 +45,7 @@ _FLAGS = (
     "enable_torch_compile",
 )
 _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
+_ALL_REDUCE = ("SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2",)  # besides NCCL's own variables
 # Packages that kernels come from, besides SGLang and torch; a CPU server uses none of them.
 _KERNELS = ("sglang-kernel", "flashinfer-python", "flash-attn-4", "triton")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
@@ -57,7 +63,6 @@ def facts_of(
     tokenizer: None if the server has none. max_req_len: tokens, prompt and output together.
     """
     args = resolving_view(runner.server_args)
-    digests = (ranks or Ranks()).gather(weights_digest(runner.model))  # rank by rank
     return {
         "llm42": __version__,
         "sglang": sglang_version,
@@ -65,7 +70,7 @@ def facts_of(
         "xgrammar": version("xgrammar"),
         "transformers": version("transformers"),
         "kernels": kernel_versions(),
-        "weights": digests if len(digests) > 1 else digests[0],
+        "weights": weights_of_all(runner.model, ranks or Ranks()),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
         "kv_dtype": str(runner.kv_cache_dtype),
@@ -77,7 +82,11 @@ def facts_of(
         "eos": sorted(runner.model_config.hf_eos_token_id or ()),
         "tokenizer": tokenizer_digest(tokenizer),
         "limits": [max_req_len, *map(os.environ.get, _LIMITS)],
-        "nccl": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("NCCL_")},
+        "nccl": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith("NCCL_") or name in _ALL_REDUCE
+        },
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
@@ -108,8 +117,17 @@ def tokenizer_digest(tokenizer: Any) -> str | None:
     return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
 
 
+def weights_of_all(model: torch.nn.Module, ranks: Ranks) -> str:
+    """One digest of every rank's weights, in the order of ranks."""
+    digests = ranks.gather(weights_digest(model))
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over every parameter and buffer, name and bytes."""
+    """SHA-256 over every stored tensor, name and bytes. Buffers that are not stored, such as rotary
+    tables, follow from the model's configuration."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -66,6 +66,11 @@ FEATURES: tuple[Feature, ...] = (
         (*_on("speculative_algorithm"), *_not("null", "decoupled_spec_role")),
     ),
     Feature(
+        "SGLang's own deterministic modes",
+        "they replace the kernels of all requests; deterministic ones need none of that here",
+        _on("enable_deterministic_inference", "rl_on_policy_target"),
+    ),
+    Feature(
         "PD disaggregation",
         "a decode server cannot tell whether the KV that it receives is canonical",
         _not("null", "disaggregation_mode"),

@@ -1,9 +1,9 @@
 """The ranks of a tensor-parallel group decide alike, or the server ends.
 
 Every rank has a scheduler of its own, and a canonical pass is one forward of all of them. So each
-must run the same pass, and must have drawn the same tokens from the passes before: a digest of both
-is compared before every pass. What one rank alone can see, a page of its own KV that comes out with
-other bits, becomes the finding of all.
+must run the same pass and draw the same tokens from it: a digest of all decisions is compared
+before every pass, and again before anything that it gave is committed. What one rank alone can see,
+a page of its own KV that comes out with other bits, becomes the finding of all.
 """
 
 import hashlib
@@ -45,24 +45,32 @@ class Ranks:
         digests = [torch.empty_like(mine) for _ in range(self.size)]
         try:
             dist.all_gather(digests, mine, group=self.group)
-        except RuntimeError as error:  # gloo: timed out, or a rank is gone
-            raise RanksDisagreeError(
-                f"rank {self.rank} is at a canonical pass that another rank has not come to "
-                f"({str(error).splitlines()[0]}); restart the server"
-            ) from error
+        except RuntimeError as error:
+            raise self._left_alone(error) from error
         odd = [rank for rank, other in enumerate(digests) if other != digests[0]]
         if odd:
             raise RanksDisagreeError(
-                f"rank {odd[0]} disagrees with rank 0 on what the next canonical pass holds, or on "
-                "what the last ones gave; restart the server"
+                f"rank {odd[0]} disagrees with rank 0 on what a canonical pass holds, or on "
+                "what it gave; restart the server"
             )
 
     def gather(self, value: Value) -> list[Value]:
-        """Every rank's value, in order; small picklable ones."""
+        """Every rank's value, in order; small picklable ones. Raises RanksDisagreeError if a rank
+        does not come."""
         values = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(values, value, group=self.group)
+            try:
+                dist.all_gather_object(values, value, group=self.group)
+            except RuntimeError as error:
+                raise self._left_alone(error) from error
         return values
+
+    def _left_alone(self, error: RuntimeError) -> RanksDisagreeError:
+        """Of gloo's error: it timed out, or a rank is gone."""
+        return RanksDisagreeError(
+            f"rank {self.rank} is at a canonical pass that another rank has not come to "
+            f"({str(error).splitlines()[0]}); restart the server"
+        )
 
 
 def join_ranks() -> Ranks:

@@ -70,7 +70,7 @@ class DeterministicScheduler(Scheduler):
         if self.is_hybrid_swa:
             raise UnsupportedError(
                 "a KV pool of its own for sliding windows is not supported with deterministic "
-                "service; add --disable-hybrid-swa-memory"
+                "service; add --disable-hybrid-swa-memory (not with flashinfer attention)"
             )
         if self.is_hybrid_ssm or runner.model_config.is_multimodal:
             raise UnsupportedError(

@@ -20,6 +20,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMo
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.certify import has_room
 from llm42_sglang.simulator.measured import Costs, cost_model
 from llm42_sglang.simulator.report import simulate
 from llm42_sglang.simulator.systems import System
@@ -39,7 +40,7 @@ def tune(forward: CanonicalForward) -> Config:
     """The configuration with the settings that this machine serves most tokens with."""
     config = forward.config
     room = forward.runner.req_to_token_pool.size
-    groups = [group for group in GROUPS if group <= room]
+    groups = [group for group in GROUPS if has_room(forward, group)] or [GROUPS[0]]
     # Every rank measures, for a pass is one of all of them; the first one's costs decide.
     costs = forward.ranks.gather(measure(forward, groups))[0]
     logger.info("llm42: costs %s", json.dumps(costs))

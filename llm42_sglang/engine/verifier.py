@@ -64,7 +64,9 @@ class Verifier:
             if self.lane.audit.failed:
                 self.scheduler.end_deterministic_service(batches)
                 return
-            self._settle(batches, list(map(self._judge, verified)))
+            outcomes = list(map(self._judge, verified))
+            self.lane.forward.ranks.require_agreement()  # or nobody commits
+            self._settle(batches, outcomes)
 
     def decode_planned(self) -> None:
         """A decode step comes next."""
@@ -78,6 +80,7 @@ class Verifier:
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(self._judge, verified)
         self.lane.forward.ranks.note(tokens)
+        self.lane.forward.ranks.require_agreement()  # or nobody commits
         return tokens
 
     def prefill_launched(self) -> None:

@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import torch
+from sglang.srt.server_args import ServerArgs
 from transformers import LlamaConfig
 
 from llm42_sglang.core import receipts
@@ -25,6 +27,11 @@ def runner(monkeypatch):
         prefill_attention_backend_str="llm42_cpu",
         device="cpu",
     )
+
+
+def test_every_flag_is_one_of_sglangs():
+    """A name that is gone would keep every server from starting."""
+    assert {*fingerprint._FLAGS} <= {field.name for field in msgspec.structs.fields(ServerArgs)}
 
 
 def fingerprint_of(runner, config=None, words=("a", "b"), max_req_len=100) -> str:
@@ -86,17 +93,22 @@ def test_the_shape_of_the_pass_counts(runner, config):
 
 def test_the_weights_of_every_rank_count(runner):
     alone = fingerprint.facts_of(runner, Config(), None, 100)["weights"]
-    ranks = SimpleNamespace(gather=lambda mine: [mine, "of rank 1"])
-    assert fingerprint.facts_of(runner, Config(), None, 100, ranks)["weights"] == [
-        alone,
-        "of rank 1",
-    ]
+    both = {
+        fingerprint.facts_of(runner, Config(), None, 100, beside)["weights"]
+        for beside in (
+            SimpleNamespace(gather=lambda mine: [mine, "of rank 1"]),
+            SimpleNamespace(gather=lambda mine: [mine, "another"]),
+        )
+    }
+    assert len(both | {alone}) == 3
 
 
 def test_settings_of_the_all_reduce_count(runner, monkeypatch):
     before = fingerprint_of(runner)
     monkeypatch.setenv("NCCL_ALGO", "allreduce:tree")
-    assert fingerprint_of(runner) != before
+    pinned = fingerprint_of(runner)
+    monkeypatch.setenv("SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2", "0")
+    assert len({before, pinned, fingerprint_of(runner)}) == 3
 
 
 def test_where_the_model_lies_does_not_count(runner):

@@ -21,6 +21,8 @@ PLAIN = {**DEFAULTS, "attention_backend": "torch_native", "page_size": Config().
 REFUSED = {
     "speculative_algorithm": "EAGLE",
     "decoupled_spec_role": "draft",
+    "enable_deterministic_inference": True,
+    "rl_on_policy_target": "fsdp",
     "disaggregation_mode": "decode",
     "enable_hierarchical_cache": True,
     "enable_lmcache": True,

@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from sglang.srt.layers.moe import MoeRunnerConfig, fused_moe_native
+from sglang.srt.layers.moe.token_dispatcher import StandardDispatchOutput
 from sglang.srt.layers.moe.topk import StandardTopKOutput
+from sglang.srt.layers.quantization.unquant import UnquantizedFusedMoEMethod
 
 from llm42_sglang.engine import canonical
 from llm42_sglang.platform.experts import every_expert_over_all_rows
+from llm42_sglang.platform.linear import use_mixed_precision
 
 EXPERTS, HIDDEN, INNER, ROWS, TOP_K = 8, 64, 96, 32, 2
 CONFIG = MoeRunnerConfig(activation="silu", apply_router_weight_on_input=False)
@@ -80,6 +83,24 @@ def test_both_compute_the_same(layer):
     ids = routing("random")
     expected = native(layer, rows(), routed(ids), CONFIG)
     torch.testing.assert_close(fixed(layer, rows(), routed(ids), CONFIG), expected)
+
+
+def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
+    mixture = torch.nn.Module()
+    for name in ("w13_weight", "w2_weight"):
+        weight = getattr(layer, name).bfloat16()
+        setattr(mixture, name, torch.nn.Parameter(weight, requires_grad=False))
+    before = [weight.clone() for weight in mixture.parameters()]
+    mixture.num_experts, mixture.moe_runner_config = EXPERTS, CONFIG
+    mixture.quant_method = UnquantizedFusedMoEMethod()
+    use_mixed_precision(torch.nn.ModuleList([mixture]))
+    after = list(mixture.parameters())
+    assert all(torch.equal(a, b.float()) for a, b in zip(after, before, strict=True))
+    x, ids = rows().bfloat16(), routed(routing("random"))
+    given = StandardDispatchOutput(hidden_states=x, hidden_states_scale=None, topk_output=ids)
+    out = mixture.quant_method.apply(mixture, given).hidden_states
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, native(mixture, x.float(), ids, CONFIG).bfloat16())
 
 
 def test_the_fast_path_keeps_sglangs_kernel(layer):

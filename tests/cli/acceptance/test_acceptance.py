@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from llm42_sglang.cli.acceptance import machine, main, matrix, plan, stages
+from llm42_sglang.cli.acceptance import main, matrix, plan, stages
 from llm42_sglang.cli.acceptance.stages import Site
 from llm42_sglang.cli.acceptance.verdict import Verdict
 from llm42_sglang.cli.bench import app as bench
@@ -63,7 +63,7 @@ def test_without_a_gpu_one_line_and_a_status_of_its_own(run, capsys):
 
 
 def test_without_a_gpu_the_command_itself_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "gpus", list)
+    monkeypatch.setattr(main, "gpus", list)
     assert main.main(["--out", str(tmp_path / "out")]) == main.NO_GPU
     assert not (tmp_path / "out").exists()
 
