@@ -179,7 +179,7 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
             "sweep.json is of guessed costs: give scripts/sweep.py a file of measured ones"
         )
     yield from _head("Where the defaults come from", result["costs_from"])
-    yield "Costs by the command above; with them the command below simulates. The defaults are in bold."
+    yield "Costs by the command above, simulated by the one below; the defaults are in bold."
     yield ""
     yield f"    {result['command']}"
     yield ""
