@@ -5,7 +5,6 @@ if, no deterministic request diverged and every one of them was verified.
 """
 
 import argparse
-import signal
 import sys
 import time
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.demo import NEW_TOKENS, Comparison, compare
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.launch import ServerProcess, leave_on_signals
 from llm42_sglang.cli.model import ensure_default_model
 
 SERVER_ARGS = ["--max-total-tokens", "40000"]  # a small KV pool; the demonstration needs no more
@@ -31,8 +30,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="leave the server running")
     parser.add_argument("--port", type=int, help="port of the server; a free one by default")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # so that the server is stopped then too
+    leave_on_signals()
     try:
         return run(options.port, options.serve)
     except UserError as error:
@@ -161,10 +159,6 @@ def _print_curl(url: str) -> None:
     )
     command = f"curl -s {url}/generate -H 'Content-Type: application/json' -d '{body}'"
     console.print(command, style="bold", markup=False, soft_wrap=True)
-
-
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

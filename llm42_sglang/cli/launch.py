@@ -28,6 +28,16 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 Progress = Callable[[float, str], None]
 
 
+def leave_on_signals() -> None:
+    """SIGTERM and SIGHUP leave this process as Ctrl-C does, so that its servers are stopped too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 class ServerError(UserError):
     """The server ended, or did not become healthy in time. The text ends with its log's tail."""
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -89,6 +91,27 @@ def test_a_server_that_stays_sick_is_an_error_and_is_ended(fake, tmp_path):
     server = fake("--sick-s", "600", "--children", str(children), deadline_s=1.5)
     with pytest.raises(ServerError, match="not healthy after 2 s"):
         server.start()
+    assert not any(map(runs, json.loads(children.read_text())))
+
+
+def test_a_command_that_is_terminated_stops_its_server(tmp_path):
+    children = tmp_path / "children"
+    script = (
+        "from pathlib import Path\nimport sys, time\n"
+        "from llm42_sglang.cli.launch import ServerProcess, leave_on_signals\n"
+        "leave_on_signals()\n"
+        "with ServerProcess(argv=sys.argv[1:], log_path=Path('log')):\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    argv = [sys.executable, FAKE, "{port}", "--children", str(children)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *argv], stdout=subprocess.PIPE, cwd=tmp_path, env=env
+    ) as command:
+        assert command.stdout.readline() == b"up\n"
+        command.terminate()
+        assert command.wait(60) == 128 + signal.SIGTERM
     assert not any(map(runs, json.loads(children.read_text())))
 
 

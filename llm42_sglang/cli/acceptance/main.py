@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from llm42_sglang.cli.acceptance.stages import Site, backend_stages, bench_stage
 from llm42_sglang.cli.acceptance.verdict import Result
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.hardware import Gpu, gpus
-from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.launch import ServerProcess, leave_on_signals
 from llm42_sglang.cli.progress import say
 
 ACCEPTED, NOT_ACCEPTED, NO_GPU = 0, 1, 3
@@ -110,11 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # so that the server is stopped then too
+    leave_on_signals()
     sys.exit(main())

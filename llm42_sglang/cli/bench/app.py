@@ -11,8 +11,17 @@ from llm42_sglang.cli.bench import (
     passes,
     throughput,
 )
+from llm42_sglang.cli.launch import leave_on_signals
 
-app = typer.Typer(help="Measure this machine: cost of determinism, and what it cures.")
+app = typer.Typer()
+
+
+@app.callback()
+def bench() -> None:
+    """Measure this machine: cost of determinism, and what it cures."""
+    leave_on_signals()
+
+
 app.command("throughput", context_settings=options.CONTEXT)(throughput.throughput)
 app.command("latency", context_settings=options.CONTEXT)(latency.latency)
 app.command("beside", context_settings=options.CONTEXT)(beside.beside)

@@ -181,7 +181,8 @@ def test_the_suite_names_benchmarks_and_options_that_exist(benchmark):
     name, *arguments = benchmark.arguments
     command = typer.main.get_command(bench.app).commands[name]
     context = command.make_context(name, arguments)
-    assert context.args == list(plan.TOGETHER)  # what is left goes to the servers
+    # What is left goes to the servers.
+    assert context.args == [*plan.TOGETHER, "--attention-backend", "fa3"]
 
 
 def test_a_benchmark_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
