@@ -1,7 +1,9 @@
 """Deterministic LLM inference on stock SGLang by verified speculation.
 
 Reading order: `core` (the protocol, standard library only), `engine` (where it touches SGLang),
-`frontend` (what a request may ask), `platform` (plain CPUs), `cli`.
+`sampling` (a token from a row), `frontend` (what a request may ask), `platform` (plain CPUs),
+`simulator` (the protocol under a cost model), `repro`, `report` and `pytest_plugin` (checks in CI),
+`cli`.
 """
 
 __version__ = "0.1.0"

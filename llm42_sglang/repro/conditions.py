@@ -39,6 +39,7 @@ class Condition:
     stream: bool = False
 
     def at_once(self, in_flight: int) -> int:
+        """Cases under way together, of so many requests in flight."""
         return max(1, round(self.share * in_flight))
 
 

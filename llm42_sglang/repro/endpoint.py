@@ -62,6 +62,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
+        """Without a slash at its end."""
         return str(self.client.base_url).rstrip("/")
 
     @property

@@ -75,6 +75,7 @@ class Checked:
         return explain(self.recorded, self.observed)
 
     def count(self, verdict: Verdict) -> int:
+        """Cases with this verdict."""
         return sum(judged.verdict is verdict for judged in self.cases)
 
 

@@ -27,6 +27,7 @@ class Probed:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
+        """All of the prompt."""
         return self.alone + self.loaded
 
     def unique(self, answers: Sequence[Answer]) -> int:

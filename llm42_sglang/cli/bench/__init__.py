@@ -7,9 +7,11 @@ Shared:
 - `outcome`     one streamed answer, and the times defined on it
 - `window`      output tokens per second while the load is steady
 - `stats`       percentiles
-- `options`, `progress`, `report`  the command line, the bar, and what is printed and written
+- `recompute`   how much verification rolled back; refuses answers that are not verified
+- `options`, `report`  the command line, and what is printed and written
 
-Commands: `throughput`, `latency`, `divergence`, `passes`, `invariance` (with its `operators`).
+Commands: `throughput`, `latency`, `beside`, `divergence`, `passes`, `invariance` (with `operators`
+and `attention_rows`).
 
 Every command prints hardware and workload above its table, and JSON as its last line.
 """

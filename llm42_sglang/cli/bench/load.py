@@ -47,6 +47,7 @@ class Closed:
         return f"{self.in_flight} in flight"
 
     async def drive(self, send: "_Send", count: int) -> list[_Raw]:
+        """Send `count` requests; what came back, in their order."""
         answers: dict[int, _Raw] = {}
         todo = iter(range(count))
 
@@ -76,6 +77,7 @@ class Poisson:
         return at_s[:count]
 
     async def drive(self, send: "_Send", count: int) -> list[_Raw]:
+        """Send `count` requests; what came back, in their order."""
         return await _all(send(i, at_s) for i, at_s in enumerate(self.arrivals_s(count)))
 
 

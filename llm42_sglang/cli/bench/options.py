@@ -76,6 +76,7 @@ class Source:
 
     @classmethod
     def of(cls, mix: Mix, model: Path | None, dataset: Path | None, seed: int) -> "Source":
+        """Of the command's options; the model is the embedded one if none is named."""
         return cls(mix, model or ensure_default_model(say), dataset, seed)
 
     def requests(self, count: int, round_number: int = 0) -> list[Request]:

@@ -38,6 +38,7 @@ class Flags:
 
     @property
     def common(self) -> tuple[str, ...]:
+        """Of every server."""
         return ("--model-path", str(self.model), "--random-seed", "1", *self.everywhere)
 
 

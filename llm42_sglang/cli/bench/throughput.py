@@ -38,6 +38,7 @@ class Measured:
     recomputed: dict[Step, Recompute] = field(default_factory=dict)
 
     def add(self, step: Step, outcomes: Sequence[Outcome]) -> None:
+        """What one server made of one load. Raises UserError if an answer is not verified."""
         self.tokens_per_s[step] = steady_tokens_per_s(outcomes)
         if step.server == "llm42":
             self.recomputed[step] = recompute(outcomes)
