@@ -1,4 +1,4 @@
-"""Tensor and data parallelism: two ranks, two replicas, on the CPU over gloo."""
+"""Tensor and data parallelism, of a mixture of experts: two ranks, two replicas, over gloo."""
 
 import re
 
@@ -8,6 +8,7 @@ import pytest
 from llm42_sglang.cli.launch import ServerError, ServerProcess, local_client
 from llm42_sglang.frontend.facts import FACTS_PATH
 from tests.engine import client, matrix
+from tests.engine.tiny_models import FP32
 
 pytestmark = pytest.mark.server
 
@@ -24,13 +25,13 @@ def facts(url: str) -> dict:
 @pytest.fixture(scope="module")
 def two_ranks(servers, tiny) -> tuple[list[client.Answer], dict]:
     """The matrix's answers, and the facts of the fingerprint."""
-    url = servers.url(tiny("qwen3", *TENSOR, LLM42_FAULT="decode", **CORES))
+    url = servers.url(tiny("qwen3_moe", *FP32, *TENSOR, LLM42_FAULT="decode", **CORES))
     return matrix.run(url), facts(url)
 
 
 @pytest.fixture(scope="module")
 def two_replicas(servers, tiny, two_ranks) -> str:
-    return servers.url(tiny("qwen3", *DATA, LLM42_FAULT="decode", **CORES))
+    return servers.url(tiny("qwen3_moe", *FP32, *DATA, LLM42_FAULT="decode", **CORES))
 
 
 def test_two_ranks_give_one_answer(two_ranks):

@@ -19,6 +19,8 @@ from transformers import (
 from llm42_sglang.cli.model import ensure_default_model
 
 CONTEXT = 2048  # tokens
+# In fp32 no last bit of a GEMM is rounded away; in bf16 experts of this size would hide theirs.
+FP32 = ("--dtype", "float32")
 SEED = 0
 SHAPE = {  # heads and sizes can be divided by two ranks
     "vocab_size": 49152,  # the tokenizer's
