@@ -33,21 +33,21 @@ def test_stop_token_ends_the_answer_where_it_first_appears(url, reference):
         expected = reference[i].ids
         stop = expected[40]
         answer = client.generate(
-            url, client.prompts()[i], ignore_eos=False, stop_token_ids=[stop], max_new_tokens=100
+            url, client.prompts()[i], ignore_eos=False, stop_token_ids=[stop], max_new_tokens=70
         )
         end = next(k for k, token in enumerate(expected) if token in (stop, 0, 2)) + 1
-        assert answer.ids == expected[: min(end, 100)]
+        assert answer.ids == expected[: min(end, 70)]
         assert answer.meta["finish_reason"]["type"] == "stop"
 
 
 def test_stream_carries_committed_tokens_only(url, reference):
     """Every chunk extends the last one, and all are prefixes of the verified answer."""
-    chunks = list(client.stream(url, client.body(client.prompts()[5], max_new_tokens=100)))
+    chunks = list(client.stream(url, client.body(client.prompts()[5], max_new_tokens=70)))
     outputs = [tuple(chunk["output_ids"]) for chunk in chunks]
     assert len(outputs) > 2
     assert all(reference[5].ids[: len(output)] == output for output in outputs)
     assert [len(output) for output in outputs] == sorted({len(output) for output in outputs})
-    assert outputs[-1] == reference[5].ids[:100]
+    assert outputs[-1] == reference[5].ids[:70]
     assert chunks[-1]["meta_info"]["llm42"]["verified"] is True
 
 
