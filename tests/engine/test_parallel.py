@@ -71,7 +71,7 @@ def test_what_one_rank_sees_keeps_all_from_starting(servers, tiny, tmp_path):
 
 
 def test_a_rank_that_disagrees_ends_the_server(tiny, servers, tmp_path):
-    """Rank 1 draws other tokens than rank 0, from the 100th pass on."""
+    """Rank 1 draws other tokens than rank 0, some passes after its certification."""
     servers.stop()
     configuration = tiny("qwen3", *TENSOR, "--llm42-tune", LLM42_FAULT="rank1,stray", **CORES)
     log_path = tmp_path / "server.log"
