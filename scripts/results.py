@@ -57,6 +57,15 @@ def _load(workload: dict[str, Any]) -> str:
     )
 
 
+def _grid(corner: str, cells: dict[str, dict[str, str]]) -> Iterator[str]:
+    """A table by row and column."""
+    columns = list(next(iter(cells.values())))
+    yield f"| {corner} | {' | '.join(columns)} |"
+    yield "|---" * (1 + len(columns)) + "|"
+    for row, by_column in cells.items():
+        yield f"| {row} | {' | '.join(by_column.values())} |"
+
+
 def _throughput(result: dict[str, Any]) -> Iterator[str]:
     yield from _head("Throughput", result)
     yield "| deterministic | tokens/s over stock's | least and most of the rounds |"
@@ -122,11 +131,11 @@ def _passes(result: dict[str, Any]) -> Iterator[str]:
     yield f"Candidates rolled back, simulated ({result['workload']['simulated']}):"
     yield ""
     rates = result["recompute_rate"]
-    groups = list(next(iter(rates.values())))
-    yield f"| T | {' | '.join(f'G = {group}' for group in groups)} |"
-    yield "|---" * (1 + len(groups)) + "|"
-    for page, by_group in rates.items():
-        yield f"| {page} | {' | '.join(f'{100 * rate:.1f} %' for rate in by_group.values())} |"
+    cells = {
+        page: {f"G = {group}": f"{100 * rate:.1f} %" for group, rate in by_group.items()}
+        for page, by_group in rates.items()
+    }
+    yield from _grid("T", cells)
 
 
 def _divergence(result: dict[str, Any]) -> Iterator[str]:
@@ -160,11 +169,11 @@ def _attention(result: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     far = result["far_page_over_page_0"]
-    groups = list(next(iter(far.values())))
-    yield f"| backend | {' | '.join(groups)} |"
-    yield "|---" * (1 + len(groups)) + "|"
-    for backend, by_group in far.items():
-        yield f"| `{backend}` | {' | '.join(f'{ratio:.2f}' for ratio in by_group.values())} |"
+    cells = {
+        f"`{backend}`": {group: f"{ratio:.2f}" for group, ratio in by_group.items()}
+        for backend, by_group in far.items()
+    }
+    yield from _grid("backend", cells)
     yield ""
     decode = ", ".join(
         f"{ratios['layer']:.2f} ({name})"
