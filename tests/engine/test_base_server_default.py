@@ -12,11 +12,12 @@ from tests.engine import client
 pytestmark = pytest.mark.server
 
 
-# Batch n of a run holds n requests. SGLang's full sizes, `--n-trials 12` and 8, take ten times as
-# long as these; batches of 4 and 5 from four prompts always hold some prompt more than once.
+# Batch n of a run holds n requests. SGLang's full sizes, 12 and 8 trials of 100 tokens, take ten
+# times as long; batches of 4 and 5 from four prompts always hold some prompt more than once.
+TOKENS = ["--max-new-tokens", "60"]  # two pages' ends
 RUNS = {
-    "single": ["--n-trials", "2"],
-    "prefix": ["--n-start", "4", "--n-trials", "2", "--return-logprob"],
+    "single": ["--n-trials", "2", *TOKENS],
+    "prefix": ["--n-start", "4", "--n-trials", "2", "--return-logprob", *TOKENS],
     "p_vs_d": ["--n-trials", "2", "--max-new-tokens", "40"],
     "radix_cache": [],
 }
