@@ -58,7 +58,7 @@ def run(url: str) -> list[client.Answer]:
     assert all(answer.meta["llm42"]["verified"] for answer in everything)
     assert {len(answer.ids) for answer in everything} == {NEW_TOKENS}
     assert client.total(everything, "rollbacks") > len(everything)
-    assert all(len(set(answer.ids)) > 4 for answer in alone)  # or nothing could have gone wrong
+    assert all(len(set(answer.ids)) > 2 for answer in alone)  # or nothing could have gone wrong
     ordinary = client.ask_all(url, requests(deterministic=False)[:1], in_flight=1)
     assert ordinary[0].ids != alone[0].ids
     return alone

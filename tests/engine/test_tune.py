@@ -1,4 +1,4 @@
-"""Tuning chooses among what certification has room for. No server: costs are pretended."""
+"""Tuning chooses among what certification has room for. No server."""
 
 from types import SimpleNamespace
 
@@ -8,12 +8,6 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.engine import tune
 from llm42_sglang.engine.certify import OWN, has_room
 from llm42_sglang.engine.ranks import Ranks
-
-
-def costs(groups) -> dict:
-    """The wider the better: a pass costs the same whatever its width."""
-    decode = {str(rows): {"64": 0.01} for rows in tune.ROWS}
-    return {"pass": {str(group): {"0": 0.02} for group in groups}, "decode": decode}
 
 
 def forward(rows: int, pages: int) -> SimpleNamespace:
@@ -33,12 +27,9 @@ def forward(rows: int, pages: int) -> SimpleNamespace:
     [(100, 1000, 16), (8, 1000, 4), (9, 1000, 8), (100, 9 * OWN, 8), (100, 9 * OWN - 1, 4)],
 )
 def test_a_shape_without_room_is_not_chosen(monkeypatch, rows, pages, most):
-    monkeypatch.setattr(tune, "measure", lambda forward, groups: costs(groups))
-    asked: list[int] = []
-    monkeypatch.setattr(
-        tune, "_tokens_per_second", lambda config, *_: asked.append(config.group) or config.group
-    )
+    """The wider, the better, it is pretended: without the rule the choice were 16 every time."""
+    monkeypatch.setattr(tune, "measure", lambda forward, groups: {})
+    monkeypatch.setattr(tune, "_tokens_per_second", lambda config, *_: config.group)
     given = forward(rows, pages)
-    chosen = tune.tune(given)
-    assert chosen.group == max(asked) == most
-    assert has_room(given, chosen.group)
+    assert tune.tune(given).group == most
+    assert has_room(given, most)
