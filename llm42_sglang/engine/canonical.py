@@ -5,7 +5,7 @@ the batch is ours, and its shape never follows the load. A slot without a page r
 page and request row that SGLang itself keeps for padding (page 0, row 0), so no KV slot is
 reserved. A pass may be narrower than G slots only in the widths that certification has found to
 give the same bits as G; and it runs the language-model head only over slots that need logits, in
-those widths too.
+those widths too. It comes from a CUDA graph where certification has found the eager pass's bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
+from llm42_sglang.engine import graphs
 from llm42_sglang.engine.backends.mode import Mode
 from llm42_sglang.engine.faults import PassFault
 from llm42_sglang.engine.ranks import Ranks
@@ -55,6 +56,8 @@ class CanonicalForward:
         self.fault = fault
         self.mode = mode  # of the attention backend; the fast path is outside of it
         self.widths: tuple[int, ...] = (config.group,)  # slots, ascending; certification adds some
+        self.replayed: tuple[int, ...] = ()  # widths that come from CUDA graphs; as certified
+        self.replays = 0  # passes that did
         self.req_to_token = runner.req_to_token_pool.req_to_token  # [rows, context]
         self.offsets = torch.arange(config.page, device=runner.device)  # [T]
         self.dummy = Slot(PADDING_ROW, 0, (PADDING_TOKEN,), scored=False)
@@ -77,11 +80,13 @@ class CanonicalForward:
             self.ranks.note(filled, batch.out_cache_loc.tolist())
             self.ranks.require_agreement()
         head = self._head_slots(filled)
-        with self.mode(), head_rows(self._rows_of(head)):
-            output = self.runner.forward(
+        how = graphs.replayed if width in self.replayed else graphs.eager
+        with how(self.runner), self.mode(), head_rows(self._rows_of(head)):
+            run = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
-            ).logits_output
-        logits = output.next_token_logits
+            )
+        self.replays += run.can_run_graph
+        logits = run.logits_output.next_token_logits
         if not head:
             return [None] * len(slots)
         assert len(logits) == len(head) * self.config.page, f"pass returned {len(logits)} rows"

@@ -8,8 +8,9 @@
 A request of random tokens is run one page per pass in slot 0, its first pages and a far one (what
 lies between is old KV of its own, the same for all): the reference.
 Every variation must reproduce its logits and the KV of every layer, bit for bit. Narrower passes
-that reproduce them too may be run; others are left out, which is no failure. The server is idle,
-so rows and pages are used without being allocated, and nothing needs to be given back.
+that reproduce them too may be run; others are left out, which is no failure. Nor is it one where a
+CUDA graph gives other bits than the eager pass: then it is not used. The server is idle, so rows
+and pages are used without being allocated, and nothing needs to be given back.
 """
 
 import logging
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import torch
 
 from llm42_sglang.core.pages import page_span
+from llm42_sglang.engine import graphs
 from llm42_sglang.engine.canonical import CanonicalForward, Slot, same_bits
 from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
 
@@ -31,6 +33,8 @@ DEPTH = 3  # first pages of each certified request: two boundaries between canon
 FAR = 32  # its last page, counted from 1: kernels may split work by the longest context
 OWN = DEPTH + 1  # KV pages of each
 SEED = 42  # of the random tokens
+# What a forward raises that does not suit the model or the device.
+CANNOT_RUN = (RuntimeError, AttributeError, IndexError, TypeError, ValueError, AssertionError)
 
 
 class CertificationError(RuntimeError):
@@ -45,6 +49,7 @@ class Certificate:
     rows: int  # rows compared: their logits, and their KV in every layer
     layers: int
     widths: tuple[int, ...]  # slots of the passes that give these bits
+    replayed: tuple[int, ...]  # those of them that CUDA graphs give as well
     seconds: float
 
     def as_dict(self) -> dict[str, object]:
@@ -59,11 +64,13 @@ def certify(forward: CanonicalForward) -> Certificate:
     try:
         exam = _Exam(forward)
         rows = sum(_compared_by_all(forward.ranks, *each) for each in exam.variations())
-        forward.widths = exam.equal_widths()
+        widths = exam.equal_widths()
+        replayed = exam.equal_graphs(widths)
+        forward.widths, forward.replayed = widths, replayed
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
     except (CertificationError, RanksDisagreeError):
         raise
-    except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+    except CANNOT_RUN as error:
         gone = " (unless another rank has ended: see the log)" if forward.ranks.size > 1 else ""
         raise CertificationError(
             f"this model cannot run a canonical pass ({type(error).__name__}: {error}); "
@@ -74,18 +81,26 @@ def certify(forward: CanonicalForward) -> Certificate:
         rows=rows,
         layers=len(forward.layers),
         widths=forward.widths,
+        replayed=forward.replayed,
         seconds=round(time.perf_counter() - started, 2),
     )
     logger.info(
         "llm42: certified in %.1f s: A1, A2 and A3 hold bitwise over %d passes, %d rows of logits "
-        "and of KV in each of %d layers; passes of %s slots give the same bits",
+        "and of KV in each of %d layers; passes of %s slots give the same bits, %s",
         certificate.seconds,
         certificate.passes,
         certificate.rows,
         certificate.layers,
-        " or ".join(map(str, certificate.widths)),
+        _either(certificate.widths),
+        f"from CUDA graphs those of {_either(certificate.replayed)}"
+        if certificate.replayed
+        else "none from a CUDA graph",
     )
     return certificate
+
+
+def _either(numbers: tuple[int, ...]) -> str:
+    return " or ".join(map(str, numbers))
 
 
 class _Bits(NamedTuple):
@@ -143,8 +158,16 @@ class _Exam:
     def equal_widths(self) -> tuple[int, ...]:
         """G, and the smaller powers of two that give its bits in every variation."""
         widths = [2**i for i in range(self.group.bit_length() - 1)]
-        equal = [width for width in widths if self._equals_reference(width)]
+        equal = [width for width in widths if self._on_all_ranks(self._equals_reference(width))]
         return (*equal, self.group)
+
+    def equal_graphs(self, widths: tuple[int, ...]) -> tuple[int, ...]:
+        """Those widths whose CUDA graph, where SGLang holds one, gives the eager pass's bits."""
+        held = [n for n in widths if graphs.captured(self.forward.runner, n * self.size)]
+        return tuple(n for n in held if self._on_all_ranks(self._replays_reference(n)))
+
+    def _on_all_ranks(self, equal: bool) -> bool:
+        return all(self.forward.ranks.gather(equal))
 
     def head_variations(self) -> Iterator[tuple[str, list[_Bits], list[_Bits]]]:
         """The language-model head over the subject's slot alone."""
@@ -158,13 +181,26 @@ class _Exam:
         if width > 1:
             runs.append((self.reference, self._run_all(self.twin, crowded=True)))
         runs += [(expected, actual) for _, expected, actual in self._other_tails()]
-        equal = all(
+        return all(
             same_bits(want, got)
             for run in runs
             for expected, actual in zip(*run, strict=True)
             for want, got in zip(expected, actual, strict=True)
         )
-        return all(self.forward.ranks.gather(equal))
+
+    def _replays_reference(self, width: int) -> bool:
+        eager = self.passes - self.forward.replays
+        self.forward.replayed = (width,)
+        try:
+            return self._equals_reference(width) and eager == self.passes - self.forward.replays
+        except RanksDisagreeError:
+            raise
+        except CANNOT_RUN as error:
+            logger.warning(
+                "llm42: the CUDA graph of %d slots cannot run (%s: %s); these passes are eager",
+                *(width, type(error).__name__, error),
+            )
+            return False
 
     def _run_all(self, row: int, **how: bool) -> list[_Bits]:
         """Every page of the request, one a pass, in order."""

@@ -1,8 +1,9 @@
 """Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
-    in a prefill    due pages take the slots that its last pass would run empty; those who decode
-                    are owed a step afterwards
+    in a prefill    due pages take the slots that its last pass would run empty
+    after either    ordinary requests that decode are owed a step before the other one comes: what
+                    they wait for is a pass or a prompt, not their sum
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -45,9 +46,9 @@ class Verifier:
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
         self._steps = 0  # decode steps planned
-        self._passes = 0  # canonical passes since the last of them
+        self._passes = 0  # since the last of them: canonical passes, and prefills they wait behind
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self.decode_owed = False  # prefill has run in the lane since the last decode step
+        self.decode_owed = False  # a canonical pass has run since the last decode step
 
     # -- What the scheduler calls --
 
@@ -60,6 +61,7 @@ class Verifier:
             self._take_results()
         while riders := self._riders(batches):
             self._passes += 1
+            self.decode_owed = True
             verified = self.lane.verify(riders)
             if self.lane.audit.failed:
                 self.scheduler.end_deterministic_service(batches)
@@ -73,6 +75,11 @@ class Verifier:
         self._steps += 1
         self._passes = 0
         self.decode_owed = False
+
+    def prefill_planned(self) -> None:
+        """A prefill comes next, of either kind, while ordinary requests decode: it counts as a
+        pass, and the blocked alone are worth another one."""
+        self._passes += 1
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""

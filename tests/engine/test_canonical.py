@@ -18,6 +18,7 @@ class Runner:
 
     device = "cpu"
     model_config = spec_algorithm = token_to_kv_pool_allocator = None
+    prefill_cuda_graph_runner = None
 
     def __init__(self):
         rows = torch.arange(10 * 64, dtype=torch.int32).view(10, 64)
@@ -28,7 +29,8 @@ class Runner:
         rows = torch.arange(len(batch.input_ids)).float()[:, None].expand(-1, VOCABULARY)
         kept, *_ = canonical.keep_head_rows(None, None, rows, None, None, None)
         self.shapes.append((len(rows), len(kept)))
-        return SimpleNamespace(logits_output=SimpleNamespace(next_token_logits=kept))
+        logits = SimpleNamespace(next_token_logits=kept)
+        return SimpleNamespace(logits_output=logits, can_run_graph=False)
 
 
 @pytest.fixture

@@ -9,17 +9,15 @@ measures what is promised here.
 A backend without an entry is refused by name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
 from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
 from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.engine.backends import flash_attention, flashinfer
-from llm42_sglang.engine.backends.mode import Mode, attributes, unchanged
+from llm42_sglang.engine.backends.mode import Mode, unchanged
 from llm42_sglang.engine.unsupported import UnsupportedError
 
 
@@ -74,15 +72,7 @@ def canonical_mode(runner: ModelRunner) -> Mode:
     backend = runner.attn_backend
     if isinstance(backend, HybridAttnBackend):  # a pass is in EXTEND mode
         backend = backend.prefill_backend
-    return partial(_eager, runner, BACKENDS[name].mode_of(backend))
-
-
-@contextmanager
-def _eager(runner: ModelRunner, mode: Mode) -> Iterator[None]:
-    """SGLang replays prefills from CUDA graphs, by default on NVIDIA: captured outside of any mode,
-    with rows padded to a bucket and logits pruned. A canonical pass runs eagerly instead."""
-    with attributes(runner, prefill_cuda_graph_runner=None), mode():
-        yield
+    return BACKENDS[name].mode_of(backend)
 
 
 def table() -> str:

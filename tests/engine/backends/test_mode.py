@@ -1,7 +1,7 @@
 """Whatever a mode changes is restored, and what has no canonical mode is refused by name.
 
-Checked by hand: without `finally` in `attributes`, without the switch to eager, and with the decode
-backend of a hybrid one switched instead, tests here fail.
+Checked by hand: without `finally` in `attributes`, and with the decode backend of a hybrid one
+switched instead, tests here fail.
 """
 
 from contextlib import nullcontext
@@ -20,8 +20,7 @@ README = Path(__file__).parents[3] / "README.md"
 
 def runner(name: str, backend: object = None, **more) -> SimpleNamespace:
     given = {"prefill_attention_backend_str": name, "attn_backend": backend}
-    graphs = {"prefill_cuda_graph_runner": "graphs"}
-    return SimpleNamespace(**given, **graphs, **{"use_mla_backend": False, **more})
+    return SimpleNamespace(**given, **{"use_mla_backend": False, **more})
 
 
 def test_attributes_are_set_inside_and_restored_after():
@@ -57,17 +56,6 @@ def test_where_the_kernels_are_canonical_the_backend_is_left_alone(name):
     assert backends.BACKENDS[name].mode_of(backend) is nullcontext
     with backends.canonical_mode(runner(name, backend))():
         assert vars(backend) == {}
-
-
-@pytest.mark.parametrize("name", ["triton", "fa3"])
-def test_a_pass_is_not_replayed_from_a_graph_that_was_captured_outside_of_its_mode(name):
-    serving = runner(name, SimpleNamespace(num_splits=0))
-    mode = backends.canonical_mode(serving)
-    with pytest.raises(RuntimeError), mode():
-        assert serving.prefill_cuda_graph_runner is None
-        raise RuntimeError("out of memory")
-    assert serving.prefill_cuda_graph_runner == "graphs"
-    assert serving.attn_backend.num_splits == 0
 
 
 def test_multi_head_latent_attention_is_refused():

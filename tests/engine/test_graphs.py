@@ -1,0 +1,51 @@
+"""Passes from CUDA graphs: through SGLang's own graph runner, with the graph itself emulated.
+
+Checked by hand: graphs of any size, graphs that hold attention, and graphs nobody compared with the
+eager pass each fail a test here.
+"""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from llm42_sglang.engine import graphs
+from tests.engine import tiny_models
+
+WIDTHS = [1, 2, 4]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return str(tiny_models.make("qwen3", tmp_path_factory.mktemp("models")))
+
+
+@pytest.mark.parametrize(
+    ("fault", "replayed"),
+    [
+        ("none", WIDTHS),
+        ("other-bits", []),
+        ("raises", []),
+        ("other-sizes", []),
+        ("attention", []),
+    ],
+)
+def test_passes_come_from_graphs_that_give_the_eager_bits(model, fault, replayed):
+    command = [sys.executable, "-m", "tests.engine.emulated_graphs", model, fault]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    certificate = json.loads(ran.stdout.splitlines()[-1])
+    assert certificate["widths"] == WIDTHS  # whatever the graphs do, the server starts
+    assert certificate["replayed"] == replayed
+
+
+@pytest.mark.parametrize("how", [graphs.eager, graphs.replayed])
+def test_ordinary_prefills_keep_their_graphs(how):
+    runner = SimpleNamespace(prefill_cuda_graph_runner="graphs", graph_shared_output="logits")
+    with pytest.raises(RuntimeError), how(runner):
+        assert (runner.prefill_cuda_graph_runner is None) == (how is graphs.eager)
+        assert (runner.graph_shared_output is None) == (how is graphs.replayed)
+        raise RuntimeError("out of memory")
+    assert vars(runner) == {"prefill_cuda_graph_runner": "graphs", "graph_shared_output": "logits"}
