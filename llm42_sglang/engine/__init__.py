@@ -2,7 +2,8 @@
 
 `seams` lists every SGLang symbol in use and why. `plugin` is the entry point. In the scheduler
 process: `scheduler` (SGLang's loop, extended), `verifier` (who rides in a pass, what follows from
-it), `lane` and `canonical` (pages into passes of certified shapes), `admission`, `request`,
-`chooser`, `results`, `streamer`, `backends` (attention in canonical mode), and at the start
-`certify`, `tune`, `fingerprint`. In the tokenizer and HTTP process: `tokenizer`, `openai_api`.
+it), `lane` and `canonical` (pages into passes of certified shapes), `graphs` and `backends` (CUDA
+graphs, and attention in canonical mode), `admission`, `request`, `chooser`, `results`, `streamer`,
+and at the start `certify`, `tune`, `fingerprint`; `ranks` and `replicas` where there are several.
+In the tokenizer and HTTP process: `gatekeeper`, `openai_api`.
 """

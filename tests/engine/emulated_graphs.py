@@ -1,13 +1,13 @@
 """Certify a tiny model whose passes go through SGLang's own prefill graph runner, on a CPU.
 
 Only the graph itself is emulated: instead of replaying what was captured, it runs the layers over
-the buffers that a graph would read, and leaves attention to the batch at hand, as graphs of SGLang's
-`breakable` kind do. Everything around it is SGLang's code, and ours.
+the buffers that a graph would read, and leaves attention to the batch at hand, as SGLang's
+`breakable` graphs do. Everything around it is SGLang's code, and ours.
 
     python -m tests.engine.emulated_graphs MODEL FAULT      prints the certificate, JSON
 
-FAULT: none; `other-bits`, graphs differ from eager passes; `raises`, they cannot run; `other-sizes`,
-none has as many rows as a pass; `attention`, they hold attention as well.
+FAULT: `none`; `other-bits`, graphs differ from eager passes; `raises`, they cannot run;
+`other-sizes`, none has as many rows as a pass; `attention`, they hold attention as well.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Passes and prefills take turns while ordinary requests decode. Around pretended batches; no server.
+"""Passes and prefills take turns while ordinary requests decode. Pretended batches; no server.
 
 Checked by hand: a prefill that does not count, a pass after which nothing is owed, and a prefill
 that gives way every time each fail a test here.

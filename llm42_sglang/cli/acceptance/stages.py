@@ -18,7 +18,8 @@ from llm42_sglang.cli.launch import ServerError
 # What a server logs when it is certified, and what it says when it is not.
 CERTIFIED = re.compile(
     r"llm42: certified in (?P<seconds>[\d.]+) s: A1, A2 and A3 hold bitwise over "
-    r"(?P<passes>\d+) passes, (?P<rows>\d+) rows .* passes of (?P<widths>[\d or]+) slots"
+    r"(?P<passes>\d+) passes, (?P<rows>\d+) rows .* passes of (?P<widths>[\d or]+) slots give the "
+    r"same bits, (?:none from a CUDA graph|from CUDA graphs those of (?P<replayed>[\d or]+))"
 )
 FINGERPRINT = re.compile(r"llm42: fingerprint (\w+)")
 REFUSED = re.compile(r"llm42: error: (.+)")

@@ -150,6 +150,13 @@ sglang.srt.layers.attention.torch_native_backend
   75974d04 08f7188a  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
   75974d04 d02ef60f  TorchNativeAttnBackend.forward_decode  attend without a loop over requests
   a5e6055b 771b5b1b  TorchNativeAttnBackend.init_forward_metadata  plan once per forward
+sglang.srt.model_executor.runner.prefill_cuda_graph_runner
+  a2159e27 0afaa769  PrefillCudaGraphRunner  know which numbers of rows it has captured
+  8dcc1aa2 4e54a305  PrefillCudaGraphRunner._execute_body_capture  rely on the head staying outside of a graph
+  ecf82b63 59478dc5  PrefillCudaGraphRunner._next_token_logits_buffer  give a replayed pass logits of its own
+  4ca3cb6c 258d5899  PrefillCudaGraphRunner._prepare_forward_metadata_for_replay  rely on attention being planned for each replay
+sglang.srt.model_executor.runner_backend.breakable_cuda_graph_backend
+  80ba5fe8 57e009f0  BreakableCudaGraphBackend  tell graphs that leave attention outside
 sglang.srt.layers.moe
   0c531a58 1703bb48  MoeRunnerConfig  read a layer's activation
 sglang.srt.layers.moe.fused_moe_native
@@ -166,6 +173,7 @@ sglang.srt.layers.quantization.unquant
 sglang.srt.layers.radix_attention
   49a59231 e9048f8f  AttentionType  tell plain causal attention from the rest
   c3fc5486 90c1a974  RadixAttention  read a layer's heads and scale
+  e0eeef3f 15373b15  RadixAttention._eager_attention  rely on attention running outside of a graph
 sglang.srt.mem_cache.swa_memory_pool
   c3bd4ab6 1a516693  SWAKVPool.translate_loc_from_full_to_swa  find a windowed layer's KV slots
 sglang.srt.platforms.cpu
