@@ -95,7 +95,7 @@ def _beside(result: dict[str, Any]) -> Iterator[str]:
         yield f"| {kind} | **{ratio:.3f}** | {min(ratios):.3f}, {max(ratios):.3f} |"
 
 
-def _latency(result: dict[str, Any], title: str = "Latency, as many in flight") -> Iterator[str]:
+def _latency(result: dict[str, Any], title: str = "Latency") -> Iterator[str]:
     yield from _head(title, result)
     kinds = {
         "p99_ttft_ratio": "P99 time to first token, all requests",
@@ -210,8 +210,8 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
 SECTIONS = {
     "throughput": _throughput,
     "beside": _beside,
-    "latency-poisson": partial(_latency, title="Latency, Poisson arrivals"),
     "latency": _latency,
+    "latency-lengths": partial(_latency, title="Latency, answers of different lengths"),
     "divergence": _divergence,
     "invariance": _invariance,
     "attention": _attention,

@@ -106,7 +106,7 @@ def _plugin() -> Finding:
         if not any(ep.value.startswith("llm42_sglang") for ep in entry_points(group=group))
     ]
     if missing:
-        return Finding(False, f"no entry point in {missing[0]}; pip install llm42-sglang")
+        return Finding(False, f"no entry point in {missing[0]}; in its checkout: pip install -e .")
     return Finding(True, "entry points for plugin and platform are installed")
 
 

@@ -131,10 +131,13 @@ class DeterministicScheduler(Scheduler):
         return partial(HomogeneousPrefillAdder, group=self.llm42_config.group)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
-        """SGLang's `--prefill-decode-interval` in small: after a canonical pass, ordinary requests
-        that decode get a step before prefill, unless more wait than decode; not twice in a row."""
+        """SGLang's `--prefill-decode-interval` in small: between canonical passes and prefills
+        ordinary requests that decode get a step, unless more wait than decode. Prefill does not
+        give way twice in a row."""
         many_decode = running_batch.batch_size() > len(self.waiting_queue)
-        owed = self.llm42_verifier.decode_owed and many_decode and ordinary_decodes(running_batch)
+        first = self.chunked_req or next(iter(self.waiting_queue), None)
+        owed = self.llm42_verifier.decode_owed(is_deterministic(first))
+        owed = owed and many_decode and ordinary_decodes(running_batch)
         self.llm42_deferred = owed and not self.llm42_deferred
         return self.llm42_deferred or super()._should_defer_prefill(running_batch)
 

@@ -3,7 +3,7 @@
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
     in a prefill    due pages take the slots that its last pass would run empty
     after either    ordinary requests that decode are owed a step before the other one comes: what
-                    they wait for is a pass or a prompt, not their sum
+                    they wait for is one pass or a prompt, not their sum
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -48,7 +48,7 @@ class Verifier:
         self._steps = 0  # decode steps planned
         self._passes = 0  # since the last of them: canonical passes, and prefills they wait behind
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self.decode_owed = False  # a canonical pass has run since the last decode step
+        self._canonical = False  # whether one of them was canonical
 
     # -- What the scheduler calls --
 
@@ -61,7 +61,7 @@ class Verifier:
             self._take_results()
         while riders := self._riders(batches):
             self._passes += 1
-            self.decode_owed = True
+            self._canonical = True
             verified = self.lane.verify(riders)
             if self.lane.audit.failed:
                 self.scheduler.end_deterministic_service(batches)
@@ -74,7 +74,12 @@ class Verifier:
         """A decode step comes next."""
         self._steps += 1
         self._passes = 0
-        self.decode_owed = False
+        self._canonical = False
+
+    def decode_owed(self, deterministic: bool) -> bool:
+        """Whether those who decode get a step before a prefill of this kind: after a canonical pass
+        before either kind, after an ordinary prefill before a deterministic one."""
+        return self._canonical or (deterministic and self._passes > 0)
 
     def prefill_planned(self) -> None:
         """A prefill comes next, of either kind, while ordinary requests decode: it counts as a
@@ -83,7 +88,7 @@ class Verifier:
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
-        self.decode_owed = True
+        self._canonical = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(self._judge, verified)
         self.lane.forward.ranks.note(tokens)

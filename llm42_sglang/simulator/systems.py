@@ -47,7 +47,7 @@ def sliding(window: int, group: int) -> System:
 
 
 def synchronous(window: int) -> System:
-    """LLM-42's artifact as its critics describe it.
+    """LLM-42's artifact as this project reads it (docs/comparison.md).
 
     Each request is verified alone as soon as its window is full, while all others wait, and
     deterministic prompts are prefilled one by one.

@@ -1,7 +1,8 @@
 """Passes and prefills take turns while ordinary requests decode. Pretended batches; no server.
 
-Checked by hand: a prefill that does not count, a pass after which nothing is owed, and a prefill
-that gives way every time each fail a test here.
+Checked by hand: a prefill that does not count, a pass after which nothing is owed, an ordinary
+prefill after which a deterministic one is not, and a prefill that gives way every time each fail a
+test here.
 """
 
 from types import SimpleNamespace
@@ -23,12 +24,11 @@ def batch(*kinds: str) -> SimpleNamespace:
 @pytest.fixture
 def scheduler(monkeypatch) -> DeterministicScheduler:
     """Two ordinary requests and a deterministic one decode, one more waits."""
-    monkeypatch.setattr(
-        module, "ordinary_decodes", lambda running: "ordinary" in running.reqs, raising=True
-    )
+    monkeypatch.setattr(module, "ordinary_decodes", lambda running: "ordinary" in running.reqs)
+    monkeypatch.setattr(module, "is_deterministic", lambda req: req == "deterministic")
     monkeypatch.setattr(Scheduler, "_should_defer_prefill", lambda self, running: False)
     made = object.__new__(DeterministicScheduler)
-    made.waiting_queue = ["waiting"]
+    made.waiting_queue, made.chunked_req = ["ordinary"], None
     made.running_batch = batch("ordinary", "deterministic", "ordinary")
     made.llm42_verifier = Verifier(made, SimpleNamespace(), Config())
     return made
@@ -36,7 +36,7 @@ def scheduler(monkeypatch) -> DeterministicScheduler:
 
 def test_after_a_pass_prefill_gives_way_to_one_step(scheduler):
     verifier, running = scheduler.llm42_verifier, scheduler.running_batch
-    verifier.decode_owed = True
+    verifier._canonical = True
     assert scheduler._should_defer_prefill(running)
     scheduler._planned(ForwardMode.DECODE, running)
     assert not scheduler._should_defer_prefill(running)
@@ -46,7 +46,7 @@ def test_prefill_does_not_give_way_twice_in_a_row(scheduler):
     running = scheduler.running_batch
     given_way = []
     for _ in range(4):  # a pass before every step
-        scheduler.llm42_verifier.decode_owed = True
+        scheduler.llm42_verifier._canonical = True
         given_way.append(scheduler._should_defer_prefill(running))
         scheduler._planned(ForwardMode.DECODE, running)
     assert given_way == [True, False, True, False]
@@ -60,8 +60,8 @@ def test_prefill_does_not_give_way_twice_in_a_row(scheduler):
     ],
 )
 def test_prefill_goes_first_where_nobody_is_held_up_or_many_wait(scheduler, running, waiting):
-    scheduler.waiting_queue = ["waiting"] * waiting
-    scheduler.llm42_verifier.decode_owed = True
+    scheduler.waiting_queue = ["deterministic"] * waiting
+    scheduler.llm42_verifier._canonical = True
     assert not scheduler._should_defer_prefill(running)
 
 
@@ -75,7 +75,20 @@ def test_a_verification_owes_a_step(scheduler, monkeypatch):
     )
     monkeypatch.setattr(verifier, "_riders", lambda batches: riders.pop(0))
     verifier.between_steps(scheduler.running_batch, None)
-    assert verifier.decode_owed
+    assert verifier.decode_owed(deterministic=False)
+
+
+@pytest.mark.parametrize("waiting", ["ordinary", "deterministic"])
+def test_after_an_ordinary_prefill_only_a_canonical_one_gives_way(scheduler, waiting):
+    running, scheduler.waiting_queue = scheduler.running_batch, [waiting]
+    scheduler._planned(ForwardMode.EXTEND, running)
+    assert scheduler._should_defer_prefill(running) == (waiting == "deterministic")
+
+
+def test_the_rest_of_a_prompt_goes_before_the_queue(scheduler):
+    scheduler.chunked_req = "deterministic"
+    scheduler._planned(ForwardMode.EXTEND, scheduler.running_batch)
+    assert scheduler._should_defer_prefill(scheduler.running_batch)
 
 
 @pytest.mark.parametrize(
