@@ -34,7 +34,8 @@ FAR = 32  # its last page, counted from 1: kernels may split work by the longest
 OWN = DEPTH + 1  # KV pages of each
 SEED = 42  # of the random tokens
 # What a forward raises that does not suit the model or the device.
-CANNOT_RUN = (RuntimeError, AttributeError, IndexError, TypeError, ValueError, AssertionError)
+CANNOT_RUN = (RuntimeError, AttributeError, IndexError, TypeError)
+CANNOT_REPLAY = (*CANNOT_RUN, KeyError, ValueError, AssertionError)
 
 
 class CertificationError(RuntimeError):
@@ -176,6 +177,7 @@ class _Exam:
             yield "A2 (language-model head over one slot)", self.reference, alone
 
     def _equals_reference(self, width: int) -> bool:
+        self._forget()
         self.forward.widths = (width,)
         runs = [(self.reference, self._run_all(self.subject))]
         if width > 1:
@@ -192,15 +194,23 @@ class _Exam:
         eager = self.passes - self.forward.replays
         self.forward.replayed = (width,)
         try:
-            return self._equals_reference(width) and eager == self.passes - self.forward.replays
+            if not self._equals_reference(width):
+                problem = "gives other bits"
+            elif eager != self.passes - self.forward.replays:
+                problem = "is not replayed at every length certified"
+            else:
+                return True
         except RanksDisagreeError:
             raise
-        except CANNOT_RUN as error:
-            logger.warning(
-                "llm42: the CUDA graph of %d slots cannot run (%s: %s); these passes are eager",
-                *(width, type(error).__name__, error),
-            )
-            return False
+        except CANNOT_REPLAY as error:
+            problem = f"cannot run ({type(error).__name__}: {error})"
+            if self.forward.ranks.size > 1:  # the others may be in the middle of it
+                raise CertificationError(
+                    f"the CUDA graph of {width} slots {problem} on one rank or all; add "
+                    "--cuda-graph-backend-prefill disabled"
+                ) from error
+        logger.warning("llm42: the CUDA graph of %d slots %s; not used", width, problem)
+        return False
 
     def _run_all(self, row: int, **how: bool) -> list[_Bits]:
         """Every page of the request, one a pass, in order."""
@@ -256,6 +266,15 @@ class _Exam:
             self.forward.req_to_token[row, span.start : span.end] = where.to(
                 self.forward.req_to_token.dtype
             )
+
+    def _forget(self) -> None:
+        """Other KV in all pages of the subject and its twin: what they held cannot help."""
+        pool = self.forward.runner.token_to_kv_pool
+        for row in (self.subject, self.twin):
+            where = self.forward.req_to_token[row, : (self.far_page + 1) * self.size].long()
+            for layer in self.forward.layers:
+                pool.get_key_buffer(layer)[where] = 1
+                pool.get_value_buffer(layer)[where] = 1
 
     def _random_tokens(self, count: int) -> tuple[int, ...]:
         return tuple(self.random.randrange(self.vocab_size) for _ in range(count))

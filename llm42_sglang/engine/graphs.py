@@ -4,9 +4,9 @@ SGLang's `breakable` graphs, its default on NVIDIA, hold what a forward does to 
 rows: GEMMs, norms, all-reduce. Attention, its plan and the language-model head run eagerly between
 and after them (`RadixAttention._eager_attention`, `PrefillCudaGraphRunner._execute_body_capture`),
 so they see the backend's canonical mode. A pass always has the same number of rows, and if SGLang
-has captured just that many (`--cuda-graph-bs-prefill`; by default every multiple of 64 up to 1024
-is among them), its graph fits without padding. Graphs of other kinds hold attention as well, which
-was captured outside of any mode: they are not used.
+has captured just that many (`--cuda-graph-bs-prefill`; by default 32, and every multiple of 64 up
+to 1024 or the chunk size), its graph fits without padding. Graphs of other kinds hold attention or
+the head as well, captured outside of any mode: they are not used.
 
 Certification compares replayed passes with eager ones; where a bit differs, passes stay eager.
 """

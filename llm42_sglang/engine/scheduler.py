@@ -134,12 +134,18 @@ class DeterministicScheduler(Scheduler):
         """SGLang's `--prefill-decode-interval` in small: between canonical passes and prefills
         ordinary requests that decode get a step, unless more wait than decode. Prefill does not
         give way twice in a row."""
-        many_decode = running_batch.batch_size() > len(self.waiting_queue)
-        first = self.chunked_req or next(iter(self.waiting_queue), None)
-        owed = self.llm42_verifier.decode_owed(is_deterministic(first))
-        owed = owed and many_decode and ordinary_decodes(running_batch)
-        self.llm42_deferred = owed and not self.llm42_deferred
-        return self.llm42_deferred or super()._should_defer_prefill(running_batch)
+        defer = super()._should_defer_prefill(running_batch)
+        self.llm42_deferred = not self.llm42_deferred and self._step_owed(running_batch)
+        return defer or self.llm42_deferred
+
+    def _step_owed(self, running: ScheduleBatch) -> bool:
+        many_decode = running.batch_size() > len(self.waiting_queue)
+        if not many_decode or running.batch_is_full or not ordinary_decodes(running):
+            return False
+        # The queue has not been sorted yet: any of them may come first.
+        waiting = [*self.waiting_queue, *([self.chunked_req] if self.chunked_req else [])]
+        deterministic = any(map(is_deterministic, waiting))
+        return bool(waiting) and self.llm42_verifier.decode_owed(deterministic)
 
     def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
         return DeterministicOutputStreamer
@@ -225,7 +231,7 @@ class DeterministicScheduler(Scheduler):
 
     def _planned(self, mode: ForwardMode, running: ScheduleBatch) -> None:
         if mode.is_decode():
-            self.llm42_verifier.decode_planned()
+            self.llm42_verifier.decode_planned(prefill_waits=self.llm42_deferred)
         elif ordinary_decodes(running):
             self.llm42_verifier.prefill_planned()
 

@@ -2,8 +2,8 @@
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
     in a prefill    due pages take the slots that its last pass would run empty
-    after either    ordinary requests that decode are owed a step before the other one comes: what
-                    they wait for is one pass or a prompt, not their sum
+    after either    ordinary requests that decode are owed a step before the other one comes; the
+                    next turn is the other one's. Blocked requests do not wait for theirs
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -46,9 +46,12 @@ class Verifier:
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
         self._steps = 0  # decode steps planned
-        self._passes = 0  # since the last of them: canonical passes, and prefills they wait behind
+        # Since the last of them:
+        self._passes = 0  # canonical passes for verification
+        self._prefills = 0  # of either kind, while ordinary requests decoded
+        self._canonical = False  # whether any of these ran in the lane
+        self._prefills_turn = False  # prefill gave way to that step
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self._canonical = False  # whether one of them was canonical
 
     # -- What the scheduler calls --
 
@@ -70,21 +73,21 @@ class Verifier:
             self.lane.forward.ranks.require_agreement()  # or nobody commits
             self._settle(batches, outcomes)
 
-    def decode_planned(self) -> None:
-        """A decode step comes next."""
+    def decode_planned(self, prefill_waits: bool) -> None:
+        """A decode step comes next; prefill has given way to it, or did not want to run."""
         self._steps += 1
-        self._passes = 0
+        self._passes = self._prefills = 0
         self._canonical = False
+        self._prefills_turn = prefill_waits
 
     def decode_owed(self, deterministic: bool) -> bool:
         """Whether those who decode get a step before a prefill of this kind: after a canonical pass
         before either kind, after an ordinary prefill before a deterministic one."""
-        return self._canonical or (deterministic and self._passes > 0)
+        return self._canonical or (deterministic and self._prefills > 0)
 
     def prefill_planned(self) -> None:
-        """A prefill comes next, of either kind, while ordinary requests decode: it counts as a
-        pass, and the blocked alone are worth another one."""
-        self._passes += 1
+        """A prefill comes next, of either kind, while ordinary requests decode."""
+        self._prefills += 1
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
@@ -110,7 +113,9 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        return self.policy.choose(due, self._passes, len(outlooks))
+        # Beside one prefill a pass waits for its turn; beside a train of them it would wait long.
+        beside_prefill = self._prefills_turn or self._prefills == 1
+        return self.policy.choose(due, self._passes + beside_prefill, len(outlooks))
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

@@ -4,10 +4,7 @@ Only the graph itself is emulated: instead of replaying what was captured, it ru
 the buffers that a graph would read, and leaves attention to the batch at hand, as SGLang's
 `breakable` graphs do. Everything around it is SGLang's code, and ours.
 
-    python -m tests.engine.emulated_graphs MODEL FAULT      prints the certificate, JSON
-
-FAULT: `none`; `other-bits`, graphs differ from eager passes; `raises`, they cannot run;
-`other-sizes`, none has as many rows as a pass; `attention`, they hold attention as well.
+    python -m tests.engine.emulated_graphs MODEL      prints a certificate by fault, JSON
 """
 
 import json
@@ -30,6 +27,13 @@ from llm42_sglang.engine.canonical import CanonicalForward, keep_head_rows
 from llm42_sglang.engine.certify import certify
 
 T, G = 16, 4
+FAULTS = {
+    "none": "",
+    "other-bits": "graphs differ from eager passes",
+    "raises": "they cannot run",
+    "other-sizes": "none has as many rows as a pass",
+    "attention": "they hold attention as well",
+}
 
 
 class Emulated(BreakableCudaGraphBackend):
@@ -54,30 +58,34 @@ class Emulated(BreakableCudaGraphBackend):
         return hidden * 1.01 if self.fault == "other-bits" else hidden
 
 
-def main(model: str, fault: str) -> None:
-    Emulated.fault = fault
+def main(model: str) -> None:
     flags = ("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32")
     pool = ("--max-total-tokens", "2000", "--max-running-requests", "8", "--page-size", str(T))
     args = prepare_server_args(["--model-path", model, *flags, *pool])
     args.resolve_once()
     publish(args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
     runner = load_model(args, PortArgs.init_new(args), 0, 0)[0].torch_runner
+    original = LogitsProcessor._get_pruned_states
+    LogitsProcessor._get_pruned_states = lambda *args: keep_head_rows(original, *args)
+    sglang_graphs.resolve_prefill_backend = Emulated
+    sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
+    print(json.dumps({fault: certified(runner, fault) for fault in FAULTS}))
+
+
+def certified(runner, fault: str) -> dict:
+    """The certificate with graphs that have the fault."""
+    Emulated.fault = fault
     rows = [100] if fault == "other-sizes" else [n * T for n in (1, 2, 4)]
     runner.prefill_cuda_graph_runner = graph_runner(runner, rows)
     if fault == "attention":
         runner.prefill_cuda_graph_runner.backend = SimpleNamespace()
-    original = LogitsProcessor._get_pruned_states
-    LogitsProcessor._get_pruned_states = lambda *args: keep_head_rows(original, *args)
-    certificate = certify(CanonicalForward(runner, Config(page=T, group=G, run_ahead=0)))
-    print(json.dumps(certificate.as_dict()))
+    return certify(CanonicalForward(runner, Config(page=T, group=G, run_ahead=0))).as_dict()
 
 
 def graph_runner(runner, rows: list[int]) -> sglang_graphs.PrefillCudaGraphRunner:
     """SGLang's own, with nothing captured."""
     config = sglang_graphs.get_exec().graph.cuda_graph_config.prefill
     config.bs, config.backend = rows, "breakable"
-    sglang_graphs.resolve_prefill_backend = Emulated
-    sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
     return capture_prefill_graph(model_runner=runner, eager_runner=runner.eager_runner).runner
 
 

@@ -1,8 +1,8 @@
 """Passes and prefills take turns while ordinary requests decode. Pretended batches; no server.
 
 Checked by hand: a prefill that does not count, a pass after which nothing is owed, an ordinary
-prefill after which a deterministic one is not, and a prefill that gives way every time each fail a
-test here.
+prefill after which a deterministic one is not, a prefill that gives way every time, and a turn that
+nobody takes each fail a test here.
 """
 
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from llm42_sglang.engine.verifier import Verifier
 
 
 def batch(*kinds: str) -> SimpleNamespace:
-    return SimpleNamespace(reqs=list(kinds), batch_size=lambda: len(kinds))
+    return SimpleNamespace(reqs=list(kinds), batch_size=lambda: len(kinds), batch_is_full=False)
 
 
 @pytest.fixture
@@ -91,12 +91,57 @@ def test_the_rest_of_a_prompt_goes_before_the_queue(scheduler):
     assert scheduler._should_defer_prefill(scheduler.running_batch)
 
 
+@pytest.mark.parametrize("nobody", ["waits", "fits"])
+def test_no_turn_is_given_to_a_prefill_that_would_not_run(scheduler, nobody):
+    scheduler.llm42_verifier._canonical = True
+    if nobody == "waits":
+        scheduler.waiting_queue = []
+    else:
+        scheduler.running_batch.batch_is_full = True
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+def test_sglangs_own_interval_counts_on(scheduler, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Scheduler, "_should_defer_prefill", lambda self, running: asked.append(1))
+    scheduler.llm42_verifier._canonical = True
+    assert scheduler._should_defer_prefill(scheduler.running_batch) and asked
+
+
+@pytest.fixture
+def seen(scheduler, monkeypatch) -> list[int]:
+    """How many passes the policy is told of, ask by ask."""
+    passes = []
+    policy = SimpleNamespace(choose=lambda due, ran, decoding: passes.append(ran) or [])
+    scheduler.llm42_verifier.policy = policy
+    monkeypatch.setattr(scheduler.llm42_verifier, "_outlooks", lambda batches: [])
+    return passes
+
+
 @pytest.mark.parametrize(
-    ("running", "passes"), [(batch("ordinary", "deterministic"), 1), (batch("deterministic"), 0)]
+    ("running", "prefills", "passes"),
+    [
+        (batch("ordinary", "deterministic"), 0, 0),
+        (batch("ordinary", "deterministic"), 1, 1),
+        (batch("ordinary", "deterministic"), 2, 0),  # a train of them: no pass waits for its end
+        (batch("deterministic"), 1, 0),  # nobody is held up
+    ],
 )
-def test_a_prefill_counts_as_a_pass_until_the_next_step(scheduler, running, passes):
-    verifier = scheduler.llm42_verifier
-    scheduler._planned(ForwardMode.EXTEND, running)
-    assert verifier._passes == passes
+def test_beside_a_prefill_only_the_blocked_are_verified(scheduler, seen, running, prefills, passes):
+    for _ in range(prefills):
+        scheduler._planned(ForwardMode.EXTEND, running)
+    scheduler.llm42_verifier._riders([])
     scheduler._planned(ForwardMode.DECODE, running)
-    assert verifier._passes == 0
+    scheduler.llm42_verifier._riders([])
+    assert seen == [passes, 0]
+
+
+def test_in_prefills_turn_only_the_blocked_are_verified(scheduler, seen):
+    verifier, running = scheduler.llm42_verifier, scheduler.running_batch
+    verifier._canonical = True
+    assert scheduler._should_defer_prefill(running)
+    for _ in range(2):
+        scheduler._planned(ForwardMode.DECODE, running)
+        verifier._riders([])
+        assert not scheduler._should_defer_prefill(running)
+    assert seen == [1, 0]
