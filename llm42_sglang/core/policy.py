@@ -10,8 +10,6 @@ full and, earliest deadline first, took pages from t-R or before. At the end of 
 G*R such pages at most, one a request; R-1 full passes leave G. The same argument, with
 W = min(wait_steps, run_ahead) for R, says that at most G*W requests wait W steps at most.
 
-A pass that gives way to a prompt adds a step to a wait, never to a block.
-
 For any number of requests: passes run until nobody is blocked, so nobody waits more than run_ahead
 steps once its page is full, T + run_ahead steps once a finish is suspected.
 """
@@ -53,9 +51,8 @@ class LanePolicy:
     def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         """Who rides in the next pass, most urgent first; empty: decode on.
 
-        `passes` have run since the last decode step, or one too many where a pass gives way to a
-        prompt; `decoding` deterministic requests decode, the due ones included: when all of them
-        are due, no company can come.
+        `passes` have run since the last decode step; `decoding` deterministic requests decode, the
+        due ones included: when all of them are due, no company can come.
 
         A suspected finish waits too, but only a few steps: for that long, a pass of its own would
         hold up everybody else (two to four steps on a GPU, a guess). Without any wait there is a

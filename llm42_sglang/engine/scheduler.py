@@ -18,7 +18,6 @@ from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from sglang.srt.managers.utils import GenerationBatchResult
-from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.runtime_context import get_observability, get_parallel, get_serving
 
 from llm42_sglang.core.config import Config
@@ -52,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 class DeterministicScheduler(Scheduler):
     """Replaces `sglang.srt.managers.scheduler.Scheduler` in the scheduler process."""
-
-    llm42_deferred = False  # prefill has given way to a decode step, when it was last asked
 
     def __init__(self, server_args, port_args):
         config = settings.load()
@@ -131,21 +128,11 @@ class DeterministicScheduler(Scheduler):
         return partial(HomogeneousPrefillAdder, group=self.llm42_config.group)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
-        """SGLang's `--prefill-decode-interval` in small: between canonical passes and prefills
-        ordinary requests that decode get a step, unless more wait than decode. Prefill does not
-        give way twice in a row."""
-        defer = super()._should_defer_prefill(running_batch)
-        self.llm42_deferred = not self.llm42_deferred and self._step_owed(running_batch)
-        return defer or self.llm42_deferred
-
-    def _step_owed(self, running: ScheduleBatch) -> bool:
-        many_decode = running.batch_size() > len(self.waiting_queue)
-        if not many_decode or running.batch_is_full or not ordinary_decodes(running):
-            return False
-        # The queue has not been sorted yet: any of them may come first.
-        waiting = [*self.waiting_queue, *([self.chunked_req] if self.chunked_req else [])]
-        deterministic = any(map(is_deterministic, waiting))
-        return bool(waiting) and self.llm42_verifier.decode_owed(deterministic)
+        """SGLang's `--prefill-decode-interval` in small: after a canonical prefill pass, ordinary
+        requests that decode get a step before the next, unless more wait than decode."""
+        many_decode = running_batch.batch_size() > len(self.waiting_queue)
+        owed = self.llm42_verifier.decode_owed and many_decode and ordinary_decodes(running_batch)
+        return owed or super()._should_defer_prefill(running_batch)
 
     def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
         return DeterministicOutputStreamer
@@ -225,15 +212,9 @@ class DeterministicScheduler(Scheduler):
         """Verify whom the policy chooses, then plan the next step as SGLang does."""
         self.llm42_verifier.between_steps(running_batch, last_batch)
         plan = super().get_next_batch_to_run(running_batch, last_batch)
-        if plan.batch_to_run is not None:
-            self._planned(plan.batch_to_run.forward_mode, plan.running_batch)
+        if plan.batch_to_run is not None and plan.batch_to_run.forward_mode.is_decode():
+            self.llm42_verifier.decode_planned()
         return plan
-
-    def _planned(self, mode: ForwardMode, running: ScheduleBatch) -> None:
-        if mode.is_decode():
-            self.llm42_verifier.decode_planned(prefill_waits=self.llm42_deferred)
-        elif ordinary_decodes(running):
-            self.llm42_verifier.prefill_planned()
 
 
 def _goes_on(req: Req | None) -> bool:

@@ -1,9 +1,8 @@
 """Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
-    in a prefill    due pages take the slots that its last pass would run empty
-    after either    ordinary requests that decode are owed a step before the other one comes; the
-                    next turn is the other one's. Blocked requests do not wait for theirs
+    in a prefill    due pages take the slots that its last pass would run empty; those who decode
+                    are owed a step afterwards
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -46,12 +45,9 @@ class Verifier:
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
         self._steps = 0  # decode steps planned
-        # Since the last of them:
-        self._passes = 0  # canonical passes for verification
-        self._prefills = 0  # of either kind, while ordinary requests decoded
-        self._canonical = False  # whether any of these ran in the lane
-        self._prefills_turn = False  # prefill gave way to that step
+        self._passes = 0  # canonical passes since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
+        self.decode_owed = False  # prefill has run in the lane since the last decode step
 
     # -- What the scheduler calls --
 
@@ -64,7 +60,6 @@ class Verifier:
             self._take_results()
         while riders := self._riders(batches):
             self._passes += 1
-            self._canonical = True
             verified = self.lane.verify(riders)
             if self.lane.audit.failed:
                 self.scheduler.end_deterministic_service(batches)
@@ -73,25 +68,15 @@ class Verifier:
             self.lane.forward.ranks.require_agreement()  # or nobody commits
             self._settle(batches, outcomes)
 
-    def decode_planned(self, prefill_waits: bool) -> None:
-        """A decode step comes next; prefill has given way to it, or did not want to run."""
+    def decode_planned(self) -> None:
+        """A decode step comes next."""
         self._steps += 1
-        self._passes = self._prefills = 0
-        self._canonical = False
-        self._prefills_turn = prefill_waits
-
-    def decode_owed(self, deterministic: bool) -> bool:
-        """Whether those who decode get a step before a prefill of this kind: after a canonical pass
-        before either kind, after an ordinary prefill before a deterministic one."""
-        return self._canonical or (deterministic and self._prefills > 0)
-
-    def prefill_planned(self) -> None:
-        """A prefill comes next, of either kind, while ordinary requests decode."""
-        self._prefills += 1
+        self._passes = 0
+        self.decode_owed = False
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
-        self._canonical = True
+        self.decode_owed = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(self._judge, verified)
         self.lane.forward.ranks.note(tokens)
@@ -113,9 +98,7 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        # Beside one prefill a pass waits for its turn; beside a train of them it would wait long.
-        beside_prefill = self._prefills_turn or self._prefills == 1
-        return self.policy.choose(due, self._passes + beside_prefill, len(outlooks))
+        return self.policy.choose(due, self._passes, len(outlooks))
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

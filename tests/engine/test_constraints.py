@@ -65,7 +65,7 @@ def requests() -> list[dict]:
 def stops(reference) -> list[tuple[str, dict, client.Answer]]:
     """Stop strings and patterns cut out of the reference texts, where pages meet among others."""
     cases = []
-    for i in (4, 7, 8):
+    for i in (4, 8):
         answer, prompt = reference[i], client.prompts()[i]
         page_end = 64 - len(prompt) % 32  # tokens of output up to the end of its second page
         before, after = (_text(answer.ids[:n]) for n in (page_end - 2, page_end + 2))
