@@ -99,16 +99,28 @@ def _latency(result: dict[str, Any], title: str = "Latency") -> Iterator[str]:
     yield from _head(title, result)
     kinds = {
         "p99_ttft_ratio": "P99 time to first token, all requests",
-        "p99_itl_ordinary_ratio": "P99 time per token, ordinary requests",
-        "p99_gap_ordinary_ratio": "P99 time between two chunks, ordinary requests",
+        "p99_itl_ordinary_ratio": "P99 time between two tokens, ordinary requests",
     }
-    yield "| over stock's | load | deterministic | ratio |"
-    yield "|---|---|---|---|"
+    yield "| | load | deterministic | over stock's | seconds, stock's |"
+    yield "|---|---|---|---|---|"
     for key, text in kinds.items():
         for load, by_share in result[key].items():
             for share, ratio in by_share.items():
                 if ratio is not None:
-                    yield f"| {text} | {load} | {share} % | **{ratio:.2f}** |"
+                    seconds = _seconds(result["points"], key, load, share)
+                    yield f"| {text} | {load} | {share} % | **{ratio:.2f}** | {seconds} |"
+
+
+def _seconds(points: list[dict[str, Any]], key: str, load: str, share: str) -> str:
+    """P99 of ordinary requests, ours and stock's; of all requests the file has ratios only."""
+    if key != "p99_itl_ordinary_ratio":
+        return ""
+    p99 = {
+        one["server"]: one["itl"]["p99"]
+        for one in points
+        if (one["load"], f"{one['share']:g}", one["kind"]) == (load, share, "ordinary")
+    }
+    return f"{p99['llm42']:.2f}, {p99['stock']:.2f}"
 
 
 def _passes(result: dict[str, Any]) -> Iterator[str]:
