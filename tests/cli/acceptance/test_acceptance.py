@@ -171,7 +171,10 @@ def test_what_a_certified_server_logs_is_what_is_looked_for():
         for node in ast.walk(ast.parse(inspect.getsource(certify.certify)))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "logger.info"
     )
-    line = ast.literal_eval(call.args[0]) % (2.1, 31, 1200, 30, "1 or 8")
+    line = ast.literal_eval(call.args[0]) % (
+        *(2.1, 31, 1200, 30, "1 or 8"),
+        "from CUDA graphs those of 8",
+    )
     assert line == CERTIFIED
     assert stages.CERTIFIED.search(f"[2026] INFO: {line}")
 
