@@ -9,7 +9,6 @@ the buffers that a graph would read, and leaves attention to the batch at hand, 
 
 import json
 import sys
-from types import SimpleNamespace
 
 import torch
 from sglang.benchmark.one_batch import load_model
@@ -33,6 +32,7 @@ FAULTS = {
     "raises": "they cannot run",
     "other-sizes": "none has as many rows as a pass",
     "attention": "they hold attention as well",
+    "no-kv": "they leave the KV of a request's first page as it was",
 }
 
 
@@ -48,14 +48,30 @@ class Emulated(BreakableCudaGraphBackend):
         assert shape_key.size == len(static_forward_batch.input_ids)
         if self.fault == "raises":
             raise RuntimeError("no such kernel")
-        model = self.graphs.layer_model
+        model, pool = self.graphs.layer_model, self.graphs.model_runner.token_to_kv_pool
+        where = static_forward_batch.out_cache_loc[static_forward_batch.positions < T]
+        buffers = [*pool.k_buffer, *pool.v_buffer]
+        kept = [buffer[where] for buffer in buffers]
         hidden = type(model).forward(
             model,
             static_forward_batch.input_ids,
             static_forward_batch.positions,
             static_forward_batch,
         )
+        if self.fault == "no-kv":
+            for buffer, old in zip(buffers, kept, strict=True):
+                buffer[where] = old
         return hidden * 1.01 if self.fault == "other-bits" else hidden
+
+
+class Whole:
+    """Replays as well as the other, but is not of the kind that leaves attention outside."""
+
+    replay, replay_session = Emulated.replay, Emulated.replay_session
+    fault = "none"
+
+    def __init__(self, graphs):
+        self.graphs = graphs
 
 
 def main(model: str) -> None:
@@ -78,7 +94,7 @@ def certified(runner, fault: str) -> dict:
     rows = [100] if fault == "other-sizes" else [n * T for n in (1, 2, 4)]
     runner.prefill_cuda_graph_runner = graph_runner(runner, rows)
     if fault == "attention":
-        runner.prefill_cuda_graph_runner.backend = SimpleNamespace()
+        runner.prefill_cuda_graph_runner.backend = Whole(runner.prefill_cuda_graph_runner)
     return certify(CanonicalForward(runner, Config(page=T, group=G, run_ahead=0))).as_dict()
 
 
