@@ -2,8 +2,8 @@
 
 An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
 canonical lane, and while ordinary requests decode it is cut to what one pass holds. Among
-themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit.
-Everything else about admission stays SGLang's.
+themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit. The
+first in the queue decides whose kind comes first. Everything else about admission stays SGLang's.
 """
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
@@ -13,7 +13,10 @@ from llm42_sglang.engine.request import DeterministicReq
 
 
 class HomogeneousPrefillAdder(PrefillAdder):
-    """Stops adding at the first request of the other kind; it goes first in a later batch."""
+    """Passes over requests of another kind than the first one's, as SGLang does with pooling modes.
+
+    They keep their places: the first of them is the first in the queue for the next batch.
+    """
 
     def __init__(self, *args, group: int, **kwargs):
         super().__init__(*args, **kwargs)
@@ -30,10 +33,9 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return super().add_chunked_req(req)
 
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
-        """As SGLang's, but OTHER (the budget is spent) when the kinds would mix, or when the pass
-        is full."""
+        """As SGLang's; nothing is added when the kinds would mix, or when the pass is full."""
         if self._would_mix(req):
-            return AddReqResult.OTHER
+            return AddReqResult.CONTINUE
         if is_deterministic(req):
             if not self._keep_to_one_pass():
                 return AddReqResult.OTHER
@@ -60,7 +62,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return -(-req.extend_end // self.page_size) - req.prefix_len // self.page_size
 
 
-def is_deterministic(req: Req) -> bool:
+def is_deterministic(req: Req | None) -> bool:
     """Whether the request was admitted as deterministic."""
     return isinstance(req, DeterministicReq)
 

@@ -128,11 +128,16 @@ class DeterministicScheduler(Scheduler):
         return partial(HomogeneousPrefillAdder, group=self.llm42_config.group)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
-        """SGLang's `--prefill-decode-interval` in small: after a canonical prefill pass, ordinary
-        requests that decode get a step before the next, unless more wait than decode."""
+        """SGLang's `--prefill-decode-interval` in small: ordinary requests that decode get a step
+        between a canonical pass and a prompt, unless more wait than decode."""
         many_decode = running_batch.batch_size() > len(self.waiting_queue)
-        owed = self.llm42_verifier.decode_owed and many_decode and ordinary_decodes(running_batch)
-        return owed or super()._should_defer_prefill(running_batch)
+        owed = self.llm42_verifier.owes_decode(self._next_prompt())
+        deferred = owed and many_decode and ordinary_decodes(running_batch)
+        return deferred or super()._should_defer_prefill(running_batch)
+
+    def _next_prompt(self) -> Req | None:
+        """Whose prompt SGLang would most likely prefill next."""
+        return self.chunked_req or next(iter(self.waiting_queue), None)
 
     def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
         return DeterministicOutputStreamer
@@ -203,7 +208,8 @@ class DeterministicScheduler(Scheduler):
     def run_batch(self, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
         """As SGLang's; due pages may have ridden in a prefill batch."""
         result = super().run_batch(batch, *args, **kwargs)
-        self.llm42_verifier.prefill_launched()
+        if batch.forward_mode.is_extend():
+            self.llm42_verifier.prefill_launched(batch)
         return result
 
     def get_next_batch_to_run(

@@ -1,8 +1,8 @@
 """Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
-    in a prefill    due pages take the slots that its last pass would run empty; those who decode
-                    are owed a step afterwards
+    in a prefill    due pages take the slots that its last pass would run empty
+    after either    ordinary requests that decode are owed a step before the next prompt
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.overlap_utils import RelayPayload
-from sglang.srt.managers.schedule_batch import ScheduleBatch
+from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler import Scheduler
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import Due, LanePolicy
+from llm42_sglang.engine.admission import is_deterministic
 from llm42_sglang.engine.lane import CanonicalLane, Verified
 from llm42_sglang.engine.request import DeterministicReq, Outlook
 
@@ -47,7 +48,7 @@ class Verifier:
         self._steps = 0  # decode steps planned
         self._passes = 0  # canonical passes since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self.decode_owed = False  # prefill has run in the lane since the last decode step
+        self._prefilled: Req | None = None  # the last one since then
 
     # -- What the scheduler calls --
 
@@ -72,19 +73,26 @@ class Verifier:
         """A decode step comes next."""
         self._steps += 1
         self._passes = 0
-        self.decode_owed = False
+        self._prefilled = None
+
+    def owes_decode(self, following: Req | None) -> bool:
+        """Whether a step is due before this prompt, lest a canonical pass and another forward come
+        between two of them."""
+        if self._prefilled is None:
+            return bool(self._passes)
+        return is_deterministic(self._prefilled) or is_deterministic(following)
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
-        self.decode_owed = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(self._judge, verified)
         self.lane.forward.ranks.note(tokens)
         self.lane.forward.ranks.require_agreement()  # or nobody commits
         return tokens
 
-    def prefill_launched(self) -> None:
+    def prefill_launched(self, batch: ScheduleBatch) -> None:
         """Settle what rode in the prefill's passes, now that SGLang has launched the batch."""
+        self._prefilled = batch.reqs[0] if batch.reqs else None
         riders, self._unsettled = self._unsettled, []
         self._settle([self.scheduler.running_batch], riders)
 

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.track import Track
 from llm42_sglang.engine.admission import HomogeneousPrefillAdder
 from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.verifier import Verifier
 
 T = 8
 
@@ -55,3 +57,41 @@ def test_only_ordinary_requests_that_decode_keep_prefill_to_one_pass():
     assert pages_taken([], prompts) == [True, True, True]
     assert pages_taken([request()], prompts) == [True, True, True]
     assert pages_taken([request(), request(Req)], prompts) == [True, True, False]
+
+
+@pytest.mark.parametrize("first", [DeterministicReq, Req])
+def test_a_prefill_batch_takes_everybody_of_the_first_ones_kind(first, monkeypatch):
+    def admit(adder, req):
+        adder.can_run_list.append(req)
+        return AddReqResult.CONTINUE
+
+    monkeypatch.setattr(PrefillAdder, "add_one_req", admit)
+    monkeypatch.setattr(DeterministicReq, "take_grammar", lambda req: None)
+    adder = object.__new__(HomogeneousPrefillAdder)
+    adder.running_batch, adder.can_run_list = SimpleNamespace(reqs=[]), []
+    second = Req if first is DeterministicReq else DeterministicReq
+    queue = [request(kind) for kind in (first, second, first, second, second)]
+    # SGLang ends the batch at any other answer.
+    assert {adder.add_one_req(req) for req in queue} == {AddReqResult.CONTINUE}
+    assert adder.can_run_list == [queue[0], queue[2]]
+
+
+@pytest.mark.parametrize(
+    ("passes", "prefilled", "following", "owed"),
+    [
+        pytest.param(0, None, DeterministicReq, False, id="a step has just been"),
+        pytest.param(1, None, Req, True, id="a prompt after a pass"),
+        pytest.param(0, Req, Req, False, id="SGLang's prompts among themselves"),
+        pytest.param(0, Req, DeterministicReq, True, id="a pass after a prompt"),
+        pytest.param(0, DeterministicReq, Req, True, id="a prompt after a prompt's pass"),
+        pytest.param(0, DeterministicReq, DeterministicReq, True, id="one pass, another one"),
+        pytest.param(1, Req, Req, False, id="a pass, then ordinary prompts"),
+    ],
+)
+def test_a_step_is_owed_between_a_pass_and_a_prompt(passes, prefilled, following, owed):
+    verifier = object.__new__(Verifier)
+    verifier._passes, verifier._prefilled = passes, prefilled and request(prefilled)
+    assert verifier.owes_decode(request(following)) == owed
+    verifier._steps = 0
+    verifier.decode_planned()
+    assert not verifier.owes_decode(request(following))
