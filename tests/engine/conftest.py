@@ -92,6 +92,10 @@ FAULTY = Server(
 )
 
 
+# A core for each of two processes; SGLang wants to be told on a host with one NUMA node.
+CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory) -> Iterator[Servers]:
     servers = Servers(tmp_path_factory.mktemp("servers"))

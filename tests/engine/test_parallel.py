@@ -5,16 +5,15 @@ import re
 import httpx
 import pytest
 
-from llm42_sglang.cli.launch import ServerError, ServerProcess, local_client
+from llm42_sglang.cli.launch import ServerProcess, local_client
 from llm42_sglang.frontend.facts import FACTS_PATH
 from tests.engine import client, matrix
+from tests.engine.conftest import CORES
 from tests.engine.tiny_models import FP32
 
 pytestmark = pytest.mark.server
 
 TENSOR, DATA = ("--tp-size", "2"), ("--dp-size", "2")
-# A core for each process; SGLang wants to be told on a host with one NUMA node.
-CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}
 
 
 def facts(url: str) -> dict:
@@ -56,18 +55,6 @@ def test_the_number_of_ranks_is_in_the_fingerprint(two_ranks, two_replicas):
     """The model is the same, its weights are divided otherwise."""
     one, two = facts(two_replicas), two_ranks[1]
     assert {name for name in one if one[name] != two[name]} == {"tp", "weights"}
-
-
-def test_what_one_rank_sees_keeps_all_from_starting(servers, tiny, tmp_path):
-    """The KV of rank 1 alone is another one at every run."""
-    servers.stop()
-    log_path = tmp_path / "server.log"
-    configuration = tiny("qwen3", *TENSOR, LLM42_FAULT="rank1,a1-kv", **CORES)
-    server = ServerProcess(configuration.args, log_path=log_path, env=dict(configuration.env))
-    with pytest.raises(ServerError, match="ended with status"), server:
-        pass
-    (said,) = _errors(log_path.read_text())
-    assert "assumption A1" in said
 
 
 def test_a_rank_that_disagrees_ends_the_server(tiny, servers, tmp_path):

@@ -1,40 +1,81 @@
 """Servers that must not start, or must not look healthy."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from llm42_sglang.cli.launch import ServerError, ServerProcess, local_client
 from tests.engine import client
+from tests.engine.conftest import CORES, Server
+from tests.engine.tiny_models import FP32
 
 pytestmark = pytest.mark.server
 
 
-def test_each_false_assumption_is_caught(servers, tmp_path):
-    """One falsified in each server, all at once to save time; the shapes of the pass differ."""
+SHAPES = {"a1": (16, 2), "a1-kv": (32, 1), "a2": (32, 4), "a3": (64, 1)}
+AT_ONCE = 4  # servers that start; more would need more memory
+
+
+def unfit(tiny) -> dict[str, Server]:
+    """Servers that certification refuses; one assumption is falsified in each of the first."""
+    servers = {
+        fault: Server(
+            ("--llm42-page", f"{page}", "--llm42-group", f"{group}", "--max-total-tokens", "8000"),
+            (("LLM42_FAULT", fault),),
+        )
+        for fault, (page, group) in SHAPES.items()
+    }
+    # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.
+    servers["experts"] = tiny("qwen3_moe", *FP32, LLM42_FAULT="experts")
+    # The KV of rank 1 alone is another one at every run.
+    servers["rank 1"] = tiny("qwen3", "--tp-size", "2", LLM42_FAULT="rank1,a1-kv", **CORES)
+    return servers
+
+
+@pytest.fixture(scope="module")
+def refused(servers, tiny, tmp_path_factory) -> dict[str, str]:
+    """What each of them says, by name; several at a time."""
     servers.stop()
-    shapes = {"a1": (16, 2), "a1-kv": (32, 1), "a2": (32, 4), "a3": (64, 1)}
-    with ThreadPoolExecutor(len(shapes)) as pool:
-        logs = list(pool.map(lambda fault: _refused_log(fault, *shapes[fault], tmp_path), shapes))
-    for fault, log in zip(shapes, logs, strict=True):
-        (line,) = [line for line in log.splitlines() if line.startswith("llm42: error: ")]
-        assert f"assumption {fault[:2].upper()}" in line
-        assert ("the KV of page" in line) == (fault == "a1-kv")
-        assert "Traceback" not in log
+    folder = tmp_path_factory.mktemp("refused")
+
+    def log_of(name: str, server: Server) -> str:
+        log_path = folder / f"{name}.log"
+        process = ServerProcess(server.args, log_path=log_path, env=dict(server.env))
+        with pytest.raises(ServerError, match="ended with status"):
+            process.start()
+        return log_path.read_text()
+
+    started = unfit(tiny)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(started, pool.map(log_of, started, started.values()), strict=True))
 
 
-def _refused_log(fault: str, page: int, group: int, folder: Path) -> str:
-    log_path = folder / f"{fault}.log"
-    shape = ["--llm42-page", str(page), "--llm42-group", str(group)]
-    server = ServerProcess(
-        [*shape, "--max-total-tokens", "8000"], log_path=log_path, env={"LLM42_FAULT": fault}
-    )
-    with pytest.raises(ServerError):
-        server.start()
-    return log_path.read_text()
+@pytest.mark.parametrize("fault", SHAPES)
+def test_each_false_assumption_is_caught(refused, fault):
+    (line,) = errors_in(refused[fault])
+    assert f"assumption {fault[:2].upper()}" in line
+    assert ("the KV of page" in line) == (fault == "a1-kv")
+    assert "Traceback" not in refused[fault]
+
+
+def test_experts_in_sglangs_shapes_are_not_certified(refused):
+    """Negative control of `platform.experts`."""
+    (line,) = errors_in(refused["experts"])
+    assert "assumption A2" in line
+
+
+def test_what_one_rank_sees_keeps_all_from_starting(refused):
+    said = {line.partition(": ")[2] for line in errors_in(refused["rank 1"])}
+    assert len(said) == 1 and "assumption A1" in said.pop()
+
+
+def errors_in(log: str) -> list[str]:
+    """Our own lines, without their "llm42: "."""
+    marks = ("llm42: error: ", "llm42: error on ")
+    return [line.removeprefix("llm42: ") for line in log.splitlines() if line.startswith(marks)]
 
 
 def test_health_is_not_200_without_hooks_in_the_scheduler(servers, tmp_path):
@@ -81,23 +122,39 @@ BAD_FLAGS = {
 }
 
 
+# SGLang is imported once, for that takes half a minute; each command is then a process of its own.
+COMMANDS = """
+import json, os, sys, tempfile
+from llm42_sglang.cli.main import main
+from llm42_sglang.engine import launch
+import sglang.srt.server_args
+
+said = []
+for flags in sys.argv[1:]:
+    with tempfile.TemporaryFile("w+") as stderr:
+        if not (child := os.fork()):
+            os.dup2(stderr.fileno(), 2)
+            main(["serve", *flags.split()])
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        stderr.seek(0)
+        said.append((status, stderr.read()))
+print(json.dumps(said))
+"""
+
+
 @pytest.fixture(scope="module")
-def refusals() -> dict[str, subprocess.CompletedProcess]:
-    """What `llm42 serve` says to each, a few at a time: each takes SGLang's import time."""
-
-    def serve(flags: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "llm42_sglang.cli.main", "serve", *flags.split()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=600)
-
-    with ThreadPoolExecutor(3) as pool:
-        return dict(zip(BAD_FLAGS, pool.map(serve, BAD_FLAGS), strict=True))
+def refusals() -> dict[str, tuple[int, str]]:
+    """Exit status of `llm42 serve`, and what it says on stderr."""
+    command = [sys.executable, "-c", COMMANDS, *BAD_FLAGS]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
+    said = json.loads(ran.stdout.splitlines()[-1])
+    return {flags: (status, text) for flags, (status, text) in zip(BAD_FLAGS, said, strict=True)}
 
 
 @pytest.mark.parametrize("flags", BAD_FLAGS)
-def test_bad_flags_are_one_line(servers, refusals, flags):
-    result = refusals[flags]
-    lines = [line for line in result.stderr.splitlines() if line.startswith("llm42: error: ")]
-    assert result.returncode != 0
-    assert len(lines) == 1, result.stderr
-    assert BAD_FLAGS[flags] in lines[0]
-    assert "Traceback" not in result.stderr
+def test_bad_flags_are_one_line(refusals, flags):
+    status, stderr = refusals[flags]
+    (line,) = errors_in(stderr)
+    assert status != 0
+    assert BAD_FLAGS[flags] in line
+    assert "Traceback" not in stderr
