@@ -2,8 +2,8 @@
 
 An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
 canonical lane, and while ordinary requests decode it is cut to what one pass holds. Among
-themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit. The
-first in the queue decides whose kind comes first. Everything else about admission stays SGLang's.
+themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit.
+Everything else about admission stays SGLang's.
 """
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
@@ -11,16 +11,22 @@ from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
 from llm42_sglang.engine.request import DeterministicReq
 
+MOST_PASSED_OVER = 32  # requests; SGLang looks each one's prefix up before it asks
+
 
 class HomogeneousPrefillAdder(PrefillAdder):
-    """Passes over requests of another kind than the first one's, as SGLang does with pooling modes.
+    """Passes over requests of another kind than the first one's.
 
-    They keep their places: the first of them is the first in the queue for the next batch.
+    They are passed over once: whoever is taken from behind them is prefilled whole, in this batch,
+    so that the first of them is the first of the next. A batch that goes on with a prompt's next
+    chunk ends at the first of the other kind, which it has held up already.
     """
 
-    def __init__(self, *args, group: int, **kwargs):
+    def __init__(self, *args, group: int, overtaking: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.group = group  # G, slots of a pass
+        self.overtaking = overtaking  # whether anybody may be passed over
+        self.passed_over = 0
 
     def preempt_to_schedule(self, req: Req) -> bool:
         """Nobody is evicted for a request that this batch cannot take."""
@@ -28,17 +34,23 @@ class HomogeneousPrefillAdder(PrefillAdder):
 
     def add_chunked_req(self, req: Req) -> Req | None:
         """As SGLang's; of a deterministic prompt, one pass while ordinary requests decode."""
+        self.overtaking = False
         if is_deterministic(req):
             self._keep_to_one_pass()
         return super().add_chunked_req(req)
 
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
-        """As SGLang's; nothing is added when the kinds would mix, or when the pass is full."""
+        """As SGLang's, but CONTINUE (the next one, please) or OTHER (no more) when the kinds would
+        mix, and OTHER when the pass is full."""
         if self._would_mix(req):
-            return AddReqResult.CONTINUE
+            self.passed_over += 1
+            goes_on = self.overtaking and self.passed_over <= MOST_PASSED_OVER
+            return AddReqResult.CONTINUE if goes_on else AddReqResult.OTHER
+        if is_deterministic(req) and not self._keep_to_one_pass():
+            return AddReqResult.OTHER
+        if self.passed_over and not self._fits_whole(req):
+            return AddReqResult.OTHER
         if is_deterministic(req):
-            if not self._keep_to_one_pass():
-                return AddReqResult.OTHER
             req.take_grammar()  # compiled by now, and not yet part of any batch
         return super().add_one_req(req, *args, **kwargs)
 
@@ -56,6 +68,12 @@ class HomogeneousPrefillAdder(PrefillAdder):
         left = self.group - sum(map(self._pages, self.can_run_list))
         self.rem_chunk_tokens = min(self.rem_chunk_tokens, max(0, left) * self.page_size)
         return left > 0
+
+    def _fits_whole(self, req: Req) -> bool:
+        if self.rem_chunk_tokens is None:
+            return True
+        tokens = len(req.full_untruncated_fill_ids) - req.prefix_len
+        return -(-tokens // self.page_size) * self.page_size <= self.rem_chunk_tokens
 
     def _pages(self, req: Req) -> int:
         """Pages that a request of this batch runs, [prefix_len, extend_end)."""

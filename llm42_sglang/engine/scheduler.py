@@ -125,15 +125,18 @@ class DeterministicScheduler(Scheduler):
     # -- SGLang's own extension points --
 
     def get_prefill_adder_class(self) -> Callable[..., PrefillAdder]:
-        return partial(HomogeneousPrefillAdder, group=self.llm42_config.group)
+        overtaking = not self.enable_priority_scheduling  # or a lower priority would overtake
+        return partial(
+            HomogeneousPrefillAdder, group=self.llm42_config.group, overtaking=overtaking
+        )
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
         """SGLang's `--prefill-decode-interval` in small: ordinary requests that decode get a step
-        between a canonical pass and a prompt, unless more wait than decode."""
+        between two prompts of which one is deterministic, unless more wait than decode."""
+        deferred = super()._should_defer_prefill(running_batch)  # counts steps
         many_decode = running_batch.batch_size() > len(self.waiting_queue)
         owed = self.llm42_verifier.owes_decode(self._next_prompt())
-        deferred = owed and many_decode and ordinary_decodes(running_batch)
-        return deferred or super()._should_defer_prefill(running_batch)
+        return deferred or (owed and many_decode and ordinary_decodes(running_batch))
 
     def _next_prompt(self) -> Req | None:
         """Whose prompt SGLang would most likely prefill next."""
@@ -209,7 +212,7 @@ class DeterministicScheduler(Scheduler):
         """As SGLang's; due pages may have ridden in a prefill batch."""
         result = super().run_batch(batch, *args, **kwargs)
         if batch.forward_mode.is_extend():
-            self.llm42_verifier.prefill_launched(batch)
+            self.llm42_verifier.prefill_launched()
         return result
 
     def get_next_batch_to_run(

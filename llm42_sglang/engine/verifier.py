@@ -2,7 +2,8 @@
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
     in a prefill    due pages take the slots that its last pass would run empty
-    after either    ordinary requests that decode are owed a step before the next prompt
+    after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
+                    and after a deterministic one before any
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -46,9 +47,10 @@ class Verifier:
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
         self._steps = 0  # decode steps planned
-        self._passes = 0  # canonical passes since the last of them
+        self._passes = 0  # for verification, since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self._prefilled: Req | None = None  # the last one since then
+        self._prefilled = False  # a prompt, since the last decode step
+        self._prefilled_canonically = False
 
     # -- What the scheduler calls --
 
@@ -73,26 +75,27 @@ class Verifier:
         """A decode step comes next."""
         self._steps += 1
         self._passes = 0
-        self._prefilled = None
+        self._prefilled = self._prefilled_canonically = False
 
     def owes_decode(self, following: Req | None) -> bool:
-        """Whether a step is due before this prompt, lest a canonical pass and another forward come
-        between two of them."""
-        if self._prefilled is None:
-            return bool(self._passes)
-        return is_deterministic(self._prefilled) or is_deterministic(following)
+        """Whether ordinary requests that decode get a step before this prompt.
+
+        For one step only: a prefill alone makes it due, so that no prompt waits for ever.
+        """
+        return self._prefilled_canonically or (self._prefilled and is_deterministic(following))
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
+        self._prefilled_canonically = True
         tokens, verified = self.lane.prefill(batch, self._passengers)
         self._unsettled += map(self._judge, verified)
         self.lane.forward.ranks.note(tokens)
         self.lane.forward.ranks.require_agreement()  # or nobody commits
         return tokens
 
-    def prefill_launched(self, batch: ScheduleBatch) -> None:
+    def prefill_launched(self) -> None:
         """Settle what rode in the prefill's passes, now that SGLang has launched the batch."""
-        self._prefilled = batch.reqs[0] if batch.reqs else None
+        self._prefilled = True
         riders, self._unsettled = self._unsettled, []
         self._settle([self.scheduler.running_batch], riders)
 

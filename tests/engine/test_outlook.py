@@ -6,11 +6,15 @@ from types import SimpleNamespace
 import pytest
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
+from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.sampling.sampling_params import SamplingParams
 
+from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
-from llm42_sglang.engine.admission import HomogeneousPrefillAdder
+from llm42_sglang.engine.admission import MOST_PASSED_OVER, HomogeneousPrefillAdder
 from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.verifier import Verifier
 
 T = 8
@@ -59,39 +63,139 @@ def test_only_ordinary_requests_that_decode_keep_prefill_to_one_pass():
     assert pages_taken([request(), request(Req)], prompts) == [True, True, False]
 
 
-@pytest.mark.parametrize("first", [DeterministicReq, Req])
-def test_a_prefill_batch_takes_everybody_of_the_first_ones_kind(first, monkeypatch):
+def admitted(
+    queue: list[Req], running: tuple = (), chunk: Req | None = None, overtaking: bool = True
+) -> list[int]:
+    """Which of the queue are taken, as SGLang's scheduler asks; its own adder is pretended."""
+    adder = object.__new__(HomogeneousPrefillAdder)
+    adder.group, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
+    adder.overtaking, adder.passed_over = overtaking, 0
+    adder.running_batch, adder.can_run_list = SimpleNamespace(reqs=list(running)), []
+    if chunk is not None:
+        adder.add_chunked_req(chunk)
+    for req in queue:
+        req.full_untruncated_fill_ids = req.origin_input_ids
+        if adder.add_one_req(req) != AddReqResult.CONTINUE:
+            break
+    return [i for i, req in enumerate(queue) if req in adder.can_run_list]
+
+
+@pytest.fixture
+def pretended_adder(monkeypatch) -> None:
     def admit(adder, req):
+        tokens = len(req.origin_input_ids)
+        req.extend_end = min(tokens, adder.rem_chunk_tokens)
+        adder.rem_chunk_tokens -= req.extend_end
         adder.can_run_list.append(req)
-        return AddReqResult.CONTINUE
+        return AddReqResult.CONTINUE if req.extend_end == tokens else AddReqResult.OTHER
 
     monkeypatch.setattr(PrefillAdder, "add_one_req", admit)
-    monkeypatch.setattr(DeterministicReq, "take_grammar", lambda req: None)
-    adder = object.__new__(HomogeneousPrefillAdder)
-    adder.running_batch, adder.can_run_list = SimpleNamespace(reqs=[]), []
+    monkeypatch.setattr(PrefillAdder, "add_chunked_req", admit)
+
+
+def kinds(first: type[Req], pattern: str, prompt_len: int = T) -> list[Req]:
+    """`1` stands for a request of this kind, `2` for one of the other."""
     second = Req if first is DeterministicReq else DeterministicReq
-    queue = [request(kind) for kind in (first, second, first, second, second)]
-    # SGLang ends the batch at any other answer.
-    assert {adder.add_one_req(req) for req in queue} == {AddReqResult.CONTINUE}
-    assert adder.can_run_list == [queue[0], queue[2]]
+    return [request(first if mark == "1" else second, prompt_len) for mark in pattern]
 
 
-@pytest.mark.parametrize(
-    ("passes", "prefilled", "following", "owed"),
-    [
-        pytest.param(0, None, DeterministicReq, False, id="a step has just been"),
-        pytest.param(1, None, Req, True, id="a prompt after a pass"),
-        pytest.param(0, Req, Req, False, id="SGLang's prompts among themselves"),
-        pytest.param(0, Req, DeterministicReq, True, id="a pass after a prompt"),
-        pytest.param(0, DeterministicReq, Req, True, id="a prompt after a prompt's pass"),
-        pytest.param(0, DeterministicReq, DeterministicReq, True, id="one pass, another one"),
-        pytest.param(1, Req, Req, False, id="a pass, then ordinary prompts"),
-    ],
-)
-def test_a_step_is_owed_between_a_pass_and_a_prompt(passes, prefilled, following, owed):
-    verifier = object.__new__(Verifier)
-    verifier._passes, verifier._prefilled = passes, prefilled and request(prefilled)
-    assert verifier.owes_decode(request(following)) == owed
-    verifier._steps = 0
-    verifier.decode_planned()
-    assert not verifier.owes_decode(request(following))
+@pytest.mark.usefixtures("pretended_adder")
+@pytest.mark.parametrize("first", [DeterministicReq, Req])
+def test_a_prefill_batch_takes_everybody_of_the_first_ones_kind(first):
+    assert admitted(kinds(first, "12122")) == [0, 2]
+    assert admitted(kinds(first, "1" + MOST_PASSED_OVER * "2" + "1")) == [0, MOST_PASSED_OVER + 1]
+
+
+@pytest.mark.usefixtures("pretended_adder")
+@pytest.mark.parametrize("first", [DeterministicReq, Req])
+def test_nobody_is_passed_over_for_long(first):
+    """Whoever overtakes leaves nothing for the next batch to begin with."""
+    whole, long = 98 * T, 100 * T  # 100 pages are the budget
+    assert admitted([*kinds(first, "12"), *kinds(first, "1", whole)]) == [0, 2]
+    assert admitted([*kinds(first, "12"), *kinds(first, "1", long)]) == [0]
+    assert admitted([*kinds(first, "1"), *kinds(first, "1", long)]) == [0, 1]  # overtakes nobody
+    (chunk,) = kinds(first, "1")
+    assert admitted(kinds(first, "1121"), chunk=chunk) == [0, 1]
+    assert admitted(kinds(first, "121"), overtaking=False) == [0]
+    assert admitted(kinds(first, "1" + (MOST_PASSED_OVER + 1) * "2" + "1")) == [0]
+
+
+@pytest.mark.usefixtures("pretended_adder")
+def test_beside_ordinary_requests_the_one_pass_is_filled_from_behind():
+    assert admitted(kinds(DeterministicReq, "12111"), running=(request(Req),)) == [0, 2]
+
+
+@pytest.fixture
+def scheduler(monkeypatch) -> DeterministicScheduler:
+    """Two ordinary requests decode, an ordinary one waits."""
+    monkeypatch.setattr(Scheduler, "_should_defer_prefill", lambda self, running: False)
+    monkeypatch.setattr(Scheduler, "run_batch", lambda self, batch: None)
+    made = object.__new__(DeterministicScheduler)
+    made.waiting_queue, made.chunked_req = [request(Req)], None
+    made.running_batch = running(Req, Req)
+    made.llm42_verifier = Verifier(made, SimpleNamespace(), Config())
+    return made
+
+
+def running(*of: type[Req]) -> SimpleNamespace:
+    return SimpleNamespace(reqs=list(map(request, of)), batch_size=lambda: len(of))
+
+
+def prefilled(scheduler: DeterministicScheduler, kind: type[Req]) -> None:
+    """A prompt of this kind has run."""
+    if kind is DeterministicReq:
+        ranks = SimpleNamespace(note=lambda *what: None, require_agreement=lambda: None)
+        scheduler.llm42_verifier.lane = SimpleNamespace(
+            prefill=lambda batch, passengers: ([0], []), forward=SimpleNamespace(ranks=ranks)
+        )
+        scheduler.llm42_verifier.prefill(SimpleNamespace())
+    scheduler.run_batch(SimpleNamespace(forward_mode=ForwardMode.EXTEND))
+
+
+BOTH = (Req, DeterministicReq)
+
+
+@pytest.mark.parametrize("waits", BOTH)
+@pytest.mark.parametrize("has_run", BOTH)
+def test_a_step_between_two_prompts_of_which_one_is_deterministic(scheduler, has_run, waits):
+    scheduler.waiting_queue = [request(waits)]
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
+    prefilled(scheduler, has_run)
+    owed = DeterministicReq in (has_run, waits)
+    assert scheduler._should_defer_prefill(scheduler.running_batch) == owed
+    scheduler.llm42_verifier.decode_planned()
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+def test_the_rest_of_a_prompt_comes_before_the_queue(scheduler):
+    scheduler.chunked_req = request(DeterministicReq)
+    prefilled(scheduler, Req)
+    assert scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+def test_passes_for_verification_hold_no_prompt_up(scheduler):
+    """Or one that runs before every step would hold it up for ever."""
+    scheduler.llm42_verifier._passes = 1
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+def test_a_decode_step_is_no_prompt(scheduler):
+    scheduler.run_batch(SimpleNamespace(forward_mode=ForwardMode.DECODE))
+    scheduler.waiting_queue = [request(DeterministicReq)]
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+def test_prompts_go_first_where_nobody_is_held_up_or_many_wait(scheduler):
+    prefilled(scheduler, DeterministicReq)
+    assert not scheduler._should_defer_prefill(running(DeterministicReq, DeterministicReq))
+    scheduler.waiting_queue = [request(Req)] * 2
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+def test_sglangs_own_interval_counts_on(scheduler, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Scheduler, "_should_defer_prefill", lambda self, running: asked.append(1) or True
+    )
+    prefilled(scheduler, DeterministicReq)
+    assert scheduler._should_defer_prefill(scheduler.running_batch) and asked == [1]

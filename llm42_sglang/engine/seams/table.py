@@ -22,7 +22,8 @@ sglang.srt.managers.scheduler
   f4ca892d 4b8d752e  Scheduler.init_tp_model_worker  send deterministic prefill to the canonical lane
   98138ca5 5e69df69  Scheduler.get_next_batch_to_run  verify between decode steps
   702bce92 c3887c4f  Scheduler.get_init_info  prove that the hooks are live
-  e69881a3 465e3be0  Scheduler._should_defer_prefill  give a decode step between canonical prefill passes
+  e69881a3 465e3be0  Scheduler._should_defer_prefill  give a decode step between prompts of which one is deterministic
+  e2b03b38 43b5db83  Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
   2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes
   67aaf766 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
   f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
@@ -52,7 +53,7 @@ sglang.srt.runtime_context
   d4466233 dcb39d4f  get_parallel  find this scheduler's ranks
   20468c83 5244d697  get_serving  label metrics with the model
 sglang.srt.managers.schedule_policy
-  4238df50 ac46f3ad  AddReqResult  end a batch where the kinds would mix
+  4238df50 ac46f3ad  AddReqResult  end a batch, or pass over a request, where the kinds would mix
   5fbe8529 3723adb4  PrefillAdder.add_one_req  keep prefill batches homogeneous
   59295100 8eb00ab4  PrefillAdder.preempt_to_schedule  evict nobody for a request that the batch cannot take
   a042445e 5ee46c2d  PrefillAdder.add_chunked_req  rely on a chunk keeping its kind of batch
