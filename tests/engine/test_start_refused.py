@@ -135,6 +135,7 @@ for flags in sys.argv[1:]:
         if not (child := os.fork()):
             os.dup2(stderr.fileno(), 2)
             main(["serve", *flags.split()])
+            os._exit(0)  # it has refused nothing
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         stderr.seek(0)
         said.append((status, stderr.read()))
