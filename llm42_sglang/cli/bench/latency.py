@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target
+from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target, Utilization
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.recompute import recompute
 from llm42_sglang.cli.bench.stats import Percentiles, nearest_rank, percentiles, ratio
@@ -45,8 +45,12 @@ class Point(NamedTuple):
 def latency(
     context: typer.Context,
     loads: Annotated[
-        str, typer.Option(help="Poisson rates in requests/s, or `closed` (--in-flight); commas.")
-    ] = "closed,0.3",
+        str,
+        typer.Option(
+            help="With commas: `closed` (--in-flight), or Poisson arrivals: requests/s, or percent"
+            " of what stock answers in the closed loop."
+        ),
+    ] = "closed,60%",
     shares: options.Shares = "50,100",
     requests: options.Requests = 48,
     in_flight: options.InFlight = 16,
@@ -73,15 +77,17 @@ def latency(
     source = options.Source.of(lengths, model, dataset, seed)
     source.requests(requests)
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
+    with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
+        found = settle(asked, targets, source, requests, in_flight)
+        outcomes = measure(targets, source, found, wanted, rounds, requests)
+    rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
     workload = source.describe() | {
         "requests": requests,
-        "loads": ", ".join(map(str, asked)),
+        "loads": ", ".join(map(describe, found)),
         "rounds": rounds,
         "flags": " ".join([*flags.everywhere, *flags.ours]),
     }
-    with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
-        outcomes = measure(targets, source, asked, wanted, rounds, requests)
-    result = summary(outcomes)
+    result = summary(outcomes) | {"rates_per_s": rates}
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     shown = report.show(
         "seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"]))
@@ -92,21 +98,49 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load]:
+def parse_loads(text: str, in_flight: int) -> list[Load | Utilization]:
     """Raises UserError."""
-    loads: list[Load] = []
-    for part in text.split(","):
-        if part.strip() == "closed":
+    loads: list[Load | Utilization] = []
+    for part in map(str.strip, text.split(",")):
+        if part == "closed":
             loads.append(Closed(in_flight))
             continue
+        number, percent, rest = part.partition("%")
         try:
-            rate_per_s = float(part)
+            amount = float(number)
         except ValueError:
-            rate_per_s = 0
-        if not 0 < rate_per_s < float("inf"):
-            raise UserError(f"--loads takes `closed` and requests per second, not {part!r}")
-        loads.append(Poisson(rate_per_s))
+            amount = 0
+        if rest or not 0 < amount < float("inf"):
+            raise UserError(
+                f"--loads takes `closed`, requests per second, or percent, not {part!r}"
+            )
+        loads.append(Utilization(amount) if percent else Poisson(amount))
     return list(dict.fromkeys(loads))
+
+
+def settle(
+    loads: Sequence[Load | Utilization],
+    targets: Mapping[str, Target],
+    source: options.Source,
+    count: int,
+    in_flight: int,
+) -> list[Load]:
+    """Warm both servers up; then measure stock, if a load is a part of what it can do."""
+    for name in SERVERS:
+        load.run(targets[name], mark(source.requests(4), 50), Closed(4))
+    if not any(isinstance(one, Utilization) for one in loads):
+        return [one for one in loads if not isinstance(one, Utilization)]
+    with bar("what stock answers in the closed loop", count) as advance:
+        made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
+    answered_per_s = count / max(one.sent_s + one.end_to_end_s for one in made)
+    return [one.of(answered_per_s) if isinstance(one, Utilization) else one for one in loads]
+
+
+def describe(one: Load) -> str:
+    """For readers: the rate of arrivals too."""
+    if isinstance(one, Poisson) and one.name:
+        return f"{one.name} ({one.rate_per_s:.2g}/s)"
+    return str(one)
 
 
 def measure(
@@ -118,8 +152,6 @@ def measure(
     count: int,
 ) -> dict[Point, list[Outcome]]:
     """Every load and share, both servers in turn, all of it once a round."""
-    for name in SERVERS:
-        load.run(targets[name], mark(source.requests(4), 50), Closed(4))  # warm-up
     outcomes: dict[Point, list[Outcome]] = defaultdict(list)
     for number in range(rounds):
         for one in loads:

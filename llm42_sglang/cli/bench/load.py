@@ -65,9 +65,10 @@ class Poisson:
 
     rate_per_s: float
     seed: int = 0
+    name: str = ""  # by default the rate
 
     def __str__(self) -> str:
-        return f"{self.rate_per_s:g}/s"
+        return self.name or f"{self.rate_per_s:g}/s"
 
     def arrivals_s(self, count: int) -> list[float]:
         """The first one at 0."""
@@ -79,6 +80,23 @@ class Poisson:
     async def drive(self, send: "_Send", count: int) -> list[_Raw]:
         """Send `count` requests; what came back, in their order."""
         return await _all(send(i, at_s) for i, at_s in enumerate(self.arrivals_s(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class Utilization:
+    """Poisson arrivals, as often as a part of what stock answers in a closed loop.
+
+    So that fast machines and slow ones are loaded alike.
+    """
+
+    percent: float
+
+    def __str__(self) -> str:
+        return f"{self.percent:g} % of stock"
+
+    def of(self, answered_per_s: float) -> Poisson:
+        """The load, when the server has been measured."""
+        return Poisson(self.percent / 100 * answered_per_s, name=str(self))
 
 
 _Send = Callable[[int, float | None], Awaitable[_Raw]]  # request's number, seconds to send it at

@@ -78,14 +78,15 @@ def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
     fakes["stock"] += ["--token-s", "0.005"]
     fakes["llm42"] += ["--token-s", "0.025"]
     plot = tmp_path / "plot.png"
-    sizes = ["--requests", "6", "--in-flight", "3", "--rounds", "2", "--loads", "closed,40"]
+    sizes = ["--requests", "6", "--in-flight", "3", "--rounds", "2"]
+    sizes += ["--loads", "closed,40,50%"]
     result, shown = bench("latency", "--shares", "50,100", *sizes, *SMALL, "--plot", str(plot))
-    loads = {"3 in flight", "40/s"}
+    loads = {"3 in flight", "40/s", "50 % of stock"}
     assert set(result["p99_ttft_ratio"]) == set(result["p99_itl_ordinary_ratio"]) == loads
     for load in loads:
         assert result["p99_itl_ordinary_ratio"][load]["100"] is None  # nobody is ordinary
     points = {(p["load"], p["share"], p["server"], p["kind"]): p for p in result["points"]}
-    assert len(points) == 2 * 2 * (2 + 1)
+    assert len(points) == 3 * 2 * (2 + 1)
     for load in loads:
         ours, stock = (points[load, 50, name, "ordinary"]["itl"] for name in ("llm42", "stock"))
         assert ours["p50"] > 1.5 * stock["p50"]
@@ -99,6 +100,11 @@ def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
     assert ours["gap"]["p50"] > 2 * ours["itl"]["p50"]  # it comes in runs
     assert ours["ttft"]["p50"] <= ours["ttft"]["p90"] <= ours["ttft"]["p99"] < ours["e2e"]["p99"]
     assert "40/s" in shown and "ordinary" in shown
+    rates = result["rates_per_s"]
+    answered_per_s = 6 / (2 * 12 * 0.005)  # 3 in flight: two after each other, of 12 tokens
+    assert rates["40/s"] == 40
+    assert 0 < rates["50 % of stock"] < 0.5 * answered_per_s
+    assert f"50 % of stock ({rates['50 % of stock']:.2g}/s)" in shown
     assert plot.read_bytes().startswith(PNG)
 
 
@@ -188,6 +194,8 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
         (["latency", "--loads", "fast"], "not 'fast'"),
+        (["latency", "--loads", "%"], "not '%'"),
+        (["latency", "--loads", "50%x"], "not '50%x'"),
         (["latency", "--dataset", "/nowhere"], "is no ShareGPT file"),
         (["divergence", "--out", "/nowhere/x"], "cannot write /nowhere/x"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
