@@ -11,10 +11,12 @@ from llm42_sglang.cli.main import main
 from tests.engine import client, tiny_models
 
 # SGLang's own checks at their strictest: every leak or double free ends the server.
-STRICT = {
+ENV = {
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1",
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
     "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1",
+    # The same arithmetic on every host; see `platform.linear`.
+    "LLM42_CPU_LINEAR": "fp32",
 }
 
 
@@ -66,7 +68,7 @@ class Servers:
             self.stop()
             self.started += 1
             log_path = self.logs / f"server-{self.started}.log"
-            env = STRICT | dict(server.env)
+            env = ENV | dict(server.env)
             argv = None if server.argv is None else [*server.argv, *server.args]
             self.process = ServerProcess(server.args, argv=argv, log_path=log_path, env=env)
             self.process.start()

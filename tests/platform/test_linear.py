@@ -70,12 +70,11 @@ def test_the_switch_decides(monkeypatch, value, wanted):
     assert linear.mixed_precision_wanted() is wanted
 
 
-@pytest.mark.parametrize("bf16_in_hardware", [True, False])
-def test_the_rule_asks_the_host(monkeypatch, bf16_in_hardware):
+@pytest.mark.parametrize("tiles", [True, False])
+def test_the_rule_asks_the_host(monkeypatch, tiles):
     monkeypatch.delenv(linear.SWITCH, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16_in_hardware)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert linear.mixed_precision_wanted() is not bf16_in_hardware
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    assert linear.mixed_precision_wanted() is not tiles
 
 
 def test_an_unknown_switch_value_is_named(monkeypatch):
