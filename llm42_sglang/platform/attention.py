@@ -1,9 +1,10 @@
 """`llm42_cpu`: attention for plain CPUs in O(new rows * context).
 
 SGLang's torch_native backend pads the queries of an extend to the whole sequence, O(L * L), and
-decodes request by request in every layer. Here an extend attends with its new rows only, and slots
-of the same shape attend together: torch's kernel works on each (request, head) alone. Decode rows
-of similar context attend together too. Contexts are padded to sizes at which that kernel adds up a
+decodes request by request in every layer. Here an extend attends with its new rows only. Contexts
+are padded to few sizes, and slots of one size attend together: torch's kernel works on each
+(request, head) alone. So the pages of a prompt take a call for every third of a kernel's block, not
+one each. Decode rows of similar context attend together too. At these sizes the kernel adds up a
 decode row as it adds up the same row of an extend. Nothing relies on that; it spares deterministic
 requests most of their rollbacks.
 Cross and encoder attention fall back to torch_native; what neither computes is refused.
@@ -21,22 +22,21 @@ from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMo
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 NAME = "llm42_cpu"
-# Measured with torch 2.14 on AVX2, in fp32, where no rounding hides a difference. The kernel walks
-# the context in blocks of KV_BLOCK; what is left goes to one GEMM that sums up to 192 columns at
-# once, from 384 on 192 and the rest, and between the two in halves: a row's bits do not depend on
-# the size but there. Nor do they on the number of query rows, from QUERY_ROWS on.
+# Measured with torch 2.14 on AMD, AVX2 (AVX-512 agrees), in fp32, where no rounding hides a
+# difference. The kernel walks the context in blocks of KV_BLOCK; what is left goes to one GEMM that
+# sums up to 192 columns at once, from 384 on 192 and the rest, and between the two in halves: a
+# row's bits do not depend on the size but there. Nor do they on the number of query rows, from
+# QUERY_ROWS on.
 QUERY_ROWS = 4  # heads that share a KV head, at least
-CONTEXT_STEP = 32  # tokens
 KV_BLOCK = 512  # tokens
-HALVED = range(193, 384)  # tokens in the last block: sizes to stay clear of
+SIZES = (192, 384, KV_BLOCK)  # tokens in the last block
 UNBOUNDED = 1 << 40  # tokens: a window that hides nothing
 
 
 def context_size(tokens: int) -> int:
     """Columns that a context of so many tokens is padded to."""
-    size = -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
-    rest = size % KV_BLOCK
-    return size + HALVED.stop - rest if rest in HALVED else size
+    whole, rest = divmod(tokens - 1, KV_BLOCK)  # rest: columns before the last one, in its block
+    return whole * KV_BLOCK + next(size for size in SIZES if size > rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +149,22 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return self.plans[window, in_swa_pool]
 
     def _plan_extend(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
-        """Slots of one shape together: the others' presence changes no bit of a slot."""
-        prefix_lens, sizes = batch.extend_prefix_lens.tolist(), batch.extend_seq_lens.tolist()
-        slots_by_shape: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        """Slots of one size together: neither it nor a slot's bits depend on the others."""
+        newest = batch.seq_lens - 1
+        oldest = batch.extend_prefix_lens.to(newest)
+        contexts = (newest + 1 - self._first_column(oldest, window)).tolist()
+        new_rows = batch.extend_seq_lens.tolist()
+        slots_by_size: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         first_row = 0
-        for slot, shape in enumerate(zip(prefix_lens, sizes, strict=True)):
-            slots_by_shape[shape].append((slot, first_row))
-            first_row += shape[1]
+        for slot, (context, size) in enumerate(zip(contexts, new_rows, strict=True)):
+            slots_by_size[context_size(context), size].append((slot, first_row))
+            first_row += size
         groups = []
-        for (prefix_len, new_rows), slots in slots_by_shape.items():
+        for (_, size), slots in slots_by_size.items():
             numbers, first_rows = torch.tensor(slots).T
-            rows = (first_rows.unsqueeze(1) + torch.arange(new_rows)).flatten()
-            positions = torch.arange(prefix_len, prefix_len + new_rows).expand(len(slots), -1)
+            new = torch.arange(size)
+            rows = (first_rows.unsqueeze(1) + new).flatten()
+            positions = oldest[numbers].unsqueeze(1) + new
             requests = batch.req_pool_indices[numbers]
             groups.append(self._group(rows, requests, positions, window, in_swa_pool))
         return groups

@@ -11,14 +11,14 @@ CONTEXT = 200  # tokens the probed row sees, itself included
 SHARED = HEADS // KV_HEADS
 # As in `platform.attention`, which needs SGLang to be imported; a test compares them.
 QUERY_ROWS = 4
-CONTEXT_STEP, KV_BLOCK, HALVED = 32, 512, range(193, 384)
+KV_BLOCK = 512
+SIZES = (192, 384, KV_BLOCK)
 
 
 def context_size(tokens: int) -> int:
     """Columns that a context is padded to."""
-    size = -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
-    rest = size % KV_BLOCK
-    return size + HALVED.stop - rest if rest in HALVED else size
+    whole, rest = divmod(tokens - 1, KV_BLOCK)
+    return whole * KV_BLOCK + next(size for size in SIZES if size > rest)
 
 
 def decode_row(trial: int, rows: int, place: int) -> torch.Tensor:
