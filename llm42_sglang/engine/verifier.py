@@ -109,7 +109,8 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        return self.policy.choose(due, self._passes, len(outlooks))
+        prompt = self._prefilled or self.scheduler.prompt_is_next(batches[0])
+        return self.policy.choose(due, self._passes, len(outlooks), prompt)
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req
