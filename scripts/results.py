@@ -34,11 +34,15 @@ def _head(title: str, result: dict[str, Any]) -> Iterator[str]:
     yield f"    {result['command']}"
     yield ""
     yield (
-        f"On {hardware['cores']} cores of {hardware['cpu']}, {hardware['memory_gib']} GiB, "
+        f"On {hardware['cores']} cores of {_cpu(hardware)}, {hardware['memory_gib']} GiB, "
         f"{_gpus(hardware)}; torch {hardware['torch']}, SGLang {hardware['sglang']}."
         f"{_load(result.get('workload', {}))}"
     )
     yield ""
+
+
+def _cpu(hardware: dict[str, Any]) -> str:
+    return f"{hardware['cpu']} ({hardware['simd']})" if "simd" in hardware else hardware["cpu"]
 
 
 def _gpus(hardware: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ def hardware() -> dict[str, Any]:
     """JSON types; versions of packages that are not installed are None."""
     return {
         "cpu": _cpu_model(),
+        "simd": _simd(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": ", ".join(gpu.name for gpu in gpus()) or "none",
@@ -46,6 +47,13 @@ def package_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _simd() -> str:
+    """The instructions that torch's kernels use here, such as AVX2."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _cpu_model() -> str:
