@@ -10,8 +10,8 @@ full and, earliest deadline first, took pages from t-R or before. At the end of 
 G*R such pages at most, one a request; R-1 full passes leave G. The same argument, with
 W = min(wait_steps, run_ahead) for R, says that at most G*W requests wait W steps at most.
 
-For any number of requests, and beside prompts: passes run until nobody is blocked, so nobody waits
-more than run_ahead steps once its page is full, T + run_ahead steps once a finish is suspected.
+For any number of requests: passes run until nobody is blocked, so nobody waits more than run_ahead
+steps once its page is full, T + run_ahead steps once a finish is suspected.
 """
 
 from collections.abc import Sequence
@@ -48,15 +48,11 @@ class LanePolicy:
             if type(value) is not int or value < least:
                 raise ConfigError(f"{name} must be a whole number from {least}, not {value!r}")
 
-    def choose(
-        self, due: Sequence[Due[Request]], passes: int, decoding: int, prompt: bool = False
-    ) -> list[Request]:
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         """Who rides in the next pass, most urgent first; empty: decode on.
 
         `passes` have run since the last decode step; `decoding` deterministic requests decode, the
-        due ones included: when all of them are due, no company can come. Beside a `prompt`, which
-        has run since that step or comes before the next, a full pass is not reason enough: nobody
-        should wait for both.
+        due ones included: when all of them are due, no company can come.
 
         A suspected finish waits too, but only a few steps: for that long, a pass of its own would
         hold up everybody else (two to four steps on a GPU, a guess). Without any wait there is a
@@ -67,7 +63,7 @@ class LanePolicy:
             run = any(map(self._blocked, due))
         else:
             full = len(due) >= min(self.group, decoding)
-            run = (full and not prompt) or any(self._steps_left(one) <= 0 for one in due)
+            run = full or any(self._steps_left(one) <= 0 for one in due)
         return self.fill(due, self.group) if run else []
 
     def fill(self, due: Sequence[Due[Request]], free: int) -> list[Request]:

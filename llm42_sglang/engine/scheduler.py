@@ -138,12 +138,6 @@ class DeterministicScheduler(Scheduler):
         owed = self.llm42_verifier.owes_decode(self._next_prompt())
         return deferred or (owed and many_decode and ordinary_decodes(running_batch))
 
-    def prompt_is_next(self, running_batch: ScheduleBatch) -> bool:
-        """Whether SGLang would prefill before it decodes, as far as it knows now."""
-        return self.chunked_req is not None or (
-            len(self.waiting_queue) > 0 and not running_batch.batch_is_full
-        )
-
     def _next_prompt(self) -> Req | None:
         """Whose prompt SGLang would most likely prefill next."""
         return self.chunked_req or next(iter(self.waiting_queue), None)

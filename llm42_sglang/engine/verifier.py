@@ -109,8 +109,7 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        prompt = self._prefilled or self.scheduler.prompt_is_next(batches[0])
-        return self.policy.choose(due, self._passes, len(outlooks), prompt)
+        return self.policy.choose(due, self._passes, len(outlooks))
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

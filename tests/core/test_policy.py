@@ -178,13 +178,6 @@ def test_nobody_waits_for_company_that_cannot_come() -> None:
     assert POLICY.choose([], 0, 0) == []
 
 
-def test_beside_a_prompt_a_full_pass_is_no_reason() -> None:
-    full = waiting(0, 1, 2)
-    assert POLICY.choose(full, 0, MANY) and not POLICY.choose(full, 0, MANY, prompt=True)
-    for pressing in (waiting(0, 4), waiting(0, 2, suspected=1), waiting(0, 1, ahead=[8, 0])):
-        assert POLICY.choose(pressing, 0, MANY, prompt=True) == POLICY.choose(pressing, 0, MANY)
-
-
 @QUICK
 @given(
     waited=st.lists(st.integers(0, 12), max_size=9),

@@ -179,30 +179,6 @@ def test_passes_for_verification_hold_no_prompt_up(scheduler):
     assert not scheduler._should_defer_prefill(scheduler.running_batch)
 
 
-def riders(scheduler: DeterministicScheduler, blocked: bool, **batch) -> int:
-    """How many of two due requests, all that decode and perhaps blocked, ride in the next pass."""
-    due = [request(), request()]
-    ahead = Config().run_ahead if blocked else 0
-    outlook = SimpleNamespace(due=True, at_limit=False, ahead=ahead, waited=0, suspected=False)
-    for req in due:
-        req.outlook = lambda in_flight, step: outlook
-    batch = SimpleNamespace(reqs=due, **{"batch_is_full": False, **batch})
-    return len(scheduler.llm42_verifier._riders([batch]))
-
-
-def test_beside_a_prompt_a_full_pass_is_no_reason(scheduler):
-    assert [riders(scheduler, blocked) for blocked in (False, True)] == [0, 2]  # one waits
-    assert riders(scheduler, blocked=False, batch_is_full=True) == 2  # it could not come in
-    scheduler.waiting_queue = []
-    assert riders(scheduler, blocked=False) == 2
-    prefilled(scheduler, Req)
-    assert [riders(scheduler, blocked) for blocked in (False, True)] == [0, 2]
-    scheduler.llm42_verifier.decode_planned()
-    assert riders(scheduler, blocked=False) == 2
-    scheduler.chunked_req = request()  # its next chunk comes, whatever the batch holds
-    assert riders(scheduler, blocked=False, batch_is_full=True) == 0
-
-
 def test_a_decode_step_is_no_prompt(scheduler):
     scheduler.run_batch(SimpleNamespace(forward_mode=ForwardMode.DECODE))
     scheduler.waiting_queue = [request(DeterministicReq)]
