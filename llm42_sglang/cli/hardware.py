@@ -50,10 +50,15 @@ def package_version(package: str) -> str | None:
 
 
 def _simd() -> str:
-    """The instructions that torch's kernels use here, such as AVX2."""
+    """The vector instructions that torch's kernels use here, and what multiplies bf16."""
     import torch
 
-    return torch.backends.cpu.get_cpu_capability()
+    found = {
+        torch.backends.cpu.get_cpu_capability(): True,
+        "bf16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    return ", ".join(name for name, has in found.items() if has)
 
 
 def _cpu_model() -> str:

@@ -3,10 +3,10 @@
 SGLang's torch_native backend pads the queries of an extend to the whole sequence, O(L * L), and
 decodes request by request in every layer. Here an extend attends with its new rows only. Contexts
 are padded to few sizes, and slots of one size attend together: torch's kernel works on each
-(request, head) alone. So the pages of a prompt take a call for every third of a kernel's block, not
-one each. Decode rows of similar context attend together too. At these sizes the kernel adds up a
-decode row as it adds up the same row of an extend. Nothing relies on that; it spares deterministic
-requests most of their rollbacks.
+(request, head) alone. So the pages of a prompt take a few calls, not one each. Decode rows of
+similar context attend together too. At these sizes the kernel adds up a decode row as it adds up
+the same row of an extend. Nothing relies on that; it spares deterministic requests most of their
+rollbacks.
 Cross and encoder attention fall back to torch_native; what neither computes is refused.
 """
 
@@ -149,7 +149,7 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return self.plans[window, in_swa_pool]
 
     def _plan_extend(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
-        """Slots of one size together: neither it nor a slot's bits depend on the others."""
+        """Slots of one size together: a slot's size and bits are its own, whoever is beside it."""
         newest = batch.seq_lens - 1
         oldest = batch.extend_prefix_lens.to(newest)
         contexts = (newest + 1 - self._first_column(oldest, window)).tolist()

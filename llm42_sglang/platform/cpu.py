@@ -33,7 +33,7 @@ class PlainCpuPlatform(CpuDeviceMixin, SRTPlatform):
         attention.register()
 
     def post_load_model(self, model: torch.nn.Module) -> None:
-        """Switch the loaded model's linears to mixed precision where that is the faster choice."""
+        """Switch the loaded model's linears to mixed precision, by `platform.linear`'s rule."""
         # Here, not above: SGLang loads this class before its own layers can be imported.
         from llm42_sglang.platform import linear
 

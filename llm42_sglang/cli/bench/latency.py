@@ -9,10 +9,11 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target, Utilization
+from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Relative, Target
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.recompute import recompute
 from llm42_sglang.cli.bench.stats import Percentiles, nearest_rank, percentiles, ratio
+from llm42_sglang.cli.bench.window import steady_tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.progress import bar
@@ -48,7 +49,7 @@ def latency(
         str,
         typer.Option(
             help="With commas: `closed` (--in-flight), or Poisson arrivals: requests/s, or percent"
-            " of what stock answers in the closed loop."
+            " of what stock answers in the closed loop, such as 60%."
         ),
     ] = "closed,60%",
     shares: options.Shares = "50,100",
@@ -72,12 +73,16 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
+    if any(isinstance(one, Relative) for one in asked):
+        options.require_steady(requests, in_flight)
     report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
     source.requests(requests)
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
+        for target in targets.values():
+            load.run(target, mark(source.requests(4), 50), Closed(4))  # warm-up
         found = settle(asked, targets, source, requests, in_flight)
         outcomes = measure(targets, source, found, wanted, rounds, requests)
     rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
@@ -98,9 +103,9 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | Utilization]:
+def parse_loads(text: str, in_flight: int) -> list[Load | Relative]:
     """Raises UserError."""
-    loads: list[Load | Utilization] = []
+    loads: list[Load | Relative] = []
     for part in map(str.strip, text.split(",")):
         if part == "closed":
             loads.append(Closed(in_flight))
@@ -110,30 +115,29 @@ def parse_loads(text: str, in_flight: int) -> list[Load | Utilization]:
             amount = float(number)
         except ValueError:
             amount = 0
-        if rest or not 0 < amount < float("inf"):
+        if rest or not 0 < amount < (100 if percent else float("inf")):
             raise UserError(
-                f"--loads takes `closed`, requests per second, or percent, not {part!r}"
+                f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
             )
-        loads.append(Utilization(amount) if percent else Poisson(amount))
+        loads.append(Relative(amount) if percent else Poisson(amount))
     return list(dict.fromkeys(loads))
 
 
 def settle(
-    loads: Sequence[Load | Utilization],
+    loads: Sequence[Load | Relative],
     targets: Mapping[str, Target],
     source: options.Source,
     count: int,
     in_flight: int,
 ) -> list[Load]:
-    """Warm both servers up; then measure stock, if a load is a part of what it can do."""
-    for name in SERVERS:
-        load.run(targets[name], mark(source.requests(4), 50), Closed(4))
-    if not any(isinstance(one, Utilization) for one in loads):
-        return [one for one in loads if not isinstance(one, Utilization)]
+    """Turn parts of what stock can do into rates: its steady rate in the closed loop."""
+    if not any(isinstance(one, Relative) for one in loads):
+        return [one for one in loads if not isinstance(one, Relative)]
     with bar("what stock answers in the closed loop", count) as advance:
         made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
-    answered_per_s = count / max(one.sent_s + one.end_to_end_s for one in made)
-    return [one.of(answered_per_s) if isinstance(one, Utilization) else one for one in loads]
+    tokens = sum(one.request.new_tokens for one in made) / count  # of a request
+    answered_per_s = steady_tokens_per_s(made) / tokens
+    return [one.of(answered_per_s) if isinstance(one, Relative) else one for one in loads]
 
 
 def describe(one: Load) -> str:

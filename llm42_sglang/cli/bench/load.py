@@ -83,7 +83,7 @@ class Poisson:
 
 
 @dataclass(frozen=True, slots=True)
-class Utilization:
+class Relative:
     """Poisson arrivals, as often as a part of what stock answers in a closed loop.
 
     So that fast machines and slow ones are loaded alike.
