@@ -29,7 +29,7 @@ NAME = "llm42_cpu"
 # QUERY_ROWS on.
 QUERY_ROWS = 4  # heads that share a KV head, at least
 KV_BLOCK = 512  # tokens
-SIZES = (192, 384, KV_BLOCK)  # tokens in the last block
+SIZES = (64, 192, 384, KV_BLOCK)  # tokens in the last block
 UNBOUNDED = 1 << 40  # tokens: a window that hides nothing
 
 

@@ -18,9 +18,9 @@ from llm42_sglang.platform import attention
 from llm42_sglang.platform.attention import CpuAttnBackend
 from tests.platform.attention_rig import Rig, Shape, Tokens, random_tokens
 
-# Of a request, by page size. The canonical pass in question runs the last one, whose context has
-# another size than the first one's: a pass of both attends in two groups.
-PAGES = {page: attention.SIZES[0] // page + 1 for page in (16, 32, 64)}
+# Of a request, by page size. The canonical pass in question runs the last one; contexts of three
+# sizes lie before its end, so a pass of all pages attends in three groups.
+PAGES = {page: attention.SIZES[1] // page + 1 for page in (16, 32, 64)}
 ROWS = 4  # requests
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
 
@@ -289,7 +289,7 @@ def test_nor_does_a_window_change_that(page, window):
 
 @where_measured
 @pytest.mark.parametrize(
-    "name, value", [("SIZES", (192, 256, 512)), ("SIZES", range(1, 513)), ("QUERY_ROWS", 1)]
+    "name, value", [("SIZES", (64, 192, 256, 512)), ("SIZES", range(1, 513)), ("QUERY_ROWS", 1)]
 )
 def test_these_sizes_are_what_makes_it_so(monkeypatch, name, value):
     """Negative control: a size whose sums are halved, every size, and a query row alone."""

@@ -12,7 +12,7 @@ SHARED = HEADS // KV_HEADS
 # As in `platform.attention`, which needs SGLang to be imported; a test compares them.
 QUERY_ROWS = 4
 KV_BLOCK = 512
-SIZES = (192, 384, KV_BLOCK)
+SIZES = (64, 192, 384, KV_BLOCK)
 
 
 def context_size(tokens: int) -> int:
