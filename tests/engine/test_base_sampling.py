@@ -18,7 +18,7 @@ FILTERS = {
 }
 MATRIX = [
     {"temperature": temperature, **filters, "sampling_seed": seed}
-    for temperature in (0, 0.7, 1.0)
+    for temperature in (0, 0.8)
     for seed, filters in enumerate(FILTERS.values(), start=7)
 ]
 TOKENS = 34  # crosses a page of 32, wherever the prompt ends
@@ -77,10 +77,10 @@ def bits(answers: list[client.Answer]) -> list[Bits]:
 def test_load_cache_and_streaming_do_not_show(url, alone):
     client.flush(url)
     with client.ordinary_traffic(url, streams=1):
-        assert bits(client.ask_all(url, requests(), in_flight=15, shuffle=3)) == bits(alone)
+        assert bits(client.ask_all(url, requests(), in_flight=10, shuffle=3)) == bits(alone)
     assert bits(client.ask_all(url, requests(), in_flight=8, shuffle=4)) == bits(alone)  # warm
     client.flush(url)
-    assert bits(client.ask_all(url, requests(stream=True), in_flight=16)) == bits(alone)
+    assert bits(client.ask_all(url, requests(stream=True), in_flight=10)) == bits(alone)
 
 
 def test_ordinary_requests_differ(url, alone):

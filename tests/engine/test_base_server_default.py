@@ -1,5 +1,6 @@
 """`--llm42-default`, which the base server has: requests that do not say are deterministic."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.engine import client
+from tests.engine.conftest import BASE
 
 pytestmark = pytest.mark.server
 
@@ -21,40 +23,54 @@ RUNS = {
     "p_vs_d": ["--n-trials", "2", "--max-new-tokens", "40"],
     "radix_cache": [],
 }
-# It draws token ids up to 50000; the model has 49152.
+# All in one process, for SGLang takes long to import. The test draws token ids up to 50000; the
+# model has 49152.
 MAIN = """
-import random, runpy
+import contextlib, io, json, random, runpy, sys
 draw = random.randint
 random.randint = lambda low, high: draw(low, min(high, 49000))
-runpy.run_module("sglang.test.test_deterministic", run_name="__main__")
+said = {}
+for mode, flags in json.loads(sys.argv[1]).items():
+    sys.argv[1:] = ["--test-mode", mode, *flags]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        runpy.run_module("sglang.test.test_deterministic", run_name="__main__")
+    said[mode] = out.getvalue()
+print(json.dumps(said))
 """
 SUMMARY = re.compile(r"[Tt]otal samples: (\d+), Unique samples: (\d+)")
 
 
-def sglangs_own_test(url: str, mode: str) -> str:
-    where = ["--host", "127.0.0.1", "--port", str(urlsplit(url).port)]
-    command = [sys.executable, "-c", MAIN, "--test-mode", mode, *RUNS[mode], *where]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+@pytest.fixture(scope="module")
+def said(servers) -> dict[str, str]:
+    """What SGLang's own determinism test prints, by its mode."""
+    where = ["--host", "127.0.0.1", "--port", str(urlsplit(servers.url(BASE)).port)]
+    runs = json.dumps({mode: [*flags, *where] for mode, flags in RUNS.items()})
+    command = [sys.executable, "-c", MAIN, runs]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "✗" not in result.stdout and "❌" not in result.stdout, result.stdout
-    return result.stdout
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("mode", ["single", "prefix"])
-def test_sglangs_own_test_finds_one_answer_per_prompt(url, mode):
+def test_sglangs_own_test_finds_one_answer_per_prompt(said, mode):
     """It sends no per-request flag."""
-    said = sglangs_own_test(url, mode)
-    counts = [(int(total), int(unique)) for total, unique in SUMMARY.findall(said)]
-    assert max(total for total, _ in counts) > 1, said
-    assert all(unique == min(total, 1) for total, unique in counts), said
+    require_no_complaint(said[mode])
+    counts = [(int(total), int(unique)) for total, unique in SUMMARY.findall(said[mode])]
+    assert max(total for total, _ in counts) > 1, said[mode]
+    assert all(unique == min(total, 1) for total, unique in counts), said[mode]
 
 
 @pytest.mark.parametrize(
     ("mode", "success"), [("p_vs_d", "Logprobs match"), ("radix_cache", "TEST PASSED")]
 )
-def test_sglangs_own_test_finds_equal_logprobs(url, mode, success):
+def test_sglangs_own_test_finds_equal_logprobs(said, mode, success):
     """Generated and scored, cached and not."""
-    assert success in sglangs_own_test(url, mode)
+    require_no_complaint(said[mode])
+    assert success in said[mode]
+
+
+def require_no_complaint(output: str) -> None:
+    assert "✗" not in output and "❌" not in output, output
 
 
 def test_a_request_that_does_not_say_is_deterministic(url, reference):
