@@ -5,8 +5,8 @@ Shared:
 - `servers`     stock SGLang, one request at a time, ours
 - `load`        the load generator: a closed loop or Poisson arrivals, every chunk timed
 - `outcome`     one streamed answer, and the times defined on it
-- `window`      output tokens per second while the load is steady
-- `stats`       percentiles
+- `turns`       loads side by side: one server runs, the others are stopped (with `clock`)
+- `stats`       percentiles and rates
 - `recompute`   how much verification rolled back; refuses answers that are not verified
 - `options`, `report`  the command line, and what is printed and written
 

@@ -10,7 +10,7 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Closed, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.window import steady_tokens_per_s
+from llm42_sglang.cli.bench.stats import tokens_per_s
 from llm42_sglang.cli.bench.workload import GREEDY, Request, Sampling, mark
 from llm42_sglang.cli.progress import bar
 
@@ -54,7 +54,7 @@ def beside(
         "in_flight": in_flight,
         "rounds": rounds,
         "companions_percent": share,
-        "counted": "ordinary requests' tokens, from the first request sent to the last one sent",
+        "counted": "ordinary requests' tokens, from the first request sent to the last token",
     }
     with servers.running(llm42=servers.ours(flags)) as targets:
         speeds = measure(targets["llm42"], source, share, rounds, requests, in_flight)
@@ -102,9 +102,9 @@ def measure(
 
 
 def ordinary_tokens_per_s(outcomes: Sequence[Outcome], companions: Sequence[bool]) -> float:
-    """Of the requests that are no companions, while the whole load is steady."""
+    """Of the requests that are no companions."""
     ordinary = [one for one, companion in zip(outcomes, companions, strict=True) if not companion]
-    return steady_tokens_per_s(ordinary, window_of=outcomes)
+    return tokens_per_s(ordinary, outcomes)
 
 
 def summary(speeds: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -8,12 +8,17 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Relative, Target
+from llm42_sglang.cli.bench import load, options, report, servers, turns
+from llm42_sglang.cli.bench.load import Closed, Job, Load, Poisson, Relative, Target
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.recompute import recompute
-from llm42_sglang.cli.bench.stats import Percentiles, nearest_rank, percentiles, ratio
-from llm42_sglang.cli.bench.window import steady_tokens_per_s
+from llm42_sglang.cli.bench.stats import (
+    Percentiles,
+    nearest_rank,
+    percentiles,
+    ratio,
+    tokens_per_s,
+)
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.progress import bar
@@ -68,7 +73,7 @@ def latency(
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
-    Both servers run at once and are loaded in turn with the same requests at the same times.
+    Both servers get the same requests at the same times, and the machine in turns of two seconds.
     Percentiles are over the requests of all rounds. Unknown flags go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
@@ -130,13 +135,13 @@ def settle(
     count: int,
     in_flight: int,
 ) -> list[Load]:
-    """Turn parts of what stock can do into rates: its steady rate in the closed loop."""
+    """Turn parts of what stock can do into rates: what it answers in the closed loop."""
     if not any(isinstance(one, Relative) for one in loads):
         return [one for one in loads if not isinstance(one, Relative)]
     with bar("what stock answers in the closed loop", count) as advance:
         made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
     tokens = sum(one.request.new_tokens for one in made) / count  # of a request
-    answered_per_s = steady_tokens_per_s(made) / tokens
+    answered_per_s = tokens_per_s(made, made) / tokens
     return [one.of(answered_per_s) if isinstance(one, Relative) else one for one in loads]
 
 
@@ -155,19 +160,21 @@ def measure(
     rounds: int,
     count: int,
 ) -> dict[Point, list[Outcome]]:
-    """Every load and share, both servers in turn, all of it once a round."""
+    """Every load and share, both servers in turns, all of it once a round."""
     outcomes: dict[Point, list[Outcome]] = defaultdict(list)
     for number in range(rounds):
         for one in loads:
             for share in shares:
                 requests = mark(source.requests(count, number), share)
-                for name in SERVERS:
-                    title = f"round {number + 1}, {one}, {share:g} % deterministic: {name}"
-                    with bar(title, count) as advance:
-                        made = load.run(targets[name], requests, _in_round(one, number), advance)
-                    if name == "llm42":
-                        recompute(made)  # refuses answers that are not verified
-                    outcomes[Point(str(one), share, name)] += made
+                title = f"round {number + 1}, {one}, {share:g} % deterministic: both in turns"
+                with bar(title, len(SERVERS) * count) as advance:
+                    arriving = _in_round(one, number)
+                    made = turns.run(
+                        [Job(targets[name], requests, arriving, advance) for name in SERVERS]
+                    )
+                for name, of in zip(SERVERS, made, strict=True):
+                    outcomes[Point(str(one), share, name)] += of
+                recompute(outcomes[Point(str(one), share, "llm42")])  # refuses unverified answers
     return dict(outcomes)
 
 

@@ -6,18 +6,19 @@ data set file of its own format. Its definitions of TTFT and inter-token time ar
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
 import httpx
 
+from llm42_sglang.cli.bench.clock import Clock
 from llm42_sglang.cli.bench.outcome import Outcome, parse
 from llm42_sglang.cli.bench.workload import Request
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.launch import local_client
+from llm42_sglang.cli.launch import ServerProcess, local_client
 
 TIMEOUT_S = 1800
 FLUSH_S = 30  # the server flushes only when idle; it may finish what just ended
@@ -30,6 +31,7 @@ class Target(NamedTuple):
 
     url: str
     deterministic: bool
+    process: ServerProcess | None = None  # None: started by somebody else
 
 
 class _Raw(NamedTuple):
@@ -55,7 +57,7 @@ class Closed:
             for i in todo:
                 answers[i] = await send(i, None)
 
-        await _all(one_after_the_other() for _ in range(self.in_flight))
+        await all_or_none(one_after_the_other() for _ in range(self.in_flight))
         return [answers[i] for i in range(count)]
 
 
@@ -79,7 +81,7 @@ class Poisson:
 
     async def drive(self, send: "_Send", count: int) -> list[_Raw]:
         """Send `count` requests; what came back, in their order."""
-        return await _all(send(i, at_s) for i, at_s in enumerate(self.arrivals_s(count)))
+        return await all_or_none(send(i, at_s) for i, at_s in enumerate(self.arrivals_s(count)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,15 @@ _Send = Callable[[int, float | None], Awaitable[_Raw]]  # request's number, seco
 Load = Closed | Poisson
 
 
+class Job(NamedTuple):
+    """What one server is to do."""
+
+    target: Target
+    requests: Sequence[Request]
+    load: Load
+    advance: Advance = lambda: None
+
+
 def run(
     target: Target, requests: Sequence[Request], load: Load, advance: Advance = lambda: None
 ) -> list[Outcome]:
@@ -110,12 +121,11 @@ def run(
 
     Raises UserError if the server refuses or fails a single request.
     """
-    try:
+    job = Job(target, requests, load, advance)
+    with user_errors():
         flush(target.url)
-        raw = asyncio.run(_run(target, requests, load, advance))
-    except httpx.HTTPError as error:
-        raise UserError(f"the server at {target.url} stopped answering: {error!r}") from error
-    return [parse(request, *one) for request, one in zip(requests, raw, strict=True)]
+        raw = asyncio.run(_on_its_own(job))
+    return outcomes_of(job, raw)
 
 
 def flush(url: str) -> None:
@@ -124,35 +134,51 @@ def flush(url: str) -> None:
         _expect_ok(client.post("/flush_cache", params={"timeout": FLUSH_S}))
 
 
-async def _run(
-    target: Target, requests: Sequence[Request], load: Load, advance: Advance
-) -> list[_Raw]:
-    bodies = [request.body(target.deterministic) for request in requests]
+def outcomes_of(job: Job, raw: Sequence[_Raw]) -> list[Outcome]:
+    """After the load: parsing would take time from the servers, which share this machine."""
+    return [parse(request, *one) for request, one in zip(job.requests, raw, strict=True)]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """A server that is gone is a UserError."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise UserError(f"{error.request.url} stopped answering: {error!r}") from error
+
+
+async def _on_its_own(job: Job) -> list[_Raw]:
+    return await drive(job, Clock())
+
+
+async def drive(job: Job, clock: Clock) -> list[_Raw]:
+    """Send the requests; what came back, in their order, at the clock's times."""
+    bodies = [request.body(job.target.deterministic) for request in job.requests]
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        base_url=target.url, timeout=TIMEOUT_S, trust_env=False, limits=limits
+        base_url=job.target.url, timeout=TIMEOUT_S, trust_env=False, limits=limits
     ) as client:
-        begin = time.perf_counter()
 
         async def send(i: int, at_s: float | None) -> _Raw:
             if at_s is not None:
-                await asyncio.sleep(begin + at_s - time.perf_counter())
+                await clock.sleep_until(at_s)
             else:
-                at_s = time.perf_counter() - begin
+                at_s = clock()
             lines = []
             async with client.stream("POST", "/generate", json=bodies[i]) as response:
                 if response.status_code != 200:
                     await response.aread()
                 _expect_ok(response)
                 async for line in response.aiter_lines():
-                    lines.append((time.perf_counter() - begin, line))
-            advance()
+                    lines.append((clock(), line))
+            job.advance()
             return _Raw(at_s, lines)
 
-        return await load.drive(send, len(requests))
+        return await job.load.drive(send, len(bodies))
 
 
-async def _all(tasks: Iterable[Awaitable]) -> list:
+async def all_or_none(tasks: Iterable[Awaitable]) -> list:
     """Wait for all; the first that fails cancels the others."""
     running = [asyncio.ensure_future(task) for task in tasks]
     try:

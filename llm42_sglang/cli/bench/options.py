@@ -46,10 +46,10 @@ def mix_of(prompt: str, new: str, name: str | None) -> Mix:
 
 
 def require_steady(requests: int, in_flight: int) -> None:
-    """Raises UserError if a closed loop would never be steady."""
+    """Raises UserError if a closed loop would hardly ever hold so many requests."""
     if requests <= in_flight:
         raise UserError(
-            f"--requests {requests} leaves no steady window: take at least {3 * in_flight}, three "
+            f"--requests {requests} is no steady load: take at least {3 * in_flight}, three "
             f"times --in-flight"
         )
 

@@ -54,22 +54,9 @@ class Outcome:
             for _ in range(late.tokens - early.tokens)
         ]
 
-    def tokens_at(self, at_s: float) -> float:
-        """Output tokens made by then. The tokens of a chunk were made evenly since the last one."""
-        if at_s < self.chunks[0].at_s:
-            return 0
-        for early, late in pairwise(self.chunks):
-            if at_s < late.at_s:
-                passed = (at_s - early.at_s) / (late.at_s - early.at_s)
-                return early.tokens + passed * (late.tokens - early.tokens)
-        return self.chunks[-1].tokens
-
 
 def parse(request: Request, sent_s: float, lines: Iterable[tuple[float, str]]) -> Outcome:
-    """From the lines of an event stream, each with its time. Raises UserError.
-
-    Called after the load: parsing would take time from the servers, which share this machine.
-    """
+    """From the lines of an event stream, each with its time. Raises UserError."""
     chunks: list[Chunk] = []
     last: dict[str, Any] = {}
     for at_s, line in lines:

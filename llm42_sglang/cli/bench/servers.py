@@ -77,7 +77,7 @@ def running(**processes: ServerProcess) -> Iterator[dict[str, Target]]:
             say(f"starting {name}: about a minute; log: {process.log_path}")
             stack.enter_context(process)
         yield {
-            name: Target(process.url, deterministic=name == "llm42")
+            name: Target(process.url, deterministic=name == "llm42", process=process)
             for name, process in processes.items()
         }
 

@@ -1,8 +1,10 @@
-"""Percentiles, by nearest rank: every number reported was measured."""
+"""Percentiles, by nearest rank: every number reported was measured. Rates, over whole loads."""
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from llm42_sglang.cli.bench.outcome import Outcome
 
 
 class Percentiles(NamedTuple):
@@ -30,3 +32,14 @@ def nearest_rank(ordered: Sequence[float], share: float) -> float | None:
 def ratio(part: float | None, whole: float | None) -> float | None:
     """`part / whole`, None where either is missing or there is nothing to divide by."""
     return part / whole if part is not None and whole else None
+
+
+def tokens_per_s(of: Iterable[Outcome], load: Sequence[Outcome]) -> float:
+    """Output tokens of some requests over the time of the whole load they were in.
+
+    From the first request sent to the last token, as SGLang's bench_serving has it. So every server
+    is timed over the same work: up to any earlier moment, one that has prefilled more prompts has
+    less to show for it.
+    """
+    took_s = max(one.chunks[-1].at_s for one in load) - min(one.sent_s for one in load)
+    return sum(one.request.new_tokens for one in of) / took_s

@@ -9,11 +9,11 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Target
+from llm42_sglang.cli.bench import load, options, report, servers, turns
+from llm42_sglang.cli.bench.load import Closed, Job, Target
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.recompute import Recompute, recompute
-from llm42_sglang.cli.bench.window import steady_tokens_per_s
+from llm42_sglang.cli.bench.stats import tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.progress import bar, say
@@ -39,7 +39,7 @@ class Measured:
 
     def add(self, step: Step, outcomes: Sequence[Outcome]) -> None:
         """What one server made of one load. Raises UserError if an answer is not verified."""
-        self.tokens_per_s[step] = steady_tokens_per_s(outcomes)
+        self.tokens_per_s[step] = tokens_per_s(outcomes, outcomes)
         if step.server == "llm42":
             self.recomputed[step] = recompute(outcomes)
 
@@ -65,8 +65,9 @@ def throughput(
 ) -> None:
     """Throughput against the share of deterministic traffic, beside stock and one at a time.
 
-    All servers run at once and are loaded in turn; the idle ones sleep. Serving everything in the
-    fixed shape is the share of 100 %. Flags that are not known here go to the servers.
+    Stock and ours get the same requests, and the machine in turns of two seconds. Serving
+    everything in the fixed shape is the share of 100 %. Flags that are not known here go to the
+    servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     options.require_steady(requests, in_flight)
@@ -86,7 +87,7 @@ def throughput(
         "in_flight": in_flight,
         "rounds": rounds,
         "serial_requests": serial_requests,
-        "counted": "from the first request sent to the last one sent",
+        "counted": "all tokens, from the first request sent to the last token",
         "flags": " ".join([*flags.everywhere, *flags.ours]),
     }
     with servers.running(**processes) as targets:
@@ -99,14 +100,15 @@ def throughput(
     report.finish(result, workload, out)
 
 
-def schedule(shares: Sequence[float], rounds: int, names: Iterable[str]) -> list[Step]:
-    """A B A B: stock and ours in turn, share by share; one at a time once a round."""
-    steps = []
+def schedule(shares: Sequence[float], rounds: int, names: Iterable[str]) -> list[list[Step]]:
+    """What runs in turns, one after the other: stock and ours, share by share; one at a time once
+    a round, by itself."""
+    several = []
     for number in range(rounds):
         for share in shares:
-            steps += [Step(number, share, "stock"), Step(number, share, "llm42")]
-        steps += [Step(number, 0, name) for name in names if name not in ("stock", "llm42")]
-    return steps
+            several.append([Step(number, share, name) for name in ("stock", "llm42")])
+        several += [[Step(number, 0, name)] for name in names if name not in ("stock", "llm42")]
+    return several
 
 
 def measure(
@@ -127,13 +129,23 @@ def measure(
         short = [replace(r, new_tokens=WARM_UP_TOKENS) for r in source.requests(in_flight)]
         load.run(target, mark(short, 50), Closed(in_flight))
     measured = Measured()
-    for step in schedule(shares, rounds, targets):
-        requests = mark(source.requests(sizes[step.server], step.round), step.share)
-        title = f"round {step.round + 1}, {step.share:g} % deterministic: {step.server}"
-        with bar(title, len(requests)) as advance:
-            outcomes = load.run(targets[step.server], requests, loads[step.server], advance)
-        measured.add(step, outcomes)
-        say(f"{title}: {measured.tokens_per_s[step]:.1f} tokens/s")
+    for steps in schedule(shares, rounds, targets):
+        jobs = [
+            Job(
+                targets[step.server],
+                mark(source.requests(sizes[step.server], step.round), step.share),
+                loads[step.server],
+            )
+            for step in steps
+        ]
+        who = " and ".join(step.server for step in steps)
+        title = f"round {steps[0].round + 1}, {steps[0].share:g} % deterministic: {who}"
+        with bar(title, sum(len(job.requests) for job in jobs)) as advance:
+            made = turns.run([job._replace(advance=advance) for job in jobs])
+        for step, outcomes in zip(steps, made, strict=True):
+            measured.add(step, outcomes)
+        speeds = ", ".join(f"{measured.tokens_per_s[step]:.1f}" for step in steps)
+        say(f"{title}: {speeds} tokens/s")
     return measured
 
 

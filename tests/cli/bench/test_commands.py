@@ -197,7 +197,7 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
         (["latency", "--loads", "%"], "not '%'"),
         (["latency", "--loads", "50%x"], "not '50%x'"),
         (["latency", "--loads", "100%"], "not '100%'"),
-        (["latency", "--loads", "closed,50%", "--requests", "16"], "no steady window"),
+        (["latency", "--loads", "closed,50%", "--requests", "16"], "no steady load"),
         (["latency", "--dataset", "/nowhere"], "is no ShareGPT file"),
         (["divergence", "--out", "/nowhere/x"], "cannot write /nowhere/x"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),

@@ -1,11 +1,10 @@
-"""Percentiles, windows and recomputation: numbers worked out by hand."""
+"""Percentiles, rates and recomputation: numbers worked out by hand."""
 
 import pytest
 
 from llm42_sglang.cli.bench.outcome import Chunk, Outcome
 from llm42_sglang.cli.bench.recompute import recompute
-from llm42_sglang.cli.bench.stats import nearest_rank, percentiles, ratio
-from llm42_sglang.cli.bench.window import steady_tokens_per_s
+from llm42_sglang.cli.bench.stats import nearest_rank, percentiles, ratio, tokens_per_s
 from llm42_sglang.cli.bench.workload import Request
 from llm42_sglang.cli.errors import UserError
 
@@ -36,19 +35,12 @@ def test_times_of_a_stream_that_comes_in_runs():
     assert one.inter_token_s == [0.5] * 4 + [0.5]
 
 
-def test_tokens_of_a_run_count_evenly_over_the_time_before_it():
-    one = outcome(0.0, (2.0, 1), (4.0, 5))
-    assert [one.tokens_at(at) for at in (0, 1.9, 2, 3, 3.5, 4, 9)] == [0, 0, 1, 3, 4, 5, 5]
-
-
-def test_the_window_ends_when_the_last_request_is_sent():
-    # In flight: 1, and the tail of the second request, however slow, does not count.
-    first = outcome(0.0, (1.0, 1), (4.0, 8))
-    second = outcome(4.0, (5.0, 1), (400.0, 8))
-    assert steady_tokens_per_s([first, second]) == 2.0
-    # A request half done at the window's end counts half its run.
-    beside = outcome(0.0, (2.0, 1), (6.0, 9))
-    assert steady_tokens_per_s([first, second, beside]) == (8 + 5) / 4
+def test_a_rate_is_over_the_time_of_the_whole_load():
+    first = outcome(1.0, (2.0, 1), (5.0, 8))
+    second = outcome(4.0, (5.0, 1), (21.0, 8))
+    assert tokens_per_s([first, second], [first, second]) == 16 / 20
+    assert tokens_per_s([first], [first, second]) == 8 / 20
+    assert tokens_per_s([first], [first]) == 8 / 4
 
 
 def test_recomputation_is_rolled_back_over_all_tokens_made():

@@ -1,0 +1,88 @@
+"""Loads side by side: one server runs at a time, and every load has a clock of its own."""
+
+import asyncio
+import time
+
+import psutil
+import pytest
+
+from llm42_sglang.cli.bench import turns
+from llm42_sglang.cli.bench.clock import Clock
+from llm42_sglang.cli.bench.load import Closed, Job, Poisson, Target
+from llm42_sglang.cli.bench.workload import Request
+from llm42_sglang.cli.errors import UserError
+
+REQUESTS = [Request((i,), 9) for i in range(1, 5)]
+
+
+@pytest.fixture
+def pair(fake):
+    with fake("--token-s", "0.02", name="a") as one, fake("--token-s", "0.02", name="b") as other:
+        yield one, other
+
+
+def status_of(server) -> str:
+    return psutil.Process(server.pid).status()
+
+
+def test_a_clock_stands_still_while_it_is_stopped():
+    async def show():
+        clock = Clock(running=False)
+        time.sleep(0.05)
+        assert clock() == 0
+        clock.start()
+        time.sleep(0.05)
+        clock.stop()
+        first = clock()
+        time.sleep(0.05)
+        assert 0.05 <= first == clock()
+        waiting = asyncio.ensure_future(clock.sleep_until(first + 0.05))
+        await asyncio.sleep(0.2)
+        assert not waiting.done(), "woke up though the clock stood still"
+        clock.start()
+        await waiting
+        assert first + 0.05 <= clock()
+
+    asyncio.run(show())
+
+
+def test_one_server_runs_at_a_time(pair, monkeypatch):
+    monkeypatch.setattr(turns, "SLICE_S", 0.05)
+    seen = []
+
+    def note():
+        seen.append(sorted(status_of(server) for server in pair))
+
+    jobs = [Job(Target(s.url, False, s), REQUESTS, Closed(2), note) for s in pair]
+    began = time.perf_counter()
+    made = turns.run(jobs)
+    took_s = time.perf_counter() - began
+    assert [[one.request for one in of] for of in made] == [REQUESTS, REQUESTS]
+    assert len(seen) == 2 * len(REQUESTS)
+    assert all(psutil.STATUS_STOPPED in statuses for statuses in seen)
+    # Of the whole time each load had its own part, and not more.
+    ends = [max(one.chunks[-1].at_s for one in of) for of in made]
+    assert all(end > 0 for end in ends) and sum(ends) < took_s
+    assert not any(status_of(server) == psutil.STATUS_STOPPED for server in pair)
+
+
+def test_arrivals_are_by_the_loads_own_clock(pair, monkeypatch):
+    monkeypatch.setattr(turns, "SLICE_S", 0.05)
+    load = Poisson(20, seed=1)
+    for of in turns.run([Job(Target(s.url, False, s), REQUESTS, load) for s in pair]):
+        assert [one.sent_s for one in of] == load.arrivals_s(len(REQUESTS))
+        assert all(one.ttft_s > 0 for one in of)  # nobody is sent early
+
+
+def test_an_error_of_one_ends_the_other_and_both_run_on(pair, monkeypatch):
+    monkeypatch.setattr(turns, "SLICE_S", 0.05)
+    many = [Request((i,), 9) for i in range(1, 200)]
+    well, dying = pair
+    die = psutil.Process(dying.pid).kill
+    jobs = [
+        Job(Target(well.url, False, well), many, Closed(1)),
+        Job(Target(dying.url, False, dying), many, Closed(1), die),
+    ]
+    with pytest.raises(UserError, match=f"{dying.url}/generate stopped answering"):
+        turns.run(jobs)
+    assert status_of(well) != psutil.STATUS_STOPPED
