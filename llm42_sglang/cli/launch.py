@@ -118,7 +118,10 @@ class ServerProcess:
             raise
 
     def pause(self) -> None:
-        """Stop its processes where they are, until `resume`; not those in sessions of their own."""
+        """Stop its processes where they are, until `resume`; not those in sessions of their own.
+
+        If this process is killed meanwhile, they hear of no signal but SIGKILL before SIGCONT.
+        """
         self._signal_group(signal.SIGSTOP)
 
     def resume(self) -> None:

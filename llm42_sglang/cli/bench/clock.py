@@ -10,7 +10,7 @@ class Clock:
     def __init__(self, running: bool = True) -> None:
         self._before_s = 0.0  # until it was stopped last
         self._since_s: float | None = None
-        self._started = asyncio.Event()
+        self._runs = asyncio.Event()
         if running:
             self.start()
 
@@ -21,17 +21,22 @@ class Clock:
         return self._before_s + time.perf_counter() - self._since_s
 
     def start(self) -> None:
-        """Go on."""
+        """Go on; it stands still."""
+        assert self._since_s is None, "runs already"
         self._since_s = time.perf_counter()
-        self._started.set()
+        self._runs.set()
 
     def stop(self) -> None:
         """Stand still."""
         self._before_s, self._since_s = self(), None
-        self._started.clear()
+        self._runs.clear()
+
+    async def started(self) -> None:
+        """Return when it runs."""
+        await self._runs.wait()
 
     async def sleep_until(self, at_s: float) -> None:
         """Return when the clock shows `at_s`, or soon after."""
         while (left_s := at_s - self()) > 0:
-            await self._started.wait()
+            await self.started()
             await asyncio.sleep(left_s)

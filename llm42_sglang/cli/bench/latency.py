@@ -17,7 +17,7 @@ from llm42_sglang.cli.bench.stats import (
     nearest_rank,
     percentiles,
     ratio,
-    tokens_per_s,
+    time_s,
 )
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
@@ -73,7 +73,7 @@ def latency(
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
-    Both servers get the same requests at the same times, and the machine in turns of two seconds.
+    Both servers get the same requests at the same times, and the machine in turns.
     Percentiles are over the requests of all rounds. Unknown flags go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
@@ -140,8 +140,7 @@ def settle(
         return [one for one in loads if not isinstance(one, Relative)]
     with bar("what stock answers in the closed loop", count) as advance:
         made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
-    tokens = sum(one.request.new_tokens for one in made) / count  # of a request
-    answered_per_s = tokens_per_s(made, made) / tokens
+    answered_per_s = count / time_s(made)
     return [one.of(answered_per_s) if isinstance(one, Relative) else one for one in loads]
 
 

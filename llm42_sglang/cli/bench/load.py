@@ -1,8 +1,8 @@
 """The load generator: streams requests to a server and times every chunk.
 
-Not SGLang's bench_serving: it keeps neither `meta_info`, where receipts are, nor output ids, counts
-tokens over the whole run with its tail, and takes a per-request `deterministic` only by way of a
-data set file of its own format. Its definitions of TTFT and inter-token time are kept.
+Not SGLang's bench_serving: it keeps neither `meta_info`, where receipts are, nor output ids, and
+takes a per-request `deterministic` only by way of a data set file of its own format; nor can two of
+its loads take turns (`turns`). Its definitions of TTFT, inter-token time and throughput are kept.
 """
 
 import asyncio
@@ -175,6 +175,7 @@ async def drive(job: Job, clock: Clock) -> list[_Raw]:
             job.advance()
             return _Raw(at_s, lines)
 
+        await clock.started()  # or this server would have its first requests before its time
         return await job.load.drive(send, len(bodies))
 
 

@@ -31,7 +31,7 @@ MixName = Annotated[str | None, typer.Option("--mix", help=f"Lengths instead: {_
 Dataset = Annotated[
     Path | None, typer.Option(help="ShareGPT JSON; --prompt-tokens and --new-tokens are limits.")
 ]
-Rounds = Annotated[int, typer.Option(min=1, help="Each loads every server in turn.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Each loads every server.")]
 Seed = Annotated[int, typer.Option(help="Of the prompts.")]
 Shares = Annotated[str, typer.Option(help="Deterministic requests, in percent, with commas.")]
 

@@ -1,4 +1,4 @@
-"""One streamed answer, and the times that are defined on it. Seconds since the load began."""
+"""One streamed answer, and the times that are defined on it: seconds by the clock of its load."""
 
 import json
 from collections.abc import Iterable

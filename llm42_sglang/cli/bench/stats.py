@@ -37,9 +37,12 @@ def ratio(part: float | None, whole: float | None) -> float | None:
 def tokens_per_s(of: Iterable[Outcome], load: Sequence[Outcome]) -> float:
     """Output tokens of some requests over the time of the whole load they were in.
 
-    From the first request sent to the last token, as SGLang's bench_serving has it. So every server
-    is timed over the same work: up to any earlier moment, one that has prefilled more prompts has
-    less to show for it.
+    As SGLang's bench_serving has it: every server is timed over the same work. Up to any earlier
+    moment, one that has prefilled more prompts has less to show for it.
     """
-    took_s = max(one.chunks[-1].at_s for one in load) - min(one.sent_s for one in load)
-    return sum(one.request.new_tokens for one in of) / took_s
+    return sum(one.request.new_tokens for one in of) / time_s(load)
+
+
+def time_s(load: Sequence[Outcome]) -> float:
+    """From the first request sent to the last token."""
+    return max(one.chunks[-1].at_s for one in load) - min(one.sent_s for one in load)

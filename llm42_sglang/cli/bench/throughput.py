@@ -65,9 +65,8 @@ def throughput(
 ) -> None:
     """Throughput against the share of deterministic traffic, beside stock and one at a time.
 
-    Stock and ours get the same requests, and the machine in turns of two seconds. Serving
-    everything in the fixed shape is the share of 100 %. Flags that are not known here go to the
-    servers.
+    All servers get the same requests, and the machine in turns. Serving everything in the fixed
+    shape is the share of 100 %. Flags that are not known here go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     options.require_steady(requests, in_flight)
@@ -101,13 +100,16 @@ def throughput(
 
 
 def schedule(shares: Sequence[float], rounds: int, names: Iterable[str]) -> list[list[Step]]:
-    """What runs in turns, one after the other: stock and ours, share by share; one at a time once
-    a round, by itself."""
+    """What runs in turns, one after the other: stock and ours, share by share; beside the largest,
+    once a round, the server that takes one at a time. Who is first changes with the round."""
     several = []
+    others = [name for name in names if name not in ("stock", "llm42")]
     for number in range(rounds):
         for share in shares:
-            several.append([Step(number, share, name) for name in ("stock", "llm42")])
-        several += [[Step(number, 0, name)] for name in names if name not in ("stock", "llm42")]
+            steps = [Step(number, share, name) for name in ("stock", "llm42")]
+            if share == max(shares):
+                steps += [Step(number, 0, name) for name in others]
+            several.append(steps if number % 2 == 0 else steps[::-1])
     return several
 
 
@@ -138,14 +140,13 @@ def measure(
             )
             for step in steps
         ]
-        who = " and ".join(step.server for step in steps)
-        title = f"round {steps[0].round + 1}, {steps[0].share:g} % deterministic: {who}"
+        title = f"round {steps[0].round + 1}, {max(s.share for s in steps):g} % deterministic"
         with bar(title, sum(len(job.requests) for job in jobs)) as advance:
             made = turns.run([job._replace(advance=advance) for job in jobs])
         for step, outcomes in zip(steps, made, strict=True):
             measured.add(step, outcomes)
-        speeds = ", ".join(f"{measured.tokens_per_s[step]:.1f}" for step in steps)
-        say(f"{title}: {speeds} tokens/s")
+        speeds = (f"{step.server} {measured.tokens_per_s[step]:.1f}" for step in steps)
+        say(f"{title}, tokens/s: {', '.join(speeds)}")
     return measured
 
 

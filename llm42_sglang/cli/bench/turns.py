@@ -1,9 +1,10 @@
 """Servers under load that take turns: one runs, the others are stopped, a slice of time each.
 
 A shared host may be a quarter slower from one minute to the next. Loads that run one after the
-other differ by that; loads that take turns every SLICE_S seconds hardly do. Every load has a clock
-of its own that stands still while its server does, so its times are the ones of a server that has
-the machine to itself.
+other differ by that; loads that take turns every SLICE_S seconds differ less: only the end of the
+longest has nothing beside it. Every load has a clock of its own that stands still while its server
+does. A GPU may work on for a moment when its server has been stopped; how much that is has not been
+measured.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from llm42_sglang.cli.bench.clock import Clock
 from llm42_sglang.cli.bench.load import Job, all_or_none, drive, flush, outcomes_of, user_errors
 from llm42_sglang.cli.bench.outcome import Outcome
 
-SLICE_S = 2.0  # about ten decode steps on two cores: starting and stopping cost nothing beside it
+SLICE_S = 0.5  # two or three decode steps on two cores; filling the caches again is 1 % of it
 
 
 def run(jobs: Sequence[Job]) -> list[list[Outcome]]:
@@ -54,13 +55,13 @@ async def _take_turns(jobs: Sequence[Job]) -> list:
 async def _switch(
     jobs: Sequence[Job], clocks: Sequence[Clock], loads: Sequence[asyncio.Future]
 ) -> None:
-    """Until all loads are done."""
-    while not all(load.done() for load in loads):
-        for job, clock, load in zip(jobs, clocks, loads, strict=True):
-            if load.done():
-                continue
+    """Until all loads are done. A server whose load is done is left running: it is idle."""
+    while pending := [each for each in zip(jobs, clocks, loads, strict=True) if not each[2].done()]:
+        slice_s = SLICE_S if len(pending) > 1 else None
+        for job, clock, load in pending:
             clock.start()
             job.target.process.resume()
-            await asyncio.wait([load], timeout=SLICE_S)
-            job.target.process.pause()
+            await asyncio.wait([load], timeout=slice_s)
+            if not load.done():
+                job.target.process.pause()
             clock.stop()

@@ -8,8 +8,9 @@ from llm42_sglang.cli.bench.throughput import Measured, Step, schedule, summary
 
 def test_stock_and_ours_take_turns_share_by_share_and_round_by_round():
     several = schedule([0, 50], 2, ["stock", "llm42", "serial"])
-    once = [[(0, "stock"), (0, "llm42")], [(50, "stock"), (50, "llm42")], [(0, "serial")]]
-    assert [[(step.share, step.server) for step in steps] for steps in several] == once * 2
+    first = [[(0, "stock"), (0, "llm42")], [(50, "stock"), (50, "llm42"), (0, "serial")]]
+    second = [steps[::-1] for steps in first]
+    assert [[(step.share, step.server) for step in steps] for steps in several] == first + second
     assert [step.round for steps in several for step in steps] == [0] * 5 + [1] * 5
 
 
