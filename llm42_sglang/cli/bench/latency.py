@@ -36,6 +36,7 @@ DEFINITIONS = {
     "gap": "between two chunks; a chunk is a token, or a run of committed ones",
     "itl": "gap divided by the tokens of its later chunk, once per token",
     "e2e": "from sending to the last token",
+    "clock": "each server's own; it stands still while the other one runs",
     "kinds": "stock serves the same requests, all as ordinary ones",
 }
 
