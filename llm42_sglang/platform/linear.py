@@ -23,6 +23,8 @@ from sglang.srt.layers.quantization.unquant import (
     UnquantizedLinearMethod,
 )
 
+from llm42_sglang.platform.gemm import fp32_linear
+
 logger = logging.getLogger(__name__)
 
 SWITCH = "LLM42_CPU_LINEAR"  # "fp32", "native", or "auto" (the default)
@@ -48,8 +50,7 @@ class MixedPrecisionLinear(UnquantizedLinearMethod):
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """x: [rows, in], layer.weight: [out, in] fp32; returns [rows, out] in x's dtype."""
-        bias32 = None if bias is None else bias.float()
-        return F.linear(x.float(), layer.weight, bias32).to(x.dtype)
+        return fp32_linear(x, layer.weight, bias).to(x.dtype)
 
 
 class MixedPrecisionEmbedding(UnquantizedEmbeddingMethod):
@@ -66,7 +67,7 @@ class MixedPrecisionEmbedding(UnquantizedEmbeddingMethod):
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """As a language-model head. x: [rows, hidden]; returns fp32 logits [rows, vocab]."""
-        return F.linear(x.float(), layer.weight, None if bias is None else bias.float())
+        return fp32_linear(x, layer.weight, bias)
 
 
 class MixedPrecisionExperts(UnquantizedFusedMoEMethod):

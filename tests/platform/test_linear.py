@@ -7,7 +7,7 @@ from sglang.srt.layers.quantization.unquant import (
     UnquantizedLinearMethod,
 )
 
-from llm42_sglang.platform import linear
+from llm42_sglang.platform import gemm, linear
 
 
 class Layer(torch.nn.Module):
@@ -62,6 +62,25 @@ def test_bias_is_added_before_rounding():
     bias = torch.randn(6).bfloat16()
     expected = (x.float() @ layer.weight.T + bias.float()).bfloat16()
     assert torch.equal(layer.quant_method.apply(layer, x, bias), expected)
+
+
+def test_inputs_are_summed_block_by_block(monkeypatch):
+    monkeypatch.setattr(gemm, "BLOCK", 3)  # of eight inputs: 3, 3, 2
+    torch.manual_seed(2)
+    x, weight, bias = torch.randn(5, 8).bfloat16(), torch.randn(6, 8), torch.randn(6)
+    y = gemm.fp32_linear(x, weight, bias)
+    assert y.dtype == torch.float32
+    expected = x.float() @ weight.T + bias
+    torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("inputs", [576, 1536])
+def test_two_four_and_eight_slots_of_rows_have_the_same_bits(inputs):
+    torch.manual_seed(3)
+    x, weight = torch.randn(256, inputs), torch.randn(576, inputs) / inputs**0.5
+    whole = gemm.fp32_linear(x, weight)
+    for rows in (64, 128):
+        assert torch.equal(gemm.fp32_linear(x[:rows], weight), whole[:rows])
 
 
 @pytest.mark.parametrize(("value", "wanted"), [("fp32", True), ("native", False)])
