@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers, turns
-from llm42_sglang.cli.bench.load import Closed, Job, Load, Poisson, Relative, Target
+from llm42_sglang.cli.bench.load import Closed, Job, Load, Poisson, Relative, Steady, Target
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.recompute import recompute
 from llm42_sglang.cli.bench.stats import (
@@ -31,6 +31,7 @@ METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the d
     "itl": lambda outcome: outcome.inter_token_s,
     "e2e": lambda outcome: [outcome.end_to_end_s],
 }
+ToMeasure = Relative | Steady  # loads that follow from what stock answers in a closed loop
 DEFINITIONS = {
     "ttft": "from sending (Poisson: the arrival) to the first token",
     "gap": "between two chunks; a chunk is a token, or a run of committed ones",
@@ -54,10 +55,11 @@ def latency(
     loads: Annotated[
         str,
         typer.Option(
-            help="With commas: `closed` (--in-flight), or Poisson arrivals: requests/s, or percent"
-            " of what stock answers in the closed loop, such as 60%."
+            help="With commas: `closed` (--in-flight, all at once, then a request for each answer),"
+            " `steady` (the same, but started one by one), or Poisson arrivals: requests/s, or"
+            " percent of what stock answers in the closed loop, such as 60%."
         ),
-    ] = "closed,60%",
+    ] = "closed,steady,60%",
     shares: options.Shares = "50,100",
     requests: options.Requests = 48,
     in_flight: options.InFlight = 16,
@@ -79,7 +81,7 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    if any(isinstance(one, Relative) for one in asked):
+    if any(isinstance(one, ToMeasure) for one in asked):
         options.require_steady(requests, in_flight)
     report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
@@ -109,12 +111,13 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | Relative]:
+def parse_loads(text: str, in_flight: int) -> list[Load | ToMeasure]:
     """Raises UserError."""
-    loads: list[Load | Relative] = []
+    loads: list[Load | ToMeasure] = []
+    named = {"closed": Closed(in_flight), "steady": Steady(in_flight)}
     for part in map(str.strip, text.split(",")):
-        if part == "closed":
-            loads.append(Closed(in_flight))
+        if part in named:
+            loads.append(named[part])
             continue
         number, percent, rest = part.partition("%")
         try:
@@ -123,32 +126,35 @@ def parse_loads(text: str, in_flight: int) -> list[Load | Relative]:
             amount = 0
         if rest or not 0 < amount < (100 if percent else float("inf")):
             raise UserError(
-                f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
+                "--loads takes `closed`, `steady`, requests per second, or less than 100%,"
+                f" not {part!r}"
             )
         loads.append(Relative(amount) if percent else Poisson(amount))
     return list(dict.fromkeys(loads))
 
 
 def settle(
-    loads: Sequence[Load | Relative],
+    loads: Sequence[Load | ToMeasure],
     targets: Mapping[str, Target],
     source: options.Source,
     count: int,
     in_flight: int,
 ) -> list[Load]:
-    """Turn parts of what stock can do into rates: what it answers in the closed loop."""
-    if not any(isinstance(one, Relative) for one in loads):
-        return [one for one in loads if not isinstance(one, Relative)]
+    """Turn what is asked in terms of stock's closed loop into rates, by running that."""
+    if not any(isinstance(one, ToMeasure) for one in loads):
+        return [one for one in loads if not isinstance(one, ToMeasure)]
     with bar("what stock answers in the closed loop", count) as advance:
         made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
     answered_per_s = count / time_s(made)
-    return [one.of(answered_per_s) if isinstance(one, Relative) else one for one in loads]
+    return [one.of(answered_per_s) if isinstance(one, ToMeasure) else one for one in loads]
 
 
 def describe(one: Load) -> str:
-    """For readers: the rate of arrivals too."""
+    """For readers: what was measured too."""
     if isinstance(one, Poisson) and one.name:
         return f"{one.name} ({one.rate_per_s:.2g}/s)"
+    if isinstance(one, Closed) and one.every_s:
+        return f"{one} (every {one.every_s:.2g} s)"
     return str(one)
 
 

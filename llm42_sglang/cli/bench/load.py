@@ -44,20 +44,24 @@ class Closed:
     """As soon as one request is answered, the next is sent."""
 
     in_flight: int
+    every_s: float = 0.0  # between the first requests of two clients; 0: all of them at once
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.in_flight} in flight"
+        return self.name or f"{self.in_flight} in flight"
 
     async def drive(self, send: "_Send", count: int) -> list[_Raw]:
         """Send `count` requests; what came back, in their order."""
         answers: dict[int, _Raw] = {}
         todo = iter(range(count))
 
-        async def one_after_the_other() -> None:
+        async def one_after_the_other(at_s: float | None) -> None:
             for i in todo:
-                answers[i] = await send(i, None)
+                answers[i] = await send(i, at_s)
+                at_s = None  # at once
 
-        await all_or_none(one_after_the_other() for _ in range(self.in_flight))
+        first_s = [client * self.every_s or None for client in range(self.in_flight)]
+        await all_or_none(map(one_after_the_other, first_s))
         return [answers[i] for i in range(count)]
 
 
@@ -99,6 +103,24 @@ class Relative:
     def of(self, answered_per_s: float) -> Poisson:
         """The load, when the server has been measured."""
         return Poisson(self.percent / 100 * answered_per_s, name=str(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """A closed loop whose clients start one by one, as often as stock answers in a closed loop.
+
+    Clients that start at once and get answers of one length go on in step: all prompts come while
+    nobody decodes. Here they are spread over the time of an answer, as where traffic never stops.
+    """
+
+    in_flight: int
+
+    def __str__(self) -> str:
+        return f"{self.in_flight} in flight, one by one"
+
+    def of(self, answered_per_s: float) -> Closed:
+        """The load, when the server has been measured."""
+        return Closed(self.in_flight, 1 / answered_per_s, name=str(self))
 
 
 _Send = Callable[[int, float | None], Awaitable[_Raw]]  # request's number, seconds to send it at

@@ -3,7 +3,7 @@
 import pytest
 
 from llm42_sglang.cli.bench import load
-from llm42_sglang.cli.bench.load import Closed, Poisson, Target
+from llm42_sglang.cli.bench.load import Closed, Poisson, Steady, Target
 from llm42_sglang.cli.bench.outcome import parse
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.cli.errors import UserError
@@ -34,6 +34,18 @@ def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
         assert 0 < outcome.ttft_s < outcome.end_to_end_s
         assert sum(outcome.gaps_s) == pytest.approx(outcome.end_to_end_s - outcome.ttft_s)
         assert len(outcome.inter_token_s) == 8
+
+
+def test_clients_of_a_steady_loop_start_one_by_one(fake):
+    steady = Steady(3).of(20)
+    with fake("--token-s", "0.02") as server:  # six times as long for an answer
+        outcomes = load.run(Target(server.url, True), REQUESTS, steady)
+    first, later = outcomes[:3], outcomes[3:]
+    assert [o.sent_s for o in first[1:]] == [steady.every_s, 2 * steady.every_s]
+    assert all(o.ttft_s > 0 for o in first)  # and are not sent early
+    assert most_at_once(outcomes) == 3
+    ends = sorted(o.chunks[-1].at_s for o in outcomes)
+    assert all(end <= o.sent_s for end, o in zip(ends, later, strict=False))
 
 
 def test_deterministic_streams_come_in_runs_with_a_receipt(fake):
