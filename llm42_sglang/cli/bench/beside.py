@@ -44,7 +44,7 @@ def beside(
     One server, the kinds in turn. A seed or a sampler that reached beyond its own requests would
     show here. Flags that are not known here go to the server.
     """
-    options.require_steady(requests, in_flight)
+    options.require_full_loop(requests, in_flight)
     report.require_writable(out, page)
     lengths = options.mix_of(prompt, new, None)
     source = options.Source.of(lengths, model, None, seed)

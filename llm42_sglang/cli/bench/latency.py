@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers, turns
-from llm42_sglang.cli.bench.load import Closed, Job, Load, Poisson, Relative, Steady, Target
+from llm42_sglang.cli.bench.load import Closed, Job, Load, Poisson, Relative, Staggered, Target
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.recompute import recompute
 from llm42_sglang.cli.bench.stats import (
@@ -31,9 +31,9 @@ METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the d
     "itl": lambda outcome: outcome.inter_token_s,
     "e2e": lambda outcome: [outcome.end_to_end_s],
 }
-ToMeasure = Relative | Steady  # loads that follow from what stock answers in a closed loop
+OfStock = Relative | Staggered  # loads that follow from what stock answers in a closed loop
 DEFINITIONS = {
-    "ttft": "from sending (Poisson: the arrival) to the first token",
+    "ttft": "from sending (Poisson, a staggered start: when it was due) to the first token",
     "gap": "between two chunks; a chunk is a token, or a run of committed ones",
     "itl": "gap divided by the tokens of its later chunk, once per token",
     "e2e": "from sending to the last token",
@@ -56,10 +56,11 @@ def latency(
         str,
         typer.Option(
             help="With commas: `closed` (--in-flight, all at once, then a request for each answer),"
-            " `steady` (the same, but started one by one), or Poisson arrivals: requests/s, or"
-            " percent of what stock answers in the closed loop, such as 60%."
+            " `staggered` (the same, but started one by one, as often as stock answers in the"
+            " closed loop), or Poisson arrivals: requests/s, or percent of what stock answers in"
+            " the closed loop, such as 60%."
         ),
-    ] = "closed,steady,60%",
+    ] = "closed,staggered,60%",
     shares: options.Shares = "50,100",
     requests: options.Requests = 48,
     in_flight: options.InFlight = 16,
@@ -76,13 +77,13 @@ def latency(
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
-    Both servers get the same requests at the same times, and the machine in turns.
+    Both servers get the same requests, Poisson ones at the same times, and the machine in turns.
     Percentiles are over the requests of all rounds. Unknown flags go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    if any(isinstance(one, ToMeasure) for one in asked):
-        options.require_steady(requests, in_flight)
+    if any(isinstance(one, OfStock) for one in asked):
+        options.require_full_loop(requests, in_flight)
     report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
@@ -94,13 +95,14 @@ def latency(
         found = settle(asked, targets, source, requests, in_flight)
         outcomes = measure(targets, source, found, wanted, rounds, requests)
     rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
+    starts = {str(one): one.every_s for one in found if isinstance(one, Closed) and one.every_s}
     workload = source.describe() | {
         "requests": requests,
         "loads": ", ".join(map(describe, found)),
         "rounds": rounds,
         "flags": " ".join([*flags.everywhere, *flags.ours]),
     }
-    result = summary(outcomes) | {"rates_per_s": rates}
+    result = summary(outcomes) | {"rates_per_s": rates, "starts_every_s": starts}
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     shown = report.show(
         "seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"]))
@@ -111,10 +113,10 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | ToMeasure]:
+def parse_loads(text: str, in_flight: int) -> list[Load | OfStock]:
     """Raises UserError."""
-    loads: list[Load | ToMeasure] = []
-    named = {"closed": Closed(in_flight), "steady": Steady(in_flight)}
+    loads: list[Load | OfStock] = []
+    named = {"closed": Closed(in_flight), "staggered": Staggered(in_flight)}
     for part in map(str.strip, text.split(",")):
         if part in named:
             loads.append(named[part])
@@ -126,7 +128,7 @@ def parse_loads(text: str, in_flight: int) -> list[Load | ToMeasure]:
             amount = 0
         if rest or not 0 < amount < (100 if percent else float("inf")):
             raise UserError(
-                "--loads takes `closed`, `steady`, requests per second, or less than 100%,"
+                "--loads takes `closed`, `staggered`, requests per second, or less than 100%,"
                 f" not {part!r}"
             )
         loads.append(Relative(amount) if percent else Poisson(amount))
@@ -134,19 +136,19 @@ def parse_loads(text: str, in_flight: int) -> list[Load | ToMeasure]:
 
 
 def settle(
-    loads: Sequence[Load | ToMeasure],
+    loads: Sequence[Load | OfStock],
     targets: Mapping[str, Target],
     source: options.Source,
     count: int,
     in_flight: int,
 ) -> list[Load]:
-    """Turn what is asked in terms of stock's closed loop into rates, by running that."""
-    if not any(isinstance(one, ToMeasure) for one in loads):
-        return [one for one in loads if not isinstance(one, ToMeasure)]
+    """Turn what is asked in terms of stock's closed loop into times, by running that."""
+    if not any(isinstance(one, OfStock) for one in loads):
+        return [one for one in loads if not isinstance(one, OfStock)]
     with bar("what stock answers in the closed loop", count) as advance:
         made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
     answered_per_s = count / time_s(made)
-    return [one.of(answered_per_s) if isinstance(one, ToMeasure) else one for one in loads]
+    return [one.of(answered_per_s) if isinstance(one, OfStock) else one for one in loads]
 
 
 def describe(one: Load) -> str:
@@ -154,7 +156,7 @@ def describe(one: Load) -> str:
     if isinstance(one, Poisson) and one.name:
         return f"{one.name} ({one.rate_per_s:.2g}/s)"
     if isinstance(one, Closed) and one.every_s:
-        return f"{one} (every {one.every_s:.2g} s)"
+        return f"{one.in_flight} in flight (staggered, every {one.every_s:.2g} s)"
     return str(one)
 
 
@@ -223,8 +225,9 @@ def summary(outcomes: Mapping[Point, Sequence[Outcome]]) -> dict[str, Any]:
 def draw(axes: Sequence[Any], outcomes: Mapping[Point, Sequence[Outcome]]) -> None:
     """Which share of first tokens, and of ordinary requests' tokens, has come by when."""
     first, ordinary = axes
+    loads = list(dict.fromkeys((at, share) for at, share, _ in outcomes))
     for (at, share, name), part in outcomes.items():
-        style = "--" if name == "stock" else "-"
+        style = f"C{loads.index((at, share)) % 10}{'--' if name == 'stock' else '-'}"
         label = f"{name}, {at}, {share:g} %"
         _cumulative(first, _values("ttft", part), style, label)
         _cumulative(ordinary, _values("gap", _of_kind(part, "ordinary")), style, label)

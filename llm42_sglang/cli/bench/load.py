@@ -106,17 +106,19 @@ class Relative:
 
 
 @dataclass(frozen=True, slots=True)
-class Steady:
+class Staggered:
     """A closed loop whose clients start one by one, as often as stock answers in a closed loop.
 
-    Clients that start at once and get answers of one length go on in step: all prompts come while
-    nobody decodes. Here they are spread over the time of an answer, as where traffic never stops.
+    Clients that start at once and get answers of one length go on in lockstep: all prompts come
+    while nobody decodes. Here they are spread over about the time of an answer, as where traffic
+    never stops. Only about: the first answers, with few beside them, are shorter; and filling and
+    emptying the loop count.
     """
 
     in_flight: int
 
     def __str__(self) -> str:
-        return f"{self.in_flight} in flight, one by one"
+        return f"{self.in_flight} in flight (staggered)"
 
     def of(self, answered_per_s: float) -> Closed:
         """The load, when the server has been measured."""

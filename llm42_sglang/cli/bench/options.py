@@ -45,12 +45,12 @@ def mix_of(prompt: str, new: str, name: str | None) -> Mix:
     return MIXES[name]
 
 
-def require_steady(requests: int, in_flight: int) -> None:
+def require_full_loop(requests: int, in_flight: int) -> None:
     """Raises UserError if a closed loop would hardly ever hold so many requests."""
     if requests <= in_flight:
         raise UserError(
-            f"--requests {requests} is no steady load: take at least {3 * in_flight}, three "
-            f"times --in-flight"
+            f"--requests {requests} is too few for a closed loop: take at least {3 * in_flight}, "
+            f"three times --in-flight"
         )
 
 

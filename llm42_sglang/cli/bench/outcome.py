@@ -22,7 +22,7 @@ class Outcome:
     """What came back for one request."""
 
     request: Request
-    sent_s: float  # when it arrived: with Poisson arrivals when it was to be sent
+    sent_s: float  # when it arrived: where the load says when, that time
     chunks: tuple[Chunk, ...]
     output_ids: tuple[int, ...]
     receipt: dict[str, Any] = field(default_factory=dict)  # meta_info["llm42"], {} if absent

@@ -69,7 +69,7 @@ def throughput(
     shape is the share of 100 %. Flags that are not known here go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
-    options.require_steady(requests, in_flight)
+    options.require_full_loop(requests, in_flight)
     if 0 < serial_requests <= SERIAL_IN_FLIGHT:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL_IN_FLIGHT}")
     report.require_writable(out, plot, page)

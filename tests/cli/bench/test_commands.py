@@ -79,9 +79,9 @@ def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
     fakes["llm42"] += ["--token-s", "0.025"]
     plot = tmp_path / "plot.png"
     sizes = ["--requests", "6", "--in-flight", "3", "--rounds", "2"]
-    sizes += ["--loads", "closed,steady,40,50%"]
+    sizes += ["--loads", "closed,staggered,40,50%"]
     result, shown = bench("latency", "--shares", "50,100", *sizes, *SMALL, "--plot", str(plot))
-    loads = {"3 in flight", "3 in flight, one by one", "40/s", "50 % of stock"}
+    loads = {"3 in flight", "3 in flight (staggered)", "40/s", "50 % of stock"}
     assert set(result["p99_ttft_ratio"]) == set(result["p99_itl_ordinary_ratio"]) == loads
     for load in loads:
         assert result["p99_itl_ordinary_ratio"][load]["100"] is None  # nobody is ordinary
@@ -105,7 +105,9 @@ def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
     # At its fastest the other server answers 3 requests in 12 of its tokens' time.
     assert rates["50 % of stock"] > 0.5 * 3 / (12 * 0.025)
     assert f"50 % of stock ({rates['50 % of stock']:.2g}/s)" in shown
-    assert f"3 in flight, one by one (every {0.5 / rates['50 % of stock']:.2g} s)" in shown
+    every_s = result["starts_every_s"]["3 in flight (staggered)"]
+    assert every_s == pytest.approx(0.5 / rates["50 % of stock"])
+    assert f"3 in flight (staggered, every {every_s:.2g} s)" in shown
     assert plot.read_bytes().startswith(PNG)
 
 
@@ -198,8 +200,8 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
         (["latency", "--loads", "%"], "not '%'"),
         (["latency", "--loads", "50%x"], "not '50%x'"),
         (["latency", "--loads", "100%"], "not '100%'"),
-        (["latency", "--loads", "closed,50%", "--requests", "16"], "no steady load"),
-        (["latency", "--loads", "steady", "--requests", "16"], "no steady load"),
+        (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
+        (["latency", "--loads", "staggered", "--requests", "16"], "too few for a closed loop"),
         (["latency", "--dataset", "/nowhere"], "is no ShareGPT file"),
         (["divergence", "--out", "/nowhere/x"], "cannot write /nowhere/x"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),

@@ -3,7 +3,7 @@
 import pytest
 
 from llm42_sglang.cli.bench import load
-from llm42_sglang.cli.bench.load import Closed, Poisson, Steady, Target
+from llm42_sglang.cli.bench.load import Closed, Poisson, Staggered, Target
 from llm42_sglang.cli.bench.outcome import parse
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.cli.errors import UserError
@@ -36,12 +36,12 @@ def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
         assert len(outcome.inter_token_s) == 8
 
 
-def test_clients_of_a_steady_loop_start_one_by_one(fake):
-    steady = Steady(3).of(20)
-    with fake("--token-s", "0.02") as server:  # six times as long for an answer
-        outcomes = load.run(Target(server.url, True), REQUESTS, steady)
+def test_clients_of_a_staggered_loop_start_one_by_one(fake):
+    staggered = Staggered(3).of(20)
+    with fake("--token-s", "0.02") as server:  # an answer takes longer than three starts
+        outcomes = load.run(Target(server.url, True), REQUESTS, staggered)
     first, later = outcomes[:3], outcomes[3:]
-    assert [o.sent_s for o in first[1:]] == [steady.every_s, 2 * steady.every_s]
+    assert [o.sent_s for o in first[1:]] == [staggered.every_s, 2 * staggered.every_s]
     assert all(o.ttft_s > 0 for o in first)  # and are not sent early
     assert most_at_once(outcomes) == 3
     ends = sorted(o.chunks[-1].at_s for o in outcomes)

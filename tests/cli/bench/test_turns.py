@@ -78,10 +78,12 @@ def test_one_server_runs_at_a_time(pair, paused, monkeypatch):
 
 def test_arrivals_are_by_the_loads_own_clock(pair, monkeypatch):
     monkeypatch.setattr(turns, "SLICE_S", 0.05)
-    load = Poisson(20, seed=1)
-    for of in turns.run([Job(Target(s.url, False, s), REQUESTS, load) for s in pair]):
-        assert [one.sent_s for one in of] == load.arrivals_s(len(REQUESTS))
-        assert all(one.ttft_s > 0 for one in of)  # nobody is sent early
+    first_s = [client * 0.05 for client in range(len(REQUESTS))]
+    poisson, staggered = Poisson(20, seed=1), Closed(len(REQUESTS), every_s=0.05)
+    for load, sent_s in ((poisson, poisson.arrivals_s(len(REQUESTS))), (staggered, first_s)):
+        for of in turns.run([Job(Target(s.url, False, s), REQUESTS, load) for s in pair]):
+            assert [one.sent_s for one in of][1:] == sent_s[1:]
+            assert all(one.ttft_s > 0 for one in of)  # nobody is sent early
 
 
 def test_nobody_sends_before_its_turn(pair, monkeypatch):
