@@ -2,7 +2,7 @@
 
 A GEMM over many inputs may divide them between threads for some numbers of rows and not for others,
 and so sum in another order: MKL does at 1536 inputs, 576 outputs and 64 to 192 rows (torch 2.14.1,
-2 threads, a Xeon with AVX-512), and does not at 768 inputs or fewer. Where it does, narrow canonical
+2 threads, a Xeon with AVX-512), and does not at up to 768 inputs. Where it does, narrow canonical
 passes have other bits than full ones; certification notices, and they are not used. Experts are not
 covered.
 """
