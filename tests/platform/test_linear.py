@@ -1,5 +1,7 @@
 """Mixed precision: one fp32 copy of each weight, tied ones stay tied, activations keep dtype."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from sglang.srt.layers.quantization.unquant import (
@@ -78,13 +80,14 @@ def test_bias_is_added_before_rounding():
     assert torch.equal(layer.quant_method.apply(layer, x, bias), expected)
 
 
-def test_no_gemm_sums_more_inputs_than_a_block(monkeypatch):
+@pytest.mark.parametrize("canonical", [True, False])
+def test_in_a_canonical_pass_no_gemm_sums_more_inputs_than_a_block(monkeypatch, canonical):
     monkeypatch.setattr(gemm, "BLOCK", 3)
     torch.manual_seed(2)
     x, weight, bias = torch.randn(2, 5, 8).bfloat16(), torch.randn(6, 8), torch.randn(6)
-    with Gemms() as gemms:
+    with gemm.in_blocks() if canonical else nullcontext(), Gemms() as gemms:
         y = gemm.fp32_linear(x, weight, bias)
-    assert gemms.summed == [3, 3, 2]
+    assert gemms.summed == ([3, 3, 2] if canonical else [8])
     assert y.dtype == torch.float32
     expected = x.float() @ weight.T + bias
     torch.testing.assert_close(y, expected)
@@ -97,7 +100,8 @@ def test_two_four_and_eight_slots_of_rows_have_the_same_bits():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        two, four, eight = (gemm.fp32_linear(x[:rows], weight) for rows in (64, 128, 256))
+        with gemm.in_blocks():
+            two, four, eight = (gemm.fp32_linear(x[:rows], weight) for rows in (64, 128, 256))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(two, eight[:64])
