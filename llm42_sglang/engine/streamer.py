@@ -1,5 +1,8 @@
 """Output: a stream carries committed tokens only, and a finished response carries its receipt."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import ClassVar
 
 from sglang.srt.managers.schedule_batch import Req
@@ -13,12 +16,38 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
     """Says nothing for steps that committed nothing; adds receipts, and the word that an audit has
     failed, to everybody's output: the front process must hear of it at once."""
 
-    __slots__ = ()
+    __slots__ = ("_held",)
     audit_failed: ClassVar[bool] = False  # of this process
     has_additional_customized_info: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._held: list[partial] | None = None  # to be sent later; None: all is sent at once
+
+    @contextmanager
+    def evenly(self) -> Iterator[None]:
+        """Keep what continues ordinary streams until the end of the block, a verification.
+
+        SGLang's overlap loop sends a step's tokens after the next forward. A verification needs
+        to see them before its own, and the next ones come two steps after it: sent when seen, they
+        would leave a gap of the pass and two steps; kept, one of the pass and one of two steps.
+        """
+        self._held = held = []
+        try:
+            yield
+        finally:
+            self._held = None
+            for send in held:
+                send()
+
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
-        super()._stream_output_generation([req for req in reqs if _has_news(req)], *args, **kwargs)
+        send = super()._stream_output_generation
+        now = [req for req in reqs if _has_news(req)]
+        if self._held is not None:
+            later = [req for req in now if _continues(req)]
+            now = [req for req in now if not _continues(req)]
+            self._held.append(partial(send, later, *args, **kwargs))
+        send(now, *args, **kwargs)
 
     def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
         """One list per request, as SGLang wants it: the receipt, or nothing."""
@@ -36,6 +65,13 @@ def _has_news(req: Req) -> bool:
     if not isinstance(req, DeterministicReq) or req.finished():
         return True
     return len(req.output_ids) > req.send_token_offset
+
+
+def _continues(req: Req) -> bool:
+    """Whether this is neither a first token nor an end, which nobody should wait for, nor a run
+    that a pass has committed."""
+    ordinary = not isinstance(req, DeterministicReq)
+    return ordinary and req.send_token_offset > 0 and not req.finished()
 
 
 def _receipts(req: Req) -> list[dict]:

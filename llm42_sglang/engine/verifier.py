@@ -59,6 +59,11 @@ class Verifier:
         if self.lane.audit.failed:
             return
         batches = [running] if last is None or last is running else [running, last]
+        with self.scheduler.output_streamer.evenly():
+            self._verify(batches)
+
+    def _verify(self, batches: Batches) -> None:
+        """All passes that are due, on all results that they need."""
         if self._results_wanted(batches):
             self._take_results()
         while riders := self._riders(batches):
