@@ -43,8 +43,7 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
         send = super()._stream_output_generation
         now = [req for req in reqs if _has_news(req)]
-        if self._held is not None:
-            later = [req for req in now if _continues(req)]
+        if self._held is not None and (later := [req for req in now if _continues(req)]):
             now = [req for req in now if not _continues(req)]
             self._held.append(partial(send, later, *args, **kwargs))
         send(now, *args, **kwargs)

@@ -30,8 +30,8 @@ def events(monkeypatch) -> list[str]:
     """What happened, in order: a request's id when its output was sent, and what tests add."""
     happened: list[str] = []
 
-    def send(self, reqs: list[Req], *args, **kwargs) -> None:
-        happened.extend(req.rid for req in reqs)
+    def send(self, reqs: list[Req], *args, is_idle_batch: bool = False) -> None:
+        happened.extend(["idle"] if is_idle_batch else [req.rid for req in reqs])
 
     monkeypatch.setattr(SchedulerOutputStreamer, "_stream_output_generation", send)
     return happened
@@ -68,6 +68,12 @@ def test_outside_of_it_nothing_waits(streamer, events):
     streamer.stream_output([*KINDS.values()], return_logprob=False)
     events.append("pass")
     assert events == ["stream", "first token", "end", "commit", "pass"]
+
+
+def test_a_rank_without_requests_says_so_once(streamer, events):
+    with streamer.evenly():
+        streamer._stream_output_generation([], False, is_idle_batch=True)
+    assert events == ["idle"]
 
 
 def test_what_was_kept_is_sent_although_the_pass_fails(streamer, events):
