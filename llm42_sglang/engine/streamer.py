@@ -1,6 +1,6 @@
 """Output: a stream carries committed tokens only, and a finished response carries its receipt."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar
@@ -13,8 +13,9 @@ from llm42_sglang.engine.request import DeterministicReq
 
 
 class DeterministicOutputStreamer(SchedulerOutputStreamer):
-    """Says nothing for steps that committed nothing; adds receipts, and the word that an audit has
-    failed, to everybody's output: the front process must hear of it at once."""
+    """Says nothing for steps that committed nothing, and can hold streams back during a pass; adds
+    receipts, and the word that an audit has failed, to everybody's output: the front process must
+    hear of it at once."""
 
     __slots__ = ("_held",)
     audit_failed: ClassVar[bool] = False  # of this process
@@ -22,15 +23,16 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._held: list[partial] | None = None  # to be sent later; None: all is sent at once
+        self._held: list[Callable[[], None]] | None = None  # to send later; None: send at once
 
     @contextmanager
-    def evenly(self) -> Iterator[None]:
-        """Keep what continues ordinary streams until the end of the block, a verification.
+    def holding_streams(self) -> Iterator[None]:
+        """Until the end of the block, keep what continues an ordinary stream.
 
-        SGLang's overlap loop sends a step's tokens after the next forward. A verification needs
-        to see them before its own, and the next ones come two steps after it: sent when seen, they
-        would leave a gap of the pass and two steps; kept, one of the pass and one of two steps.
+        For a verification where a forward blocks SGLang's overlap loop. The loop sends a step's
+        tokens after the next forward; a verification needs to see them before its own, and the next
+        ones come two steps after it. Sent when seen, they would leave a gap of the pass and two
+        steps; kept, one of the pass and one of two steps.
         """
         self._held = held = []
         try:
@@ -67,8 +69,8 @@ def _has_news(req: Req) -> bool:
 
 
 def _continues(req: Req) -> bool:
-    """Whether this is neither a first token nor an end, which nobody should wait for, nor a run
-    that a pass has committed."""
+    """An ordinary stream in its middle. First tokens and ends go out at once, and so do runs that
+    a pass has committed."""
     ordinary = not isinstance(req, DeterministicReq)
     return ordinary and req.send_token_offset > 0 and not req.finished()
 

@@ -13,6 +13,7 @@ pass is to run, or when a request cannot propose its next token without having s
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -59,22 +60,11 @@ class Verifier:
         if self.lane.audit.failed:
             return
         batches = [running] if last is None or last is running else [running, last]
-        with self.scheduler.output_streamer.evenly():
+        # Elsewhere a forward is only launched: the next tokens come one step after the pass, and
+        # the longest gap is the same without holding anything.
+        blocking = self.scheduler.device == "cpu"
+        with self.scheduler.output_streamer.holding_streams() if blocking else nullcontext():
             self._verify(batches)
-
-    def _verify(self, batches: Batches) -> None:
-        """All passes that are due, on all results that they need."""
-        if self._results_wanted(batches):
-            self._take_results()
-        while riders := self._riders(batches):
-            self._passes += 1
-            verified = self.lane.verify(riders)
-            if self.lane.audit.failed:
-                self.scheduler.end_deterministic_service(batches)
-                return
-            outcomes = list(map(self._judge, verified))
-            self.lane.forward.ranks.require_agreement()  # or nobody commits
-            self._settle(batches, outcomes)
 
     def decode_planned(self) -> None:
         """A decode step comes next."""
@@ -109,6 +99,20 @@ class Verifier:
         return sum(batch.forward_mode.is_decode() and req in batch.reqs for batch, _ in self._queue)
 
     # -- Who rides --
+
+    def _verify(self, batches: Batches) -> None:
+        """All passes that are due, on all results that they need."""
+        if self._results_wanted(batches):
+            self._take_results()
+        while riders := self._riders(batches):
+            self._passes += 1
+            verified = self.lane.verify(riders)
+            if self.lane.audit.failed:
+                self.scheduler.end_deterministic_service(batches)
+                return
+            outcomes = list(map(self._judge, verified))
+            self.lane.forward.ranks.require_agreement()  # or nobody commits
+            self._settle(batches, outcomes)
 
     def _riders(self, batches: Batches) -> list[DeterministicReq]:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""

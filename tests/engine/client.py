@@ -108,20 +108,23 @@ def run(
 
 @contextmanager
 def ordinary_traffic(url: str, streams: int):
-    """Ordinary requests of many lengths and temperatures, as long as the block runs."""
+    """Ordinary requests of many lengths and temperatures, as long as the block runs; every second
+    one is streamed. Fails if an answer is not complete."""
     stop = threading.Event()
 
     def stream(seed: int) -> None:
         dice = random.Random(seed)
+        streamed = False
         while not stop.is_set():
             prompt = dice.choice(prompts())[: dice.randrange(1, 120)]
-            generate(
-                url,
-                prompt,
-                deterministic=False,
-                max_new_tokens=dice.randrange(1, 60),
-                temperature=dice.choice((0, 0.8)),
-            )
+            length = dice.randrange(1, 60)
+            sampling = {"max_new_tokens": length, "temperature": dice.choice((0, 0.8))}
+            logprobs = {"return_logprob": streamed, "stream": streamed}
+            answer = ask(url, body(prompt, deterministic=False, **sampling) | logprobs)
+            assert len(answer.ids) == length
+            if streamed:
+                assert len(answer.meta["output_token_logprobs"]) == length
+            streamed = not streamed
 
     with ThreadPoolExecutor(streams) as pool:
         running = [pool.submit(stream, seed) for seed in range(streams)]

@@ -6,7 +6,7 @@ from tests.engine import client
 
 pytestmark = pytest.mark.server
 
-LOADS = ((4, 1), (12, 4))  # of the prompts in flight, streams of ordinary traffic beside them
+LOADS = ((4, 1), (12, 4))  # requests of the script in flight, ordinary clients beside them
 
 
 def under(url: str, in_flight: int, streams: int, **run) -> list[client.Answer]:
@@ -28,7 +28,7 @@ def test_every_answer_is_verified_and_complete(reference):
 def test_ordinary_requests_diverge_under_load(url, reference):
     """Negative control: without the feature the same script shows differing outputs.
 
-    Which request diverges first, and in which load, is the host's: the loads go on until one has.
+    Which request diverges first, and in which of the loads, is the host's.
     """
     client.flush(url)
     quiet = client.run(url, in_flight=2, deterministic=False)
@@ -38,7 +38,7 @@ def test_ordinary_requests_diverge_under_load(url, reference):
 
 
 def test_load_cache_and_order_do_not_show(url, reference):
-    """4 and 16 in flight beside ordinary traffic, on the warm cache and after a flush."""
+    """Beside ordinary traffic, on the warm cache and after a flush."""
     rollbacks = client.total(reference, "rollbacks")
     for load in LOADS:
         answers = under(url, *load)

@@ -1,4 +1,4 @@
-"""When output is sent: around a verification, streams flow evenly. No server."""
+"""When output is sent: around a verification streams are held. No server."""
 
 from array import array
 from collections import deque
@@ -30,18 +30,24 @@ def events(monkeypatch) -> list[str]:
     """What happened, in order: a request's id when its output was sent, and what tests add."""
     happened: list[str] = []
 
-    def send(self, reqs: list[Req], *args, is_idle_batch: bool = False) -> None:
-        happened.extend(["idle"] if is_idle_batch else [req.rid for req in reqs])
+    def send(self, reqs: list[Req], logprobs: bool, skip_req=None, is_idle_batch=False) -> None:
+        sent = [req.rid + " with logprobs" * logprobs for req in reqs if req is not skip_req]
+        happened.extend(["idle"] if is_idle_batch else sent)
 
     monkeypatch.setattr(SchedulerOutputStreamer, "_stream_output_generation", send)
     return happened
 
 
 @pytest.fixture
-def streamer() -> DeterministicOutputStreamer:
+def made_of() -> dict:
     unused = ("send_to_detokenizer", "tree_cache", "server_args", "spec_algorithm")
     unused += ("disaggregation_mode", "enable_hicache_storage")
-    return DeterministicOutputStreamer(is_generation=True, **dict.fromkeys(unused))
+    return {"is_generation": True, **dict.fromkeys(unused)}
+
+
+@pytest.fixture
+def streamer(made_of) -> DeterministicOutputStreamer:
+    return DeterministicOutputStreamer(**made_of)
 
 
 KINDS = {
@@ -54,7 +60,7 @@ KINDS = {
 
 
 def test_only_what_continues_an_ordinary_stream_waits_for_the_end_of_the_block(streamer, events):
-    with streamer.evenly():
+    with streamer.holding_streams():
         streamer.stream_output([*KINDS.values()], return_logprob=False)
         streamer.stream_output([request("next")], return_logprob=False)
         events.append("pass")
@@ -63,42 +69,67 @@ def test_only_what_continues_an_ordinary_stream_waits_for_the_end_of_the_block(s
 
 def test_outside_of_it_nothing_waits(streamer, events):
     """Negative control, and the block leaves nothing behind."""
-    with streamer.evenly():
+    with streamer.holding_streams():
         pass
     streamer.stream_output([*KINDS.values()], return_logprob=False)
     events.append("pass")
     assert events == ["stream", "first token", "end", "commit", "pass"]
 
 
+def test_it_is_sent_as_it_would_have_been(streamer, events):
+    chunked = request("chunked again")
+    with streamer.holding_streams():
+        streamer.stream_output([KINDS["stream"], chunked], return_logprob=True, skip_req=chunked)
+    assert events == ["stream with logprobs"]
+
+
 def test_a_rank_without_requests_says_so_once(streamer, events):
-    with streamer.evenly():
+    with streamer.holding_streams():
         streamer._stream_output_generation([], False, is_idle_batch=True)
     assert events == ["idle"]
 
 
 def test_what_was_kept_is_sent_although_the_pass_fails(streamer, events):
-    with pytest.raises(RuntimeError, match="the pass"), streamer.evenly():
+    with pytest.raises(RuntimeError, match="the pass"), streamer.holding_streams():
         streamer.stream_output([KINDS["stream"]], return_logprob=False)
         raise RuntimeError("the pass")
     assert events == ["stream"]
 
 
-def test_a_verification_keeps_the_tokens_of_the_step_it_drains(streamer, events, monkeypatch):
+def test_sglang_still_refuses_its_rust_server(made_of):
+    with pytest.raises(ValueError, match="Rust"):
+        DeterministicOutputStreamer(**made_of, rust_server=object())
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("audit_fails", [False, True])
+def test_where_forwards_block_a_verification_keeps_the_tokens_of_the_step_it_drains(
+    streamer, events, monkeypatch, device, audit_fails
+):
     step = SimpleNamespace(reqs=[KINDS["stream"]], forward_mode=ForwardMode.DECODE)
     scheduler = SimpleNamespace(
+        device=device,
         output_streamer=streamer,
         result_queue=deque([(step, None)]),
         process_batch_result=lambda batch, result: streamer.stream_output(batch.reqs, False),
+        end_deterministic_service=lambda batches: events.append("settled"),
     )
+    riders = deque(
+        [["rider"], ["rider"], []]
+    )  # once to see what is wanted, then until none is left
 
     def verify(riders: list) -> list:
         events.append("pass")
-        lane.audit.failed = True  # and the block ends
+        lane.audit.failed = audit_fails
         return []
 
-    lane = SimpleNamespace(audit=SimpleNamespace(failed=False), verify=verify)
-    scheduler.end_deterministic_service = lambda batches: events.append("ended")
+    ranks = SimpleNamespace(require_agreement=lambda: None)
+    lane = SimpleNamespace(
+        audit=SimpleNamespace(failed=False), verify=verify, forward=SimpleNamespace(ranks=ranks)
+    )
     verifier = Verifier(scheduler, lane, Config())
-    monkeypatch.setattr(verifier, "_riders", lambda batches: ["rider"])
+    monkeypatch.setattr(verifier, "_riders", lambda batches: riders.popleft())
+    monkeypatch.setattr(verifier, "_settle", lambda batches, outcomes: events.append("settled"))
     verifier.between_steps(step, None)
-    assert events == ["pass", "ended", "stream"]
+    passed = ["pass", "settled"]
+    assert events == ([*passed, "stream"] if device == "cpu" else ["stream", *passed])

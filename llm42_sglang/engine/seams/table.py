@@ -77,7 +77,7 @@ sglang.srt.managers.scheduler_components.batch_result_processor
   b86cfe93 d45c55ec  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
 sglang.srt.managers.scheduler_components.output_streamer
   ecda8481 5bbfbf2a  SchedulerOutputStreamer  subclass it
-  05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing
+  05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams during a pass
   fe1ccc2a e527b933  SchedulerOutputStreamer.build_additional_customized_info  add receipts
   1eda252b 83a8adaa  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
 sglang.srt.mem_cache.common
