@@ -99,7 +99,7 @@ def _beside(result: dict[str, Any]) -> Iterator[str]:
         yield f"| {kind} | **{ratio:.3f}** | {min(ratios):.3f}, {max(ratios):.3f} |"
 
 
-def _latency(result: dict[str, Any], title: str = "Latency") -> Iterator[str]:
+def _latency(result: dict[str, Any], title: str) -> Iterator[str]:
     yield from _head(title, result)
     kinds = {
         "p99_ttft_ratio": "P99 time to first token, all requests",
@@ -226,7 +226,8 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
 SECTIONS = {
     "throughput": _throughput,
     "beside": _beside,
-    "latency": _latency,
+    "latency-closed": partial(_latency, title="Latency, clients that start at once"),
+    "latency": partial(_latency, title="Latency, Poisson arrivals (an earlier run)"),
     "latency-staggered": partial(_latency, title="Latency, clients that start one by one"),
     "divergence": _divergence,
     "invariance": _invariance,
