@@ -98,7 +98,7 @@ class Verifier:
         """Decode steps of the request whose tokens have not been seen yet."""
         return sum(batch.forward_mode.is_decode() and req in batch.reqs for batch, _ in self._queue)
 
-    # -- Who rides --
+    # -- Passes --
 
     def _verify(self, batches: Batches) -> None:
         """All passes that are due, on all results that they need."""
@@ -113,6 +113,8 @@ class Verifier:
             outcomes = list(map(self._judge, verified))
             self.lane.forward.ranks.require_agreement()  # or nobody commits
             self._settle(batches, outcomes)
+
+    # -- Who rides --
 
     def _riders(self, batches: Batches) -> list[DeterministicReq]:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""

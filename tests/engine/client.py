@@ -119,8 +119,8 @@ def ordinary_traffic(url: str, streams: int):
             prompt = dice.choice(prompts())[: dice.randrange(1, 120)]
             length = dice.randrange(1, 60)
             sampling = {"max_new_tokens": length, "temperature": dice.choice((0, 0.8))}
-            logprobs = {"return_logprob": streamed, "stream": streamed}
-            answer = ask(url, body(prompt, deterministic=False, **sampling) | logprobs)
+            how = {"return_logprob": streamed, "stream": streamed}
+            answer = ask(url, body(prompt, deterministic=False, **sampling) | how)
             assert len(answer.ids) == length
             if streamed:
                 assert len(answer.meta["output_token_logprobs"]) == length
