@@ -6,4 +6,4 @@ Reading order: `core` (the protocol, standard library only), `engine` (where it 
 `cli`.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -23,7 +23,6 @@ from llm42_sglang.engine import graphs
 from llm42_sglang.engine.backends.mode import Mode
 from llm42_sglang.engine.faults import PassFault
 from llm42_sglang.engine.ranks import Ranks
-from llm42_sglang.platform import gemm
 from llm42_sglang.platform.experts import every_expert_over_all_rows
 
 PADDING_TOKEN = 0
@@ -82,7 +81,7 @@ class CanonicalForward:
             self.ranks.require_agreement()
         head = self._head_slots(filled)
         how = graphs.replayed if width in self.replayed else graphs.eager
-        with how(self.runner), self.mode(), gemm.in_blocks(), head_rows(self._rows_of(head)):
+        with how(self.runner), self.mode(), head_rows(self._rows_of(head)):
             run = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
             )

@@ -9,8 +9,6 @@ import torch
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import canonical
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
-from llm42_sglang.platform import gemm
-from tests.platform.test_linear import Gemms
 
 T, VOCABULARY = 16, 5
 
@@ -26,21 +24,13 @@ class Runner:
         rows = torch.arange(10 * 64, dtype=torch.int32).view(10, 64)
         self.req_to_token_pool = SimpleNamespace(req_to_token=rows)
         self.shapes: list[tuple[int, int]] = []  # rows of the pass, rows of the head
-        self.gemms: list[int] = []  # of a linear with two blocks of inputs
 
     def forward(self, batch):
         rows = torch.arange(len(batch.input_ids)).float()[:, None].expand(-1, VOCABULARY)
         kept, *_ = canonical.keep_head_rows(None, None, rows, None, None, None)
         self.shapes.append((len(rows), len(kept)))
-        self.gemms.append(gemms_of_two_blocks())
         logits = SimpleNamespace(next_token_logits=kept)
         return SimpleNamespace(logits_output=logits, can_run_graph=False)
-
-
-def gemms_of_two_blocks() -> int:
-    with Gemms() as gemms:
-        gemm.fp32_linear(torch.ones(1, 2 * gemm.BLOCK), torch.ones(1, 2 * gemm.BLOCK))
-    return len(gemms.summed)
 
 
 @pytest.fixture
@@ -78,13 +68,6 @@ def test_every_slot_gets_its_own_rows(forward):
     given = forward(slots(False, True, False, True))
     for slot in (1, 3):
         assert given[slot][:, 0].tolist() == list(range(slot * T, (slot + 1) * T))
-
-
-def test_a_pass_sums_in_blocks_and_nothing_else_does(forward):
-    forward.widths = (8,)
-    forward(slots(True))
-    assert forward.runner.gemms == [2]
-    assert gemms_of_two_blocks() == 1
 
 
 def test_a_page_is_whole_and_its_own(forward):
