@@ -87,11 +87,8 @@ class Servers:
 
 
 BASE = Server()
-# Every 7th decode step proposes wrong tokens, and narrow passes give other bits, so that all have G
-# slots; no --llm42-default; and the loop without overlap.
-FAULTY = Server(
-    (*BASE.args[:-1], "--disable-overlap-schedule"), env=(("LLM42_FAULT", "decode,width"),)
-)
+# Every 7th decode step proposes wrong tokens; no --llm42-default; and the loop without overlap.
+FAULTY = Server((*BASE.args[:-1], "--disable-overlap-schedule"), env=(("LLM42_FAULT", "decode"),))
 
 
 # A core for each of two processes; SGLang wants to be told on a host with one NUMA node.

@@ -28,7 +28,8 @@ def test_every_answer_is_verified_and_complete(reference):
 def test_ordinary_requests_diverge_under_load(url, reference):
     """Negative control: without the feature the same script shows differing outputs.
 
-    Which request diverges first, and in which of the loads, is the host's.
+    Alone as well: a row of its own is summed in another order (`platform.gemm`). Which request
+    diverges first, and in which of the loads, is the host's.
     """
     client.flush(url)
     quiet = client.run(url, in_flight=1, deterministic=False)
@@ -38,7 +39,7 @@ def test_ordinary_requests_diverge_under_load(url, reference):
 
 
 def test_load_cache_and_order_do_not_show(url, reference):
-    """Beside ordinary traffic, on the warm cache and after a flush."""
+    """Beside ordinary traffic on an empty cache, then on the warm one."""
     rollbacks = client.total(reference, "rollbacks")
     for load in LOADS:
         answers = under(url, *load)
@@ -47,9 +48,6 @@ def test_load_cache_and_order_do_not_show(url, reference):
     warm = client.run(url, in_flight=12, shuffle=1)
     assert client.ids_of(warm) == client.ids_of(reference)
     assert sum(answer.meta["cached_tokens"] for answer in warm) > 0
-    client.flush(url)
-    cold = client.run(url, in_flight=12, shuffle=2)
-    assert client.ids_of(cold) == client.ids_of(reference)
-    rollbacks += client.total(warm, "rollbacks") + client.total(cold, "rollbacks")
+    rollbacks += client.total(warm, "rollbacks")
     # Nothing was injected: these are this machine's own rounding differences, caught and undone.
     assert rollbacks > 0

@@ -16,9 +16,8 @@ FILTERS = {
     "min_p": {"min_p": 0.05},
     "all": {"top_k": 40, "top_p": 0.9, "min_p": 0.02},
 }
-MATRIX = [
-    {"temperature": temperature, **filters, "sampling_seed": seed}
-    for temperature in (0, 0.8)
+MATRIX = [{"temperature": 0, "sampling_seed": 7}] + [
+    {"temperature": 0.8, **filters, "sampling_seed": seed}
     for seed, filters in enumerate(FILTERS.values(), start=7)
 ]
 TOKENS = 34  # crosses a page of 32, wherever the prompt ends
@@ -86,8 +85,8 @@ def test_load_cache_and_streaming_do_not_show(url, alone):
 def test_ordinary_requests_differ(url, alone):
     """Negative control: the same requests without the feature, and their seeds, do differ."""
     first, second = (
-        client.ask_all(url, requests(deterministic=False)[5:11], in_flight=n, shuffle=n)
-        for n in (6, 2)
+        client.ask_all(url, requests(deterministic=False)[1:], in_flight=n, shuffle=n)
+        for n in (5, 2)
     )
     assert [Bits.of(answer).ids for answer in first] != [Bits.of(answer).ids for answer in second]
     assert "llm42" not in first[0].meta
@@ -139,7 +138,7 @@ def test_n_samples_draw_with_seeds_of_their_own(url):
         assert tuple(sample["output_ids"]) == single.ids
 
 
-def completions(url: str, in_flight: int, deterministic: bool) -> list[tuple]:
+def completions(url: str, in_flight: int, deterministic: bool, prompts: int = 32) -> list[tuple]:
     """vLLM's batch-invariance scenario: 32 prompts, temperature 0.6, a seed, logprobs."""
 
     def complete(i: int) -> tuple:
@@ -158,7 +157,7 @@ def completions(url: str, in_flight: int, deterministic: bool) -> list[tuple]:
         return choice["text"], repr(choice["logprobs"])
 
     with ThreadPoolExecutor(in_flight) as pool:
-        return list(pool.map(complete, range(32)))
+        return list(pool.map(complete, range(prompts)))
 
 
 def test_vllms_scenario_through_completions(url):
@@ -167,5 +166,5 @@ def test_vllms_scenario_through_completions(url):
     one_by_one = completions(url, 1, deterministic=True)
     client.flush(url)
     assert completions(url, 32, deterministic=True) == one_by_one
-    ordinary = [completions(url, n, deterministic=False) for n in (32, 8)]
+    ordinary = [completions(url, n, deterministic=False, prompts=8) for n in (8, 4)]
     assert ordinary[0] != ordinary[1]  # negative control

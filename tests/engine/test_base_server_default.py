@@ -16,7 +16,7 @@ pytestmark = pytest.mark.server
 
 # Batch n of a run holds n requests. SGLang's full sizes, 12 and 8 trials of 100 tokens, take ten
 # times as long; batches of 4 and 5 from four prompts always hold some prompt more than once.
-TOKENS = ["--max-new-tokens", "60"]  # two pages' ends
+TOKENS = ["--max-new-tokens", "40"]  # a page's end or two
 RUNS = {
     "single": ["--n-trials", "2", *TOKENS],
     "prefix": ["--n-start", "4", "--n-trials", "2", "--return-logprob", *TOKENS],

@@ -28,16 +28,15 @@ TOKENS = 24
 ROOT = Path(__file__).parents[2]
 LAUNCH = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
 
-# Prints what a program of the frontend language got, as JSON. argv: URL, "ask" or "plain".
+# Prints what a program of the frontend language got, as JSON. argv: URL, then per run "ask" or
+# "plain" and a number of threads.
 PROGRAM = """
 import json, sys
 import sglang as sgl
 
-asked = {"deterministic": True} if sys.argv[2] == "ask" else {}
-seeded = asked and asked | {"sampling_seed": 7}
-
 @sgl.function
-def program(s, town):
+def program(s, town, asked):
+    seeded = asked and asked | {"sampling_seed": 7}
     s += f"The town of {town} lies by the sea. Its people"
     s += sgl.gen("text", max_tokens=34, temperature=0.9, ignore_eos=True, **seeded)
     s += " It has this many inhabitants: " + sgl.gen_int("people", max_tokens=4, **asked)
@@ -46,13 +45,17 @@ def program(s, town):
 
 backend = sgl.RuntimeEndpoint(sys.argv[1])
 towns = ["Orford", "Lamlash", "Tenby"]
-arguments = [{"town": town} for town in towns]
-states = program.run_batch(arguments, backend=backend, num_threads=int(sys.argv[3]))
-print(json.dumps({
-    "answers": [[s[name] for name in ("text", "people", "motto", "winter")] for s in states],
-    "scores": [s.get_meta_info("winter")["input_token_logprobs"] for s in states],
-    "receipts": [s.get_meta_info("text").get("llm42") for s in states],
-}))
+got = []
+for how, threads in zip(sys.argv[2::2], sys.argv[3::2]):
+    asked = {"deterministic": True} if how == "ask" else {}
+    arguments = [{"town": town, "asked": asked} for town in towns]
+    states = program.run_batch(arguments, backend=backend, num_threads=int(threads))
+    got.append({
+        "answers": [[s[name] for name in ("text", "people", "motto", "winter")] for s in states],
+        "scores": [s.get_meta_info("winter")["input_token_logprobs"] for s in states],
+        "receipts": [s.get_meta_info("text").get("llm42") for s in states],
+    })
+print(json.dumps(got))
 """
 
 
@@ -141,9 +144,10 @@ def test_openai_bodies_carry_field_and_seed(api, url):
     assert [receipt["output_digest"] for receipt in receipts(seed=8)] != digests
 
 
-def run_program(url: str, python_path: str, ask: str, threads: int) -> dict:
+def run_program(url: str, python_path: str, *runs: str) -> list[dict]:
+    """What each run got: one process for several, for SGLang takes long to import."""
     env = os.environ | {"PYTHONPATH": python_path, "SGLANG_PLUGINS": "none"}
-    command = [sys.executable, "-c", PROGRAM, url, ask, str(threads)]
+    command = [sys.executable, "-c", PROGRAM, url, *" ".join(runs).split()]
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
@@ -152,13 +156,12 @@ def run_program(url: str, python_path: str, ask: str, threads: int) -> dict:
 def test_a_frontend_program_repeats_itself(url, python_path):
     """gen, gen_int, gen_string and select, one program at a time and all at once."""
     client.flush(url)
-    alone = run_program(url, python_path, "ask", threads=1)
+    (alone,) = run_program(url, python_path, "ask 1")
     client.flush(url)
     with client.ordinary_traffic(url, streams=2):
-        crowded = run_program(url, python_path, "ask", threads=3)
+        crowded, *plain = run_program(url, python_path, "ask 3", "plain 1", "plain 3")
     assert crowded["answers"] == alone["answers"]
     assert crowded["scores"] == alone["scores"]  # select: bit by bit
     assert all(receipt["verified"] and receipt["seed"] == 7 for receipt in alone["receipts"])
-    plain = [run_program(url, python_path, "plain", threads=n) for n in (1, 3)]  # the control
-    assert plain[0]["answers"] != plain[1]["answers"]
+    assert plain[0]["answers"] != plain[1]["answers"]  # the control
     assert plain[0]["receipts"] == [None] * 3

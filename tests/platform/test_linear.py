@@ -79,8 +79,7 @@ def test_product_sum_and_shape(monkeypatch, rows, library):
 
 
 @pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available()
-    or torch.backends.cpu.get_cpu_capability() != "AVX2",
+    not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX2",
     reason="oneDNN's AVX2 kernels were measured; elsewhere certification finds out which widths do",
 )
 @pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (1536, 576)])

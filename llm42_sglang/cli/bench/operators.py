@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from llm42_sglang.platform.gemm import fp32_linear
+
 HIDDEN, QKV, INTERMEDIATE, VOCABULARY = 576, 960, 1536, 49152
 HEADS, HEAD_DIM = 9, 64
 POSITION = 100  # of the rotary's rows
@@ -53,7 +55,7 @@ def _linears(name: str, inputs: int, outputs: int) -> Iterator[RowOperator]:
     weight = _weight(outputs, inputs)
 
     def sums(x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x.float(), weight)
+        return fp32_linear(x, weight)
 
     yield RowOperator(f"{name}: fp32 sums", inputs, torch.bfloat16, sums)
     yield RowOperator(f"{name}: rounded", inputs, torch.bfloat16, lambda x: sums(x).to(x.dtype))
@@ -66,7 +68,7 @@ def _native() -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _head() -> Callable[[torch.Tensor], torch.Tensor]:
     weight = _weight(VOCABULARY, HIDDEN)
-    return lambda x: F.linear(x.float(), weight)
+    return lambda x: fp32_linear(x, weight)
 
 
 def _rms_norm(x: torch.Tensor) -> torch.Tensor:
