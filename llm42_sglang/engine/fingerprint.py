@@ -45,7 +45,8 @@ _FLAGS = (
     "enable_torch_compile",
 )
 _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
-_ALL_REDUCE = ("SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2",)  # besides NCCL's own variables
+# Variables of libraries that compute or reduce, by prefix: they choose kernels and algorithms.
+_LIBRARIES = ("NCCL_", "ONEDNN_", "DNNL_", "MKL_", "SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2")
 # Packages that kernels come from, besides SGLang and torch; a CPU server uses none of them.
 _KERNELS = ("sglang-kernel", "flashinfer-python", "flash-attn-4", "triton")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
@@ -82,15 +83,16 @@ def facts_of(
         "eos": sorted(runner.model_config.hf_eos_token_id or ()),
         "tokenizer": tokenizer_digest(tokenizer),
         "limits": [max_req_len, *map(os.environ.get, _LIMITS)],
-        "nccl": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith("NCCL_") or name in _ALL_REDUCE
-        },
+        "libraries": library_variables(),
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def library_variables() -> dict[str, str]:
+    """Environment variables that may choose other kernels or algorithms, with their values."""
+    return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_LIBRARIES)}
 
 
 def kernel_versions() -> dict[str, str | None]:

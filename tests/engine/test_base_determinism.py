@@ -1,6 +1,7 @@
 """The promise, on a real server with the real model, and its negative control."""
 
 import pytest
+import torch
 
 from tests.engine import client
 
@@ -14,6 +15,14 @@ def under(url: str, in_flight: int, streams: int, **run) -> list[client.Answer]:
     client.flush(url)
     with client.ordinary_traffic(url, streams):
         return client.run(url, in_flight, shuffle=in_flight, **run)
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX2",
+    reason="measured on AVX2; elsewhere certification decides which widths give the same bits",
+)
+def test_narrow_passes_are_certified(servers, url):
+    assert "passes of 1 or 2 or 4 or 8 slots" in servers.process.log_path.read_text()
 
 
 def test_every_answer_is_verified_and_complete(reference):

@@ -16,7 +16,7 @@ FILTERS = {
     "min_p": {"min_p": 0.05},
     "all": {"top_k": 40, "top_p": 0.9, "min_p": 0.02},
 }
-MATRIX = [{"temperature": 0, "sampling_seed": 7}] + [
+MATRIX = [{"temperature": 0, **FILTERS["all"], "sampling_seed": 7}] + [
     {"temperature": 0.8, **filters, "sampling_seed": seed}
     for seed, filters in enumerate(FILTERS.values(), start=7)
 ]

@@ -69,6 +69,17 @@ def test_what_changes_a_bit_changes_the_fingerprint(runner, change):
     assert fingerprint_of(runner) != before
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_X", "MKL_CBWR", "NCCL_ALGO"])
+def test_variables_that_choose_kernels_count(runner, monkeypatch, name):
+    before = fingerprint_of(runner)
+    monkeypatch.setenv(name, "AVX")
+    assert fingerprint_of(runner) != before
+    monkeypatch.setenv(f"MY_{name}", "AVX")
+    changed = fingerprint_of(runner)
+    monkeypatch.delenv(name)
+    assert {before, changed} == {fingerprint_of(runner), changed}
+
+
 def test_tokenizer_and_limits_count(runner, monkeypatch):
     prints = {
         fingerprint_of(runner),

@@ -79,10 +79,14 @@ def python_path(patched) -> str:
 
 @pytest.fixture(scope="module")
 def url(servers, python_path, reference) -> str:
-    """After `reference`, which needs the base server: one at a time."""
+    """After `reference`, which needs the base server: one at a time.
+
+    Narrow passes are made to give other bits, so none but those of G = 8 slots may be used.
+    """
     flags = ("--model-path", str(ensure_default_model()), "--llm42-page", "32")
     ours_off = tuple(arg for arg in BASE.args if arg != "--llm42-default")
-    return servers.url(Server((*ours_off, *flags), (("PYTHONPATH", python_path),), LAUNCH))
+    env = (("PYTHONPATH", python_path), ("LLM42_FAULT", "width"))
+    return servers.url(Server((*ours_off, *flags), env, LAUNCH))
 
 
 @pytest.fixture
@@ -103,6 +107,11 @@ def test_the_native_field_gives_the_reference(url, reference):
     assert client.ids_of(answers) == [answer.ids[:TOKENS] for answer in reference[:8]]
     fingerprints = {answer.meta["llm42"]["fingerprint"] for answer in answers}
     assert fingerprints == {reference[0].meta["llm42"]["fingerprint"]}
+
+
+def test_only_widths_that_give_the_same_bits_are_used(servers, url):
+    """The base server's narrower passes gave the answers of the full ones here."""
+    assert "passes of 8 slots give the same bits" in servers.process.log_path.read_text()
 
 
 @pytest.mark.parametrize("value", [False, None])

@@ -7,6 +7,7 @@ from sglang.srt.layers.quantization.unquant import (
     UnquantizedLinearMethod,
 )
 
+from llm42_sglang.core.config import GROUPS, PAGE_SIZES
 from llm42_sglang.platform import gemm, linear
 
 
@@ -75,7 +76,24 @@ def test_product_sum_and_shape(monkeypatch, rows, library):
     y = gemm.fp32_linear(x, weight, bias.bfloat16())
     assert (y.shape, y.dtype) == ((rows, 6), torch.float32)
     torch.testing.assert_close(y, x.float() @ weight.T + bias.bfloat16().float())
-    assert torch.equal(gemm.fp32_linear(x[:, None], weight, bias.bfloat16())[:, 0], y)
+    pairs = torch.stack([x, x.flip(-1)], 1)  # [rows, 2, 8]
+    expected = pairs.float() @ weight.T
+    torch.testing.assert_close(gemm.fp32_linear(pairs, weight), expected)
+
+
+def test_nothing_need_be_contiguous():
+    torch.manual_seed(2)
+    x, weight, bias = torch.randn(8, 5).T, torch.randn(8, 12).T[::2], torch.randn(12)[::2]
+    torch.testing.assert_close(gemm.fp32_linear(x, weight, bias), x @ weight.T + bias)
+
+
+def test_few_shapes_are_kept_and_canonical_ones_are_not_padded():
+    """A shape that oneDNN has seen stays in memory; prompts come in every length."""
+    sizes = {count: gemm.padded_rows(count) for count in range(8193)}
+    assert len({*sizes.values()}) < 100
+    assert all(count <= size <= count + count // 8 for count, size in sizes.items())
+    passes = {page * group for page in PAGE_SIZES for group in GROUPS}
+    assert all(sizes[count] == count for count in {*range(17), *passes})
 
 
 @pytest.mark.skipif(
