@@ -2,10 +2,10 @@
 
 Hosts without bf16 dot instructions emulate a bf16 GEMM, several times slower than fp32. Computing
 in fp32 and rounding the result back is both the fast path there and, numerically, what a GPU does:
-bf16 in and out, fp32 in between. With AVX512-BF16 but no tiles (AMX) torch sums a row of a native GEMM
-alike in every batch, a row alone included: ordinary requests would hardly ever diverge, as they do
-on other hosts and on GPUs. This platform is for tests and demonstrations, so hosts without tiles
-take the same path unless told otherwise.
+bf16 in and out, fp32 in between. With AVX512-BF16 but no tiles (AMX) torch sums a row of a native
+GEMM alike in every batch: ordinary requests would hardly ever diverge, as they do on other hosts
+and on GPUs. This platform is for tests and demonstrations, so hosts without tiles take the same
+path unless told otherwise.
 Weights are converted in place, so memory holds one copy of each; tied embeddings stay tied. The
 language-model head keeps its fp32 logits (no rounding back).
 """
