@@ -41,9 +41,9 @@ def test_ordinary_requests_diverge_under_load(url, reference):
     diverges first, and in which of the loads, is the host's.
     """
     client.flush(url)
-    quiet = client.run(url, in_flight=1, deterministic=False)
+    quiet = client.run(url, in_flight=1, deterministic=False, max_new_tokens=70)
     assert "llm42" not in quiet[0].meta
-    loads = (under(url, *load, deterministic=False) for load in reversed(LOADS))
+    loads = (under(url, *load, deterministic=False, max_new_tokens=70) for load in reversed(LOADS))
     assert any(client.ids_of(answers) != client.ids_of(quiet) for answers in loads)
 
 
