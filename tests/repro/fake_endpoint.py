@@ -14,7 +14,7 @@ from typing import Any
 
 from llm42_sglang.core.receipts import fingerprint, output_digest
 
-WAIT_S = 0.06  # a request that has company by then is in load
+WAIT_S = 0.5  # a request that has company by then is in load
 WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
 
 parser = argparse.ArgumentParser()
@@ -62,11 +62,7 @@ class FakeEndpoint(ThreadingHTTPServer):
 
     def answer(self, path: str, body: dict) -> dict[str, Any]:
         """Everything about one answer, whatever the API."""
-        with self.arrival:
-            self.requests.append((path, body))
-            self.in_flight += 1
-            self.arrival.notify_all()
-            crowded = self.arrival.wait_for(lambda: self.in_flight > 1, timeout=WAIT_S)
+        crowded = self.arrive(path, body)
         params = body.get("sampling_params", body)
         question = body.get("text") or body.get("prompt") or body["messages"][-1]["content"]
         count = params.get("max_new_tokens") or params.get("max_tokens")
@@ -85,6 +81,20 @@ class FakeEndpoint(ThreadingHTTPServer):
             "logprobs": [-(token % 97) / 32 - step for token in ids],
             "receipt": self.receipt(question, ids, body),
         }
+
+    def arrive(self, path: str, body: dict) -> bool:
+        """Whether the request is in load; False at once where that makes no difference."""
+        with self.arrival:
+            self.requests.append((path, body))
+            arrived = len(self.requests)
+            self.in_flight += 1
+            self.arrival.notify_all()
+            if self.options.flips != "load" and not self.options.wobble:
+                return False
+            # Arrivals, for company may have come and gone by the time this thread wakes up.
+            return self.in_flight > 1 or self.arrival.wait_for(
+                lambda: len(self.requests) > arrived, timeout=WAIT_S
+            )
 
     def receipt(self, question: str, ids: list[int], body: dict) -> dict | None:
         wanted = body.get("deterministic")
