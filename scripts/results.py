@@ -6,7 +6,6 @@ Standard library only.
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +71,19 @@ def _grid(corner: str, cells: dict[str, dict[str, str]]) -> Iterator[str]:
 
 def _throughput(result: dict[str, Any]) -> Iterator[str]:
     yield from _head("Throughput", result)
-    yield "| deterministic | tokens/s over stock's | of each round |"
-    yield "|---|---|---|"
-    for share, ratio in result["ratio_to_stock"].items():
-        rounds = ", ".join(f"{one:.3f}" for one in result["ratios_to_stock"][share])
-        yield f"| {share} % | **{ratio:.3f}** | {rounds} |"
+    cells = {
+        f"{share} %": {
+            "tokens/s over stock's": f"**{ratio:.3f}**",
+            "of each round": ", ".join(f"{one:.3f}" for one in result["ratios_to_stock"][share]),
+        }
+        for share, ratio in result["ratio_to_stock"].items()
+    }
+    yield from _grid("deterministic", cells)
     yield ""
     yield (
         f"At {result['speedup_at_share']} % it is **{result['speedup_over_serial']:.2f}** times as "
         f"fast as one request at a time. Recomputed: {100 * result['recompute_rate']:.1f} % of the "
-        f"candidates, {result['rollbacks']} rollbacks. One round differs from the next by some "
+        f"candidates, {result['rollbacks']} rollbacks. One run differs from the next by some "
         f"percent: smaller differences mean nothing."
     )
 
@@ -99,32 +101,44 @@ def _beside(result: dict[str, Any]) -> Iterator[str]:
         yield f"| {kind} | **{ratio:.3f}** | {min(ratios):.3f}, {max(ratios):.3f} |"
 
 
-def _latency(result: dict[str, Any], title: str) -> Iterator[str]:
-    yield from _head(title, result)
-    kinds = {
-        "p99_ttft_ratio": "P99 time to first token, all requests",
-        "p99_itl_ordinary_ratio": "P99 time between two tokens, ordinary requests",
+def _latency(result: dict[str, Any]) -> Iterator[str]:
+    yield from _head("Latency", result)
+    yield from _latency_table(result)
+
+
+def _latency_table(result: dict[str, Any]) -> Iterator[str]:
+    """Ratios over stock's by load and share; in brackets seconds, ours and stock's."""
+    cells = {
+        f"{load}, {share} %": {
+            "to the first token, all, P99": f"**{ratio:.2f}**",
+            "between two tokens, ordinary, P99": _of_stock(points, "ordinary", "itl", "p99"),
+            "whole answer, ordinary, P50": _of_stock(points, "ordinary", "e2e", "p50"),
+            "whole answer, deterministic, P50": _of_stock(points, "deterministic", "e2e", "p50"),
+        }
+        for load, by_share in result["p99_ttft_ratio"].items()
+        for share, ratio in by_share.items()
+        for points in [_points(result, load, share)]
     }
-    yield "| | load | deterministic | over stock's | seconds, stock's |"
-    yield "|---|---|---|---|---|"
-    for key, text in kinds.items():
-        for load, by_share in result[key].items():
-            for share, ratio in by_share.items():
-                if ratio is not None:
-                    seconds = _seconds(result["points"], key, load, share)
-                    yield f"| {text} | {load} | {share} % | **{ratio:.2f}** | {seconds} |"
+    yield from _grid("load, deterministic", cells)
 
 
-def _seconds(points: list[dict[str, Any]], key: str, load: str, share: str) -> str:
-    """P99 of ordinary requests, ours and stock's; of all requests the file has ratios only."""
-    if key != "p99_itl_ordinary_ratio":
+def _points(result: dict[str, Any], load: str, share: str) -> dict[tuple[str, str], dict]:
+    """What was measured at a load and a share, by server and kind."""
+    return {
+        (one["server"], one["kind"]): one
+        for one in result["points"]
+        if (one["load"], f"{one['share']:g}") == (load, share)
+    }
+
+
+def _of_stock(
+    points: dict[tuple[str, str], dict], kind: str, metric: str, percentile: str
+) -> str:
+    """A ratio, and the seconds that it is of; empty where there is no such request."""
+    if ("stock", kind) not in points:
         return ""
-    p99 = {
-        one["server"]: one["itl"]["p99"]
-        for one in points
-        if (one["load"], f"{one['share']:g}", one["kind"]) == (load, share, "ordinary")
-    }
-    return f"{p99['llm42']:.2f}, {p99['stock']:.2f}"
+    ours, stock = (points[server, kind][metric][percentile] for server in ("llm42", "stock"))
+    return f"**{ours / stock:.2f}** ({ours:.2f}, {stock:.2f})"
 
 
 def _passes(result: dict[str, Any]) -> Iterator[str]:
@@ -226,9 +240,7 @@ def _sweep(result: dict[str, Any]) -> Iterator[str]:
 SECTIONS = {
     "throughput": _throughput,
     "beside": _beside,
-    "latency-closed": partial(_latency, title="Latency, clients that start at once"),
-    "latency": partial(_latency, title="Latency, Poisson arrivals (an earlier run)"),
-    "latency-staggered": partial(_latency, title="Latency, clients that start one by one"),
+    "latency": _latency,
     "divergence": _divergence,
     "invariance": _invariance,
     "attention": _attention,
@@ -238,9 +250,13 @@ SECTIONS = {
 
 
 def summary(folder: Path = RESULTS) -> str:
-    """Markdown for the README: throughput, and the latencies that users ask for first."""
-    result = json.loads((folder / "throughput.json").read_text(encoding="utf-8"))
-    return "\n".join(_throughput(result)).replace("## Throughput\n\n", "")
+    """Markdown for the README: throughput and latency."""
+    throughput, latency = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("throughput", "latency")
+    )
+    lines = [*_throughput(throughput), "", *_latency(latency)]
+    return "\n".join(line.replace("## ", "### ") for line in lines)
 
 
 PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "performance.md": figures}
