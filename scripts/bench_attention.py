@@ -2,8 +2,8 @@
 
     scripts/run python scripts/bench_attention.py [--repeats 15] [--page 32] [--out FILE]
 
-The layers of SmolLM2-135M with random weights, linears in mixed precision as on a host without
-bf16 arithmetic. Every round times every case once, in turn; a ratio is the median of the rounds'.
+The layers of SmolLM2-135M with random weights, and the platform's fp32 linears. Every round times
+every case once, in turn; a ratio is the median of the rounds'.
 
 - a canonical pass of G slots, all on page 20 or all on page 0: attention and linears, page 20 over
   page 0;
@@ -34,10 +34,10 @@ from rich.table import Table
 from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 from sglang.srt.layers.radix_attention import RadixAttention
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
-from torch.nn.functional import linear
 
 from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.platform.attention import CpuAttnBackend
+from llm42_sglang.platform.gemm import fp32_linear
 
 LAYERS, HEADS, KV_HEADS, DIM, HIDDEN, MLP = 30, 9, 3, 64, 576, 1536
 GROUPS, FAR_PAGE = (1, 4, 8), 20
@@ -104,7 +104,7 @@ class Layers:
         inputs = {size: torch.randn(rows, size).bfloat16() for size in (HIDDEN, MLP)}
         for weight in (weight for layer in self.weights for weight in layer):
             x = inputs[weight.shape[1]]
-            linear(x.float(), weight).to(x.dtype)
+            fp32_linear(x, weight).to(x.dtype)
 
     def extend(self, slots: int, page: int, size: int) -> SimpleNamespace:
         """A canonical pass with every slot on this page."""

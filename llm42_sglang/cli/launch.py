@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from random import SystemRandom
 from types import TracebackType
 
 import httpx
@@ -19,6 +20,7 @@ from llm42_sglang.cli.errors import UserError
 
 SERVE = (sys.executable, "-m", "llm42_sglang.cli.main", "serve", "--port", "{port}")
 HOST = "127.0.0.1"
+UNASSIGNED_PORTS = range(20000, 32768)  # below those that Linux gives to sockets without a port
 POLL_S = 0.5
 TAIL_LINES = 25
 WINDOW_BYTES = 65536  # how far back the end of a log is looked for; SGLang has long lines
@@ -178,6 +180,7 @@ class ServerProcess:
                     raise self._failure(f"was not healthy after {self._deadline_s:.0f} s")
                 self._progress(seconds, last_event(self.log_path))
                 time.sleep(POLL_S)
+        self._remember_family()  # as long as all of its parents live
 
     def _is_healthy(self, client: httpx.Client) -> bool:
         try:
@@ -225,10 +228,12 @@ def local_client(url: str, timeout_s: float) -> httpx.Client:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """A TCP port that was free a moment ago, and that nobody gets who does not ask for it."""
+    while True:
+        port = SystemRandom().choice(UNASSIGNED_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def is_taken(port: int) -> bool:

@@ -1,7 +1,8 @@
 """A stand-in for a server: python fake_server.py PORT [--option ...]. Standard library only.
 
 Ordinary requests in company get other tokens than alone, from token 5 on; deterministic ones do
-not, and carry a receipt. In company is a request if it is not the only one since /flush_cache.
+not, and carry a receipt. In company is a request if it is not the only one since /flush_cache; an
+ordinary one waits for company, for slices of time, lest a machine that stalls ends the wait.
 Streams come token by token, those of deterministic requests in runs of four.
 """
 
@@ -17,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
-parser.add_argument("--sick-s", type=float, default=0, help="seconds of /health 503")
+parser.add_argument("--sick", type=int, default=0, help="times that /health says 503")
 parser.add_argument("--exit", type=int, help="end at once with this status")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
@@ -41,14 +42,15 @@ if options.children:
         json.dump([same_group.pid, own_session.pid], file)
     os.rename(options.children + ".new", options.children)
 
-began = time.monotonic()
+WAIT_S, SLICES = 0.01, 30
 since_flush = 0
 arrival = threading.Condition()
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.reply(503 if time.monotonic() - began < options.sick_s else 200, {})
+        options.sick -= 1
+        self.reply(503 if options.sick >= 0 else 200, {})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
@@ -66,18 +68,23 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     def generate(self, body):
-        global since_flush
-        with arrival:
-            since_flush += 1
-            arrival.notify_all()
-            in_company = arrival.wait_for(lambda: since_flush > 1, timeout=0.15)
         params = body["sampling_params"]
         deterministic = params.get("custom_params", {}).get("deterministic", False)
         steady = deterministic and options.broken != "diverges"
+        in_company = self.arrive(waiting=not steady)
         ids = [hash_of(body) + i for i in range(params["max_new_tokens"])]
         if in_company and not steady:
             ids[5:] = [token + 1 for token in ids[5:]]
         return {"output_ids": ids, "meta_info": {"llm42": receipt()} if deterministic else {}}
+
+    def arrive(self, waiting):
+        global since_flush
+        with arrival:
+            since_flush += 1
+            arrival.notify_all()
+            return waiting and any(
+                arrival.wait_for(lambda: since_flush > 1, timeout=WAIT_S) for _ in range(SLICES)
+            )
 
     def stream(self, answer):
         self.send_response(200)

@@ -56,9 +56,8 @@ def test_inside_the_server_is_healthy_and_after_it_gone(fake):
 
 def test_waits_for_health_and_reports_progress(fake):
     seen = []
-    began = time.monotonic()
-    with fake("--sick-s", "1.2", progress=lambda *report: seen.append(report)):
-        assert time.monotonic() - began >= 1.2
+    with fake("--sick", "3", progress=lambda *report: seen.append(report)):
+        assert len(seen) >= 3
     assert "loading weights" in [line for _, line in seen]  # without its colour codes
     seconds = [seconds for seconds, _ in seen]
     assert seconds == sorted(seconds) and seconds[-1] > 0.5
@@ -88,8 +87,14 @@ def test_a_server_that_dies_is_an_error_with_the_end_of_its_log(fake):
 
 def test_a_server_that_stays_sick_is_an_error_and_is_ended(fake, tmp_path):
     children = tmp_path / "children"
-    server = fake("--sick-s", "600", "--children", str(children), deadline_s=1.5)
-    with pytest.raises(ServerError, match="not healthy after 2 s"):
+    server = fake("--sick", "1000", "--children", str(children))
+
+    def lose_patience(*_) -> None:
+        if children.exists():
+            server._deadline_s = 0
+
+    server._progress = lose_patience
+    with pytest.raises(ServerError, match="was not healthy after 0 s"):
         server.start()
     assert not any(map(runs, json.loads(children.read_text())))
 
@@ -145,7 +150,7 @@ def test_children_are_ended_and_strangers_are_not(fake, tmp_path):
 
 def test_children_of_a_server_that_was_killed_are_ended(fake, tmp_path):
     children = tmp_path / "children"
-    with fake("--sick-s", "1.2", "--children", str(children)) as server:
+    with fake("--children", str(children)) as server:
         pids = json.loads(children.read_text())
         psutil.Process(server.pid).kill()
         while server.alive:
@@ -157,11 +162,12 @@ def test_children_of_a_server_that_was_killed_are_ended(fake, tmp_path):
 def test_a_server_that_ignores_sigterm_is_killed(fake):
     server = fake("--stubborn", grace_s=0.5)
     server.start()
-    pid = server.pid
+    process = psutil.Process(server.pid)
     began = time.monotonic()
     server.stop()
     assert time.monotonic() - began >= 0.5
-    assert not runs(pid)
+    psutil.wait_procs([process], 30)  # it dies when it next gets to run
+    assert not runs(process.pid)
 
 
 def test_a_paused_server_stands_still_runs_on_and_can_be_ended(fake):
@@ -170,7 +176,8 @@ def test_a_paused_server_stands_still_runs_on_and_can_be_ended(fake):
         server.pause()
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(server.url + "/health", timeout=0.5)
-        assert process.status() == psutil.STATUS_STOPPED
+        while process.status() != psutil.STATUS_STOPPED:  # it stops when it next gets to run
+            time.sleep(0.05)
         server.resume()
         assert httpx.get(server.url + "/health").status_code == 200
         server.pause()
@@ -182,7 +189,7 @@ def test_an_interrupt_during_the_start_ends_the_server(fake):
     def interrupt(seconds: float, line: str) -> None:
         raise KeyboardInterrupt
 
-    server = fake("--sick-s", "600", progress=interrupt)
+    server = fake("--sick", "1000", progress=interrupt)
     with pytest.raises(KeyboardInterrupt):
         server.start()
     assert not server.alive and not is_taken(server.port)

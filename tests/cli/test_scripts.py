@@ -42,6 +42,7 @@ echo "$*" >>@CALLS@
 echo 'Collecting alpha'
 echo '  Downloading alpha-1.whl (123.4 MB)'
 sleep "${FAKE_PIP_SLEEPS:-0}"
+while [[ -n ${FAKE_PIP_WAITS-} && ! -e $FAKE_PIP_WAITS ]]; do sleep 0.05; done
 [[ -z ${FAKE_PIP_FAILS-} ]] || { echo 'ERROR: no space left' >&2; exit 1; }
 """
 
@@ -232,24 +233,36 @@ def test_a_python_without_venv_is_told(checkout):
 
 def test_an_interrupted_set_up_is_not_used(checkout):
     process = checkout.start("run", "true", FAKE_PIP_SLEEPS="30")
-    deadline = time.monotonic() + 30
-    while not checkout.pip_calls() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert checkout.pip_calls()
+    wait_for_pip(checkout)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not list(checkout.cache.glob("env-*/.complete"))
 
 
-def test_concurrent_set_ups_make_one_environment(checkout):
-    processes = [
-        checkout.start("run", "printenv", "VIRTUAL_ENV", FAKE_PIP_SLEEPS="1") for _ in range(3)
-    ]
-    outputs = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
+def wait_for_pip(checkout) -> None:
+    deadline = time.monotonic() + 30
+    while not checkout.pip_calls() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert checkout.pip_calls()
+
+
+def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
+    gate = tmp_path / "pip may go on"
+
+    def start():
+        return checkout.start("run", "printenv", "VIRTUAL_ENV", FAKE_PIP_WAITS=str(gate))
+
+    first = start()
+    wait_for_pip(checkout)
+    others = [start(), start()]
+    for process in others:
+        assert "waiting for it" in process.stderr.readline()
+    gate.touch()
+    outputs = [process.communicate(timeout=60) for process in (first, *others)]
+    assert [process.returncode for process in (first, *others)] == [0, 0, 0]
     assert len({out for out, _ in outputs}) == 1
     assert len(checkout.pip_calls()) == 2
-    assert sum("waiting for it" in err for _, err in outputs) == 2
+    assert "waiting for it" not in outputs[0][1]
 
 
 def test_test_runs_the_checks_in_order_and_passes_arguments_to_pytest(checkout):

@@ -137,9 +137,9 @@ def ordinary_traffic(url: str, streams: int):
 
 
 def flush(url: str) -> None:
-    """Empty the prefix cache. The server must be idle."""
+    """Empty the prefix cache, once the server is idle."""
     with local_client(url, TIMEOUT_S) as client:
-        assert client.post("/flush_cache").status_code == 200
+        assert client.post("/flush_cache", params={"timeout": 30}).status_code == 200
 
 
 def post(url: str, json: dict, path: str = "/generate") -> httpx.Response:

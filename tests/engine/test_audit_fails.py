@@ -29,7 +29,7 @@ def ask(url: str, deterministic: bool, **options) -> httpx.Response:
 def metrics(url: str) -> dict[str, float]:
     """Sums over labels, by name."""
     sums: dict[str, float] = {}
-    for line in httpx.get(f"{url}/metrics", trust_env=False).text.splitlines():
+    for line in httpx.get(f"{url}/metrics", timeout=60, trust_env=False).text.splitlines():
         if line.startswith("llm42_"):
             name, value = line.rsplit(" ", 1)
             name = name.partition("{")[0]
@@ -40,7 +40,7 @@ def metrics(url: str) -> dict[str, float]:
 def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     url = servers.url(DRIFTING)
     assert ask(url, True, temperature=0.5, top_p=7).status_code == 400
-    assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+    assert httpx.get(f"{url}/health", timeout=60, trust_env=False).status_code == 200
     answers = []
     with ThreadPoolExecutor() as pool:
         while len(answers) < ROUNDS and (not answers or answers[-1].status_code == 200):
@@ -52,7 +52,7 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     failed = answers[-1]
     assert not failed.json().get("meta_info", {}).get("llm42", {}).get("verified", False)
     assert failed.status_code == 503 and "audit failed" in failed.text
-    assert httpx.get(f"{url}/health", trust_env=False).status_code == 503
+    assert httpx.get(f"{url}/health", timeout=60, trust_env=False).status_code == 503
     assert "audit failed" in ask(url, True).text
     assert "audit failed" in ask(url, True, frequency_penalty=0.5).text
     ordinary = ask(url, False)

@@ -20,7 +20,7 @@ SAMPLE = Path(__file__).parents[1] / "pytest_plugin" / "sample"
 
 
 def test_the_server_says_what_its_fingerprint_is_made_of(url, reference):
-    body = httpx.get(f"{url}/llm42/fingerprint", trust_env=False).json()
+    body = httpx.get(f"{url}/llm42/fingerprint", timeout=60, trust_env=False).json()
     assert body["fingerprint"] == reference[0].meta["llm42"]["fingerprint"]
     assert fingerprint(body["facts"]) == body["fingerprint"]
     assert len(body["facts"]["weights"]) == 64 and body["facts"]["page"] == 32

@@ -42,7 +42,7 @@ def test_stream_carries_committed_tokens_only(url, reference):
     """Every chunk extends the last one, and all are prefixes of the verified answer."""
     chunks = list(client.stream(url, client.body(client.prompts()[5])))
     outputs = [tuple(chunk["output_ids"]) for chunk in chunks]
-    assert len(outputs) > 2
+    assert len(outputs) > 1
     assert all(reference[5].ids[: len(output)] == output for output in outputs)
     assert [len(output) for output in outputs] == sorted({len(output) for output in outputs})
     assert outputs[-1] == reference[5].ids

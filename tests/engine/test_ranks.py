@@ -19,7 +19,7 @@ def _rank(rank: int, folder, behave, said) -> None:
         init_method=f"file://{folder}/store",
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=3),
+        timeout=timedelta(seconds=60),
     )
     try:
         said.put((rank, behave(Ranks(dist.group.WORLD, 2, rank))))
@@ -36,7 +36,7 @@ def on_two_ranks(folder, behave) -> list:
     ranks = [context.Process(target=_rank, args=(i, folder, behave, said)) for i in (0, 1)]
     for rank in ranks:
         rank.start()
-    heard = dict(said.get(timeout=60) for _ in ranks)
+    heard = dict(said.get(timeout=120) for _ in ranks)
     for rank in ranks:
         rank.join(60)
     return [heard[0], heard[1]]
@@ -62,6 +62,7 @@ def test_a_rank_that_drew_another_token_stops_all(tmp_path):
 
 def test_a_rank_that_does_not_come_stops_the_one_that_waits(tmp_path):
     def absent(ranks: Ranks) -> str:
+        ranks.require_agreement()  # both have met by now
         if ranks.rank == 1:
             return "elsewhere"
         ranks.require_agreement()

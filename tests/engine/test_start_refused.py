@@ -43,7 +43,8 @@ def refused(servers, tiny, tmp_path_factory) -> dict[str, str]:
 
     def log_of(name: str, server: Server) -> str:
         log_path = folder / f"{name}.log"
-        process = ServerProcess(server.args, log_path=log_path, env=dict(server.env))
+        env = dict(server.env)
+        process = ServerProcess(server.args, log_path=log_path, env=env, deadline_s=1500)
         with pytest.raises(ServerError, match="ended with status"):
             process.start()
         return log_path.read_text()
@@ -84,7 +85,6 @@ def test_health_is_not_200_without_hooks_in_the_scheduler(servers, tmp_path):
         ["--max-total-tokens", "20000"],
         log_path=tmp_path / "server.log",
         env={"LLM42_FAULT": "no-scheduler"},
-        deadline_s=120,
     )
     responses = []
 

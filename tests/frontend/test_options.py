@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm42_sglang.frontend.options import (
@@ -59,6 +59,7 @@ def test_what_is_kept_deterministic_passes():
     assert refusal(KEPT, {"return_logprob": True, "top_logprobs_num": 3}) is None
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.sampled_from(sorted(SAMPLING)), max_size=4),
     st.sets(st.sampled_from(sorted(FIELDS)), max_size=4),
