@@ -6,6 +6,7 @@ Standard library only.
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def _beside(result: dict[str, Any]) -> Iterator[str]:
         yield f"| {kind} | **{ratio:.3f}** | {min(ratios):.3f}, {max(ratios):.3f} |"
 
 
-def _latency(result: dict[str, Any]) -> Iterator[str]:
-    yield from _head("Latency", result)
+def _latency(result: dict[str, Any], title: str = "Latency") -> Iterator[str]:
+    yield from _head(title, result)
     yield from _latency_table(result)
 
 
@@ -131,9 +132,7 @@ def _points(result: dict[str, Any], load: str, share: str) -> dict[tuple[str, st
     }
 
 
-def _of_stock(
-    points: dict[tuple[str, str], dict], kind: str, metric: str, percentile: str
-) -> str:
+def _of_stock(points: dict[tuple[str, str], dict], kind: str, metric: str, percentile: str) -> str:
     """A ratio, and the seconds that it is of; empty where there is no such request."""
     if ("stock", kind) not in points:
         return ""
@@ -241,6 +240,9 @@ SECTIONS = {
     "throughput": _throughput,
     "beside": _beside,
     "latency": _latency,
+    "latency-beside": partial(
+        _latency, title="Latency with narrow passes beside ordinary requests"
+    ),
     "divergence": _divergence,
     "invariance": _invariance,
     "attention": _attention,

@@ -33,6 +33,13 @@ def serve(
             "--llm42-run-ahead", help="Tokens a request decodes past its due page, at most (0..T)."
         ),
     ] = _DEFAULT.run_ahead,
+    beside: Annotated[
+        int,
+        typer.Option(
+            "--llm42-beside",
+            help="Slots between two steps of ordinary requests, at most (0: one pass's).",
+        ),
+    ] = _DEFAULT.beside,
     tune: Annotated[
         bool,
         typer.Option("--llm42-tune", help="Measure at start-up, choose group, wait and run-ahead."),
@@ -50,7 +57,13 @@ def serve(
     argv = list(context.args)
     try:
         config = Config(
-            page=page, group=group, default=default, wait=wait, run_ahead=run_ahead, tune=tune
+            page=page,
+            group=group,
+            default=default,
+            wait=wait,
+            run_ahead=run_ahead,
+            beside=beside,
+            tune=tune,
         )
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):

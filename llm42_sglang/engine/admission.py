@@ -1,7 +1,7 @@
 """Admission: a prefill batch holds deterministic requests or ordinary ones, never both.
 
 An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
-canonical lane, and while ordinary requests decode it is cut to what one pass holds. Among
+canonical lane, and while ordinary requests decode it is cut to what one pass may hold then. Among
 themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit.
 Everything else about admission stays SGLang's.
 """
@@ -22,9 +22,9 @@ class HomogeneousPrefillAdder(PrefillAdder):
     chunk ends at the first of the other kind, which it has held up already.
     """
 
-    def __init__(self, *args, group: int, overtaking: bool, **kwargs):
+    def __init__(self, *args, slots_beside: int, overtaking: bool, **kwargs):
         super().__init__(*args, **kwargs)
-        self.group = group  # G, slots of a pass
+        self.slots_beside = slots_beside  # of a pass while ordinary requests decode
         self.overtaking = overtaking  # whether anybody may be passed over
         self.passed_over = 0
 
@@ -65,7 +65,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
         """
         if not ordinary_decodes(self.running_batch) or self.rem_chunk_tokens is None:
             return True
-        left = self.group - sum(map(self._pages, self.can_run_list))
+        left = self.slots_beside - sum(map(self._pages, self.can_run_list))
         self.rem_chunk_tokens = min(self.rem_chunk_tokens, max(0, left) * self.page_size)
         return left > 0
 

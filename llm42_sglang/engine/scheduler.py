@@ -126,9 +126,8 @@ class DeterministicScheduler(Scheduler):
 
     def get_prefill_adder_class(self) -> Callable[..., PrefillAdder]:
         overtaking = not self.enable_priority_scheduling  # or a lower priority would overtake
-        return partial(
-            HomogeneousPrefillAdder, group=self.llm42_config.group, overtaking=overtaking
-        )
+        slots = self.llm42_config.group_beside
+        return partial(HomogeneousPrefillAdder, slots_beside=slots, overtaking=overtaking)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
         """SGLang's `--prefill-decode-interval` in small: ordinary requests that decode get a step

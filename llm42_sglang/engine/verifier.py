@@ -5,6 +5,9 @@
     after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
                     and after a deterministic one before any
 
+With `--llm42-beside` passes are narrower while ordinary requests decode, and what can wait comes
+one by one: a prompt waits for the step after a pass, and a page for the step after a prompt.
+
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
 pass is to run, or when a request cannot propose its next token without having seen the last one.
@@ -14,6 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,7 +27,7 @@ from sglang.srt.managers.scheduler import Scheduler
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import Due, LanePolicy
-from llm42_sglang.engine.admission import is_deterministic
+from llm42_sglang.engine.admission import is_deterministic, ordinary_decodes
 from llm42_sglang.engine.lane import CanonicalLane, Verified
 from llm42_sglang.engine.request import DeterministicReq, Outlook
 
@@ -47,11 +51,13 @@ class Verifier:
         self.lane = lane
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
+        self.narrow = replace(self.policy, group=config.group_beside)
         self._steps = 0  # decode steps planned
         self._passes = 0  # for verification, since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
         self._prefilled = False  # a prompt, since the last decode step
         self._prefilled_canonically = False
+        self._put_off = 0  # steps in a row that came between a pass and a prompt
 
     # -- What the scheduler calls --
 
@@ -69,14 +75,18 @@ class Verifier:
     def decode_planned(self) -> None:
         """A decode step comes next."""
         self._steps += 1
+        self._put_off = self._put_off + 1 if self._passes else 0
         self._passes = 0
         self._prefilled = self._prefilled_canonically = False
 
     def owes_decode(self, following: Req | None) -> bool:
         """Whether ordinary requests that decode get a step before this prompt.
 
-        For one step only: a prefill alone makes it due, so that no prompt waits for ever.
+        For one step only after a prefill, and for `wait_steps` in a row after passes, so that no
+        prompt waits for ever.
         """
+        if self._one_by_one and self._passes and self._put_off < self.policy.wait_steps:
+            return True
         return self._prefilled_canonically or (self._prefilled and is_deterministic(following))
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
@@ -120,7 +130,15 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        return self.policy.choose(due, self._passes, len(outlooks))
+        if not any(map(ordinary_decodes, batches)):
+            return self.policy.choose(due, self._passes, len(outlooks))
+        passes = self._passes + (self._one_by_one and self._prefilled)
+        return self.narrow.choose(due, passes, len(outlooks))
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether ordinary requests get a step between whatever can wait for it."""
+        return self.narrow.group < self.policy.group
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

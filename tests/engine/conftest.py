@@ -87,8 +87,12 @@ class Servers:
 
 
 BASE = Server()
-# Every 7th decode step proposes wrong tokens; no --llm42-default; and the loop without overlap.
-FAULTY = Server((*BASE.args[:-1], "--disable-overlap-schedule"), env=(("LLM42_FAULT", "decode"),))
+# Every 7th decode step proposes wrong tokens; no --llm42-default; narrow passes beside ordinary
+# requests; and the loop without overlap.
+FAULTY = Server(
+    (*BASE.args[:-1], "--llm42-beside", "2", "--disable-overlap-schedule"),
+    env=(("LLM42_FAULT", "decode"),),
+)
 
 
 # A core for each of two processes; SGLang wants to be told on a host with one NUMA node.

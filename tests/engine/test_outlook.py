@@ -13,7 +13,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
 from llm42_sglang.engine.admission import MOST_PASSED_OVER, HomogeneousPrefillAdder
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.request import DeterministicReq, Outlook
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.verifier import Verifier
 
@@ -46,7 +46,7 @@ def test_past_its_length_limit_a_request_stays_in_the_pages_it_may_own(prompt_le
 def pages_taken(running: list[Req], prompts: list[int], group: int = 2) -> list[bool]:
     """Which of these prompts' pages still fit into the batch."""
     adder = object.__new__(HomogeneousPrefillAdder)
-    adder.group, adder.page_size, adder.rem_chunk_tokens = group, T, 100 * T
+    adder.slots_beside, adder.page_size, adder.rem_chunk_tokens = group, T, 100 * T
     adder.running_batch = SimpleNamespace(reqs=running)
     adder.can_run_list = []
     fits = []
@@ -68,7 +68,7 @@ def admitted(
 ) -> list[int]:
     """Which of the queue are taken, as SGLang's scheduler asks; its own adder is pretended."""
     adder = object.__new__(HomogeneousPrefillAdder)
-    adder.group, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
+    adder.slots_beside, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
     adder.overtaking, adder.passed_over = overtaking, 0
     adder.running_batch, adder.can_run_list = SimpleNamespace(reqs=list(running)), []
     if chunk is not None:
@@ -165,6 +165,43 @@ def test_a_step_between_two_prompts_of_which_one_is_deterministic(scheduler, has
     assert scheduler._should_defer_prefill(scheduler.running_batch) == owed
     scheduler.llm42_verifier.decode_planned()
     assert not scheduler._should_defer_prefill(scheduler.running_batch)
+
+
+@pytest.mark.parametrize("beside", [0, 2])
+@pytest.mark.parametrize("waits", BOTH)
+def test_beside_narrow_passes_prompts_wait_for_a_step_after_each_but_not_for_ever(
+    scheduler, waits, beside
+):
+    config = Config(beside=beside, wait=3)
+    scheduler.llm42_verifier = verifier = Verifier(scheduler, SimpleNamespace(), config)
+    scheduler.waiting_queue = [request(waits)]
+    put_off = []
+    for _ in range(5):
+        verifier._passes = 1
+        put_off.append(scheduler._should_defer_prefill(scheduler.running_batch))
+        verifier.decode_planned()
+    assert put_off == [bool(beside)] * 3 + [False] * 2
+    verifier.decode_planned()  # a step without a pass before it
+    verifier._passes = 1
+    assert scheduler._should_defer_prefill(scheduler.running_batch) == bool(beside)
+
+
+def riders(scheduler, config: Config, batch: SimpleNamespace, prefilled: bool = False) -> int:
+    """How many ride in the next pass when five pages are full."""
+    verifier = Verifier(scheduler, SimpleNamespace(), config)
+    verifier._prefilled = prefilled
+    due = Outlook(due=True, at_limit=False, suspected=False, ahead=0, waited=0)
+    verifier._outlooks = lambda batches: [(number, due) for number in range(5)]
+    return len(verifier._riders([batch]))
+
+
+def test_passes_are_narrow_while_ordinary_requests_decode(scheduler):
+    narrow, wide = Config(group=4, beside=2), Config(group=4)
+    mixed, deterministic = running(Req, DeterministicReq), running(DeterministicReq)
+    assert riders(scheduler, narrow, mixed) == 2
+    assert riders(scheduler, narrow, deterministic) == riders(scheduler, wide, mixed) == 4
+    assert riders(scheduler, narrow, mixed, prefilled=True) == 0
+    assert riders(scheduler, wide, mixed, prefilled=True) == 4
 
 
 def test_the_rest_of_a_prompt_comes_before_the_queue(scheduler):

@@ -97,7 +97,7 @@ def test_arrivals_are_by_the_loads_own_clock(pair, monkeypatch):
 def test_nobody_sends_before_its_turn(pair, monkeypatch):
     monkeypatch.setattr(turns, "SLICE_S", 30)
     one, other = turns.run([Job(Target(s.url, False, s), REQUESTS[:1], Closed(1)) for s in pair])
-    assert 0 < one[0].sent_s and 0 < other[0].sent_s  # of its own clock, which runs
+    assert one[0].sent_s > 0 and other[0].sent_s > 0  # of its own clock, which runs
 
 
 def test_an_interrupt_leaves_no_server_stopped(pair, paused, monkeypatch):
