@@ -84,8 +84,7 @@ def _throughput(result: dict[str, Any]) -> Iterator[str]:
     yield (
         f"At {result['speedup_at_share']} % it is **{result['speedup_over_serial']:.2f}** times as "
         f"fast as one request at a time. Recomputed: {100 * result['recompute_rate']:.1f} % of the "
-        f"candidates, {result['rollbacks']} rollbacks. One run differs from the next by some "
-        f"percent: smaller differences mean nothing."
+        f"candidates, {result['rollbacks']} rollbacks."
     )
 
 
@@ -111,7 +110,7 @@ def _latency_table(result: dict[str, Any]) -> Iterator[str]:
     """Ratios over stock's by load and share; in brackets seconds, ours and stock's."""
     cells = {
         f"{load}, {share} %": {
-            "to the first token, all, P99": f"**{ratio:.2f}**",
+            "to the first token, all, P99": "" if ratio is None else f"**{ratio:.2f}**",
             "between two tokens, ordinary, P99": _of_stock(points, "ordinary", "itl", "p99"),
             "whole answer, ordinary, P50": _of_stock(points, "ordinary", "e2e", "p50"),
             "whole answer, deterministic, P50": _of_stock(points, "deterministic", "e2e", "p50"),
@@ -133,10 +132,12 @@ def _points(result: dict[str, Any], load: str, share: str) -> dict[tuple[str, st
 
 
 def _of_stock(points: dict[tuple[str, str], dict], kind: str, metric: str, percentile: str) -> str:
-    """A ratio, and the seconds that it is of; empty where there is no such request."""
+    """A ratio, and the seconds that it is of; empty where there is no such request, or no gap."""
     if ("stock", kind) not in points:
         return ""
     ours, stock = (points[server, kind][metric][percentile] for server in ("llm42", "stock"))
+    if ours is None or stock is None:
+        return ""
     return f"**{ours / stock:.2f}** ({ours:.2f}, {stock:.2f})"
 
 

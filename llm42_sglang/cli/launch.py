@@ -1,5 +1,6 @@
 """Start a server, wait until it is healthy, end exactly the processes that it started."""
 
+import errno
 import os
 import re
 import signal
@@ -20,7 +21,8 @@ from llm42_sglang.cli.errors import UserError
 
 SERVE = (sys.executable, "-m", "llm42_sglang.cli.main", "serve", "--port", "{port}")
 HOST = "127.0.0.1"
-UNASSIGNED_PORTS = range(20000, 32768)  # below those that Linux gives to sockets without a port
+# Between SGLang's own (to its default port, 30000) and those that Linux gives to sockets by itself.
+UNASSIGNED_PORTS = range(30001, 32768)
 POLL_S = 0.5
 TAIL_LINES = 25
 WINDOW_BYTES = 65536  # how far back the end of a log is looked for; SGLang has long lines
@@ -228,12 +230,16 @@ def local_client(url: str, timeout_s: float) -> httpx.Client:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago, and that nobody gets who does not ask for it."""
+    """A TCP port that was free a moment ago, and that on most machines nobody gets by chance."""
     while True:
         port = SystemRandom().choice(UNASSIGNED_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
-            return port
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+                return port
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
 
 
 def is_taken(port: int) -> bool:

@@ -37,7 +37,7 @@ def serve(
         int,
         typer.Option(
             "--llm42-beside",
-            help="Slots between two steps of ordinary requests, at most (0: one pass's).",
+            help="Slots of a pass while ordinary requests decode, to shorten their gaps (0: G).",
         ),
     ] = _DEFAULT.beside,
     tune: Annotated[

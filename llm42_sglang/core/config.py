@@ -35,7 +35,8 @@ class Config:
 
     @property
     def group_beside(self) -> int:
-        """Slots of a pass that runs while ordinary requests decode, 1..G."""
+        """Slots of a pass that runs while ordinary requests decode, 1..G; whether that width is
+        certified is another question."""
         return min(self.beside, self.group) or self.group
 
     def to_json(self) -> str:

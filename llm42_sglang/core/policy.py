@@ -66,6 +66,10 @@ class LanePolicy:
             run = full or any(self._steps_left(one) <= 0 for one in due)
         return self.fill(due, self.group) if run else []
 
+    def blocked(self, due: Sequence[Due[Request]]) -> int:
+        """How many of them must ride before the next decode step."""
+        return sum(map(self._blocked, due))
+
     def fill(self, due: Sequence[Due[Request]], free: int) -> list[Request]:
         """Who takes the `free` slots of a pass that runs anyway, most urgent first."""
         by_urgency = sorted(due, key=self._urgency)  # stable: ties go first come, first served

@@ -94,6 +94,9 @@ class DeterministicScheduler(Scheduler):
         labels = {"model_name": name, "tp_rank": str(rank)}
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
+        if config.beside:
+            slots = self.llm42_verifier.slots_beside
+            logger.info("llm42: beside ordinary requests passes of %d slots", slots)
         self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
         if len({*ranks.gather(self.llm42_fingerprint)}) > 1:
@@ -126,12 +129,13 @@ class DeterministicScheduler(Scheduler):
 
     def get_prefill_adder_class(self) -> Callable[..., PrefillAdder]:
         overtaking = not self.enable_priority_scheduling  # or a lower priority would overtake
-        slots = self.llm42_config.group_beside
+        slots = self.llm42_verifier.slots_beside
         return partial(HomogeneousPrefillAdder, slots_beside=slots, overtaking=overtaking)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
         """SGLang's `--prefill-decode-interval` in small: ordinary requests that decode get a step
-        between two prompts of which one is deterministic, unless more wait than decode."""
+        between two prompts of which one is deterministic, and with `--llm42-beside` between a pass
+        and a deterministic prompt, unless more wait than decode."""
         deferred = super()._should_defer_prefill(running_batch)  # counts steps
         many_decode = running_batch.batch_size() > len(self.waiting_queue)
         owed = self.llm42_verifier.owes_decode(self._next_prompt())

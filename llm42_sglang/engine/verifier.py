@@ -5,8 +5,8 @@
     after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
                     and after a deterministic one before any
 
-With `--llm42-beside` passes are narrower while ordinary requests decode, and what can wait comes
-one by one: a prompt waits for the step after a pass, and a page for the step after a prompt.
+With `--llm42-beside` passes are narrower while ordinary requests decode, and these get a step
+between a pass and a deterministic prompt, and between a prompt and a page that can wait.
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -51,13 +51,15 @@ class Verifier:
         self.lane = lane
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
-        self.narrow = replace(self.policy, group=config.group_beside)
+        # A width that is not certified would be run by a wider pass, of dummies.
+        self.slots_beside = lane.forward.width_for(config.group_beside)
+        self.narrow = replace(self.policy, group=self.slots_beside)
         self._steps = 0  # decode steps planned
         self._passes = 0  # for verification, since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
         self._prefilled = False  # a prompt, since the last decode step
         self._prefilled_canonically = False
-        self._put_off = 0  # steps in a row that came between a pass and a prompt
+        self._put_off = 0  # times that the next prompt had to wait for the step after a pass
 
     # -- What the scheduler calls --
 
@@ -75,18 +77,18 @@ class Verifier:
     def decode_planned(self) -> None:
         """A decode step comes next."""
         self._steps += 1
-        self._put_off = self._put_off + 1 if self._passes else 0
         self._passes = 0
         self._prefilled = self._prefilled_canonically = False
 
     def owes_decode(self, following: Req | None) -> bool:
         """Whether ordinary requests that decode get a step before this prompt.
 
-        For one step only after a prefill, and for `wait_steps` in a row after passes, so that no
-        prompt waits for ever.
+        One step after a prefill; after passes up to `wait_steps`, so that no prompt waits for ever.
         """
-        if self._one_by_one and self._passes and self._put_off < self.policy.wait_steps:
-            return True
+        if self._one_by_one and self._passes and is_deterministic(following):
+            self._put_off += 1
+            if self._put_off <= max(1, self.policy.wait_steps):
+                return True
         return self._prefilled_canonically or (self._prefilled and is_deterministic(following))
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
@@ -100,7 +102,7 @@ class Verifier:
 
     def prefill_launched(self) -> None:
         """Settle what rode in the prefill's passes, now that SGLang has launched the batch."""
-        self._prefilled = True
+        self._prefilled, self._put_off = True, 0
         riders, self._unsettled = self._unsettled, []
         self._settle([self.scheduler.running_batch], riders)
 
@@ -130,15 +132,17 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        if not any(map(ordinary_decodes, batches)):
-            return self.policy.choose(due, self._passes, len(outlooks))
-        passes = self._passes + (self._one_by_one and self._prefilled)
-        return self.narrow.choose(due, passes, len(outlooks))
+        spare_others = self._one_by_one and any(map(ordinary_decodes, batches))
+        if not spare_others or self.policy.blocked(due) > self.slots_beside:
+            return self.policy.choose(
+                due, self._passes, len(outlooks)
+            )  # one wide pass, not several
+        return self.narrow.choose(due, self._passes + self._prefilled, len(outlooks))
 
     @property
     def _one_by_one(self) -> bool:
         """Whether ordinary requests get a step between whatever can wait for it."""
-        return self.narrow.group < self.policy.group
+        return self.slots_beside < self.policy.group
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

@@ -63,6 +63,10 @@ def test_waits_for_health_and_reports_progress(fake):
     assert seconds == sorted(seconds) and seconds[-1] > 0.5
 
 
+def test_a_free_port_is_none_that_linux_or_sglang_gives_to_others():
+    assert {30000 < free_port() < 32768 for _ in range(20)} == {True}
+
+
 def test_port_and_environment_are_passed_on(tmp_path):
     port = free_port()
     script = "import os, sys; print(sys.argv[1], os.environ['LLM42_T']); sys.exit(3)"
@@ -97,6 +101,11 @@ def test_a_server_that_stays_sick_is_an_error_and_is_ended(fake, tmp_path):
     with pytest.raises(ServerError, match="was not healthy after 0 s"):
         server.start()
     assert not any(map(runs, json.loads(children.read_text())))
+
+
+def test_a_deadline_that_passes_is_an_error(fake):
+    with pytest.raises(ServerError, match="was not healthy after 0 s"):
+        fake("--sick", "1000", deadline_s=0).start()
 
 
 def test_a_command_that_is_terminated_stops_its_server(tmp_path):
@@ -176,8 +185,10 @@ def test_a_paused_server_stands_still_runs_on_and_can_be_ended(fake):
         server.pause()
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(server.url + "/health", timeout=0.5)
-        while process.status() != psutil.STATUS_STOPPED:  # it stops when it next gets to run
-            time.sleep(0.05)
+        deadline = time.monotonic() + 30
+        while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+            time.sleep(0.05)  # it stops when it next gets to run
+        assert process.status() == psutil.STATUS_STOPPED
         server.resume()
         assert httpx.get(server.url + "/health").status_code == 200
         server.pause()

@@ -240,7 +240,7 @@ def test_an_interrupted_set_up_is_not_used(checkout):
 
 
 def wait_for_pip(checkout) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not checkout.pip_calls() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert checkout.pip_calls()
@@ -255,9 +255,11 @@ def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
     first = start()
     wait_for_pip(checkout)
     others = [start(), start()]
-    for process in others:
-        assert "waiting for it" in process.stderr.readline()
-    gate.touch()
+    try:
+        for process in others:
+            assert "waiting for it" in process.stderr.readline()
+    finally:
+        gate.touch()
     outputs = [process.communicate(timeout=60) for process in (first, *others)]
     assert [process.returncode for process in (first, *others)] == [0, 0, 0]
     assert len({out for out, _ in outputs}) == 1

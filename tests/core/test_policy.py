@@ -202,6 +202,11 @@ def test_without_run_ahead_a_due_request_is_verified_at_once() -> None:
     assert [policy.choose(waiting(0), passes, MANY) for passes in (0, 1, 2)] == [[0]] * 3
 
 
+def test_blocked_are_those_that_may_not_decode_on() -> None:
+    assert POLICY.blocked(waiting(4, 9, ahead=[0, 0])) == 0
+    assert POLICY.blocked(waiting(0, 0, 0, ahead=[8, 7, 9])) == 2
+
+
 def test_spare_slots_go_to_anybody_who_is_due() -> None:
     due = waiting(0, 3, 2, suspected=2)
     assert [POLICY.fill(due, free) for free in range(4)] == [[], [2], [2, 1], [2, 1, 0]]

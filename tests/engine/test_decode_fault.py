@@ -9,8 +9,7 @@ pytestmark = pytest.mark.server
 
 
 def test_perturbed_decode_gives_the_unperturbed_answers(reference, servers):
-    """Every 7th decode step proposes wrong tokens to every request; passes are narrow, for an
-    ordinary one is always under way."""
+    """Every 7th decode step proposes wrong tokens to every request, beside an ordinary client."""
     few = slice(2, 7)  # a page is written anew for every few tokens: this takes minutes
     url = servers.url(FAULTY)
     with client.ordinary_traffic(url, streams=1):

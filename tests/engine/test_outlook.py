@@ -133,7 +133,7 @@ def scheduler(monkeypatch) -> DeterministicScheduler:
     made = object.__new__(DeterministicScheduler)
     made.waiting_queue, made.chunked_req = [request(Req)], None
     made.running_batch = running(Req, Req)
-    made.llm42_verifier = Verifier(made, SimpleNamespace(), Config())
+    made.llm42_verifier = Verifier(made, lane(8), Config())
     return made
 
 
@@ -167,41 +167,84 @@ def test_a_step_between_two_prompts_of_which_one_is_deterministic(scheduler, has
     assert not scheduler._should_defer_prefill(scheduler.running_batch)
 
 
+def lane(*widths: int) -> SimpleNamespace:
+    """A lane that is certified for passes of these widths."""
+    return SimpleNamespace(
+        forward=SimpleNamespace(width_for=lambda pages: min(w for w in widths if w >= pages))
+    )
+
+
 @pytest.mark.parametrize("beside", [0, 2])
 @pytest.mark.parametrize("waits", BOTH)
-def test_beside_narrow_passes_prompts_wait_for_a_step_after_each_but_not_for_ever(
+def test_beside_narrow_passes_a_deterministic_prompt_waits_for_a_step_but_not_for_ever(
     scheduler, waits, beside
 ):
     config = Config(beside=beside, wait=3)
-    scheduler.llm42_verifier = verifier = Verifier(scheduler, SimpleNamespace(), config)
+    scheduler.llm42_verifier = verifier = Verifier(scheduler, lane(2, 8), config)
     scheduler.waiting_queue = [request(waits)]
-    put_off = []
-    for _ in range(5):
-        verifier._passes = 1
-        put_off.append(scheduler._should_defer_prefill(scheduler.running_batch))
+    waited = bool(beside) and waits is DeterministicReq
+    for _ in range(2):
+        put_off = []
+        for _ in range(4):
+            verifier._passes = 1
+            put_off.append(scheduler._should_defer_prefill(scheduler.running_batch))
+            verifier.decode_planned()
+        assert put_off == [waited] * 3 + [False]
+        prefilled(scheduler, waits)  # the next one may wait as long
         verifier.decode_planned()
-    assert put_off == [bool(beside)] * 3 + [False] * 2
-    verifier.decode_planned()  # a step without a pass before it
+
+
+def test_nobody_is_put_off_where_nobody_waits(scheduler):
+    scheduler.llm42_verifier = verifier = Verifier(scheduler, lane(2, 8), Config(beside=2))
+    scheduler.waiting_queue = []
     verifier._passes = 1
-    assert scheduler._should_defer_prefill(scheduler.running_batch) == bool(beside)
+    assert not scheduler._should_defer_prefill(scheduler.running_batch)
 
 
-def riders(scheduler, config: Config, batch: SimpleNamespace, prefilled: bool = False) -> int:
-    """How many ride in the next pass when five pages are full."""
-    verifier = Verifier(scheduler, SimpleNamespace(), config)
+def riders(
+    scheduler,
+    config: Config,
+    *batches: SimpleNamespace,
+    prefilled: bool = False,
+    ahead: int = 0,
+    certified: tuple[int, ...] = (1, 2, 4),
+) -> int:
+    """How many ride in the next pass when three pages are full, one of them as far `ahead`."""
+    verifier = Verifier(scheduler, lane(*certified), config)
     verifier._prefilled = prefilled
-    due = Outlook(due=True, at_limit=False, suspected=False, ahead=0, waited=0)
-    verifier._outlooks = lambda batches: [(number, due) for number in range(5)]
-    return len(verifier._riders([batch]))
+    due = Outlook(due=True, at_limit=False, suspected=False, ahead=0, waited=config.wait)
+    outlooks = [(0, due), (1, due), (2, due._replace(ahead=ahead))]
+    verifier._outlooks = lambda batches: outlooks
+    return len(verifier._riders(batches))
 
 
 def test_passes_are_narrow_while_ordinary_requests_decode(scheduler):
     narrow, wide = Config(group=4, beside=2), Config(group=4)
     mixed, deterministic = running(Req, DeterministicReq), running(DeterministicReq)
     assert riders(scheduler, narrow, mixed) == 2
-    assert riders(scheduler, narrow, deterministic) == riders(scheduler, wide, mixed) == 4
+    assert riders(scheduler, narrow, deterministic, mixed) == 2
+    assert riders(scheduler, narrow, deterministic) == riders(scheduler, wide, mixed) == 3
+    assert riders(scheduler, narrow, mixed, certified=(4,)) == 3  # narrower is not faster
+
+
+def test_after_a_prompt_a_page_waits_for_the_next_step_unless_its_request_cannot(scheduler):
+    narrow, wide = Config(group=4, beside=2), Config(group=4)
+    mixed = running(Req, DeterministicReq)
     assert riders(scheduler, narrow, mixed, prefilled=True) == 0
-    assert riders(scheduler, wide, mixed, prefilled=True) == 4
+    assert riders(scheduler, narrow, mixed, prefilled=True, ahead=narrow.run_ahead) == 2
+    assert riders(scheduler, wide, mixed, prefilled=True) == 3
+
+
+def test_more_that_cannot_wait_than_a_narrow_pass_holds_ride_in_one_wide_pass(scheduler):
+    at_once = Config(group=4, beside=2, run_ahead=0)
+    assert riders(scheduler, at_once, running(Req, DeterministicReq)) == 3
+
+
+@pytest.mark.parametrize(("beside", "slots"), [(0, 8), (2, 2), (3, 4), (8, 8)])
+def test_a_prompt_beside_ordinary_requests_is_cut_to_the_same_width(scheduler, beside, slots):
+    scheduler.enable_priority_scheduling = False
+    scheduler.llm42_verifier = Verifier(scheduler, lane(1, 2, 4, 8), Config(beside=beside))
+    assert scheduler.get_prefill_adder_class().keywords["slots_beside"] == slots
 
 
 def test_the_rest_of_a_prompt_comes_before_the_queue(scheduler):

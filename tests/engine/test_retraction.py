@@ -1,7 +1,7 @@
 """Retraction: the engine takes a request's KV back in the middle of a page and starts it again.
 
 On small pages, and in groups and waits that the server tunes itself, so that other shapes of the
-canonical pass are tested as well.
+canonical pass are tested as well; narrow ones beside ordinary requests.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from tests.engine.conftest import Server
 
 pytestmark = pytest.mark.server
 
-SHAPE = ("--llm42-page", "16", "--llm42-tune")
+SHAPE = ("--llm42-page", "16", "--llm42-tune", "--llm42-beside", "2")
 # SGLang's own switch: a retraction every few steps while more than one request decodes.
 SERVER = Server(
     (*SHAPE, "--max-total-tokens", "8000", "--chunked-prefill-size", "64"),
@@ -26,7 +26,8 @@ def test_retracted_requests_answer_as_ever(servers):
     alone = client.run(url, in_flight=1, only=SHORT)
     assert sum(answer.meta["num_retractions"] for answer in alone) == 0
     client.flush(url)
-    crowded = client.run(url, in_flight=5, shuffle=5, only=SHORT)
+    with client.ordinary_traffic(url, streams=1):
+        crowded = client.run(url, in_flight=5, shuffle=5, only=SHORT)
     assert client.ids_of(crowded) == client.ids_of(alone)
     assert sum(answer.meta["num_retractions"] for answer in crowded) > 0
     assert all(answer.meta["llm42"]["verified"] for answer in crowded)

@@ -124,7 +124,9 @@ def test_where_forwards_block_a_verification_keeps_the_tokens_of_the_step_it_dra
 
     ranks = SimpleNamespace(require_agreement=lambda: None)
     lane = SimpleNamespace(
-        audit=SimpleNamespace(failed=False), verify=verify, forward=SimpleNamespace(ranks=ranks)
+        audit=SimpleNamespace(failed=False),
+        verify=verify,
+        forward=SimpleNamespace(ranks=ranks, width_for=lambda pages: pages),
     )
     verifier = Verifier(scheduler, lane, Config())
     monkeypatch.setattr(verifier, "_riders", lambda batches: riders.popleft())

@@ -44,7 +44,7 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
     fakes["stock"] += ["--token-s", "0.005"]
-    fakes["llm42"] += ["--token-s", "0.025"]
+    fakes["llm42"] += ["--token-s", "0.05"]
     fakes["serial"] += ["--token-s", "0.005"]
     sizes = ["--requests", "12", "--in-flight", "4", "--rounds", "2", "--serial-requests", "4"]
     plot = tmp_path / "plot.png"
@@ -103,7 +103,6 @@ def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
     assert "40/s" in shown and "ordinary" in shown
     rates = result["rates_per_s"]
     assert rates["40/s"] == 40
-    assert rates["50 % of stock"] > 0
     assert f"50 % of stock ({rates['50 % of stock']:.2g}/s)" in shown
     every_s = result["starts_every_s"]["3 in flight (staggered)"]
     assert every_s == pytest.approx(0.5 / rates["50 % of stock"])
