@@ -75,10 +75,14 @@ def _throughput(result: dict[str, Any]) -> Iterator[str]:
     cells = {
         f"{share} %": {
             "tokens/s over stock's": f"**{ratio:.3f}**",
-            "of each round": ", ".join(f"{one:.3f}" for one in result["ratios_to_stock"][share]),
+            "least, most": f"{min(rounds):.3f}, {max(rounds):.3f}",
         }
         for share, ratio in result["ratio_to_stock"].items()
+        for rounds in [result["ratios_to_stock"][share]]
     }
+    if result["workload"]["rounds"] == 1:
+        for of_share in cells.values():
+            del of_share["least, most"]
     yield from _grid("deterministic", cells)
     yield ""
     yield (
@@ -103,11 +107,13 @@ def _beside(result: dict[str, Any]) -> Iterator[str]:
 
 def _latency(result: dict[str, Any], title: str = "Latency") -> Iterator[str]:
     yield from _head(title, result)
+    yield "Over stock's; in brackets the seconds, ours and stock's."
+    yield ""
     yield from _latency_table(result)
 
 
 def _latency_table(result: dict[str, Any]) -> Iterator[str]:
-    """Ratios over stock's by load and share; in brackets seconds, ours and stock's."""
+    """By load and share of deterministic requests."""
     cells = {
         f"{load}, {share} %": {
             "to the first token, all, P99": "" if ratio is None else f"**{ratio:.2f}**",
