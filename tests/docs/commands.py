@@ -69,8 +69,9 @@ def _llm42(words: list[str]) -> str | None:
         if len(names) > 1:
             return None
         command, words = command.commands[words[0]], words[1:]
-    known = {option for parameter in command.params for option in parameter.opts}
     passes_on = command.context_settings.get("ignore_unknown_options")
+    takers = [command, get_command(app).commands["serve"]] if passes_on else [command]
+    known = {option for one in takers for parameter in one.params for option in parameter.opts}
     for word in words:
         flag = word.strip("[]").partition("=")[0]
         ours = flag.startswith("--llm42") or not passes_on
