@@ -133,10 +133,9 @@ class Verifier:
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
         spare_others = self._one_by_one and any(map(ordinary_decodes, batches))
+        # Many that are blocked take one wide pass: several narrow ones would take longer.
         if not spare_others or self.policy.blocked(due) > self.slots_beside:
-            return self.policy.choose(
-                due, self._passes, len(outlooks)
-            )  # one wide pass, not several
+            return self.policy.choose(due, self._passes, len(outlooks))
         return self.narrow.choose(due, self._passes + self._prefilled, len(outlooks))
 
     @property
