@@ -1,6 +1,7 @@
 """How a request stands to the lane, and who waits for whom. No server."""
 
 from array import array
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
@@ -238,6 +239,70 @@ def test_after_a_prompt_a_page_waits_for_the_next_step_unless_its_request_cannot
 def test_more_that_cannot_wait_than_a_narrow_pass_holds_ride_in_one_wide_pass(scheduler):
     at_once = Config(group=4, beside=2, run_ahead=0)
     assert riders(scheduler, at_once, running(Req, DeterministicReq)) == 3
+
+
+def verifier_of(scheduler, queue: tuple = (), due: bool = True) -> Verifier:
+    """Of a scheduler with these steps in flight and two requests, whose pages are full or not."""
+    scheduler.result_queue = deque(queue)
+    made = Verifier(scheduler, lane(1, 2, 4), Config(group=4))
+    made.lane.audit = SimpleNamespace(failed=False)
+    outlook = Outlook(due=due, at_limit=False, suspected=False, ahead=0, waited=0)
+    both = [("one", outlook), ("another", outlook._replace(waited=1))]
+    made._outlooks = lambda batches: both if scheduler.running_batch in batches else []
+    return made
+
+
+IN_FLIGHT = (("batch", "result"),)
+
+
+def test_due_pages_take_a_prefills_empty_slots(scheduler):
+    assert verifier_of(scheduler)._passengers(1) == ["another"]  # it has waited longer
+    assert verifier_of(scheduler)._passengers(3) == ["another", "one"]
+
+
+def test_nobody_takes_one_who_is_not_due_or_not_known(scheduler):
+    assert verifier_of(scheduler)._passengers(0) == []
+    assert verifier_of(scheduler, due=False)._passengers(1) == []
+    assert verifier_of(scheduler, IN_FLIGHT)._passengers(1) == []
+    failed = verifier_of(scheduler)
+    failed.lane.audit.failed = True
+    assert failed._passengers(1) == []
+
+
+def batch_of(looks_back: bool, finished: bool = False) -> SimpleNamespace:
+    """One deterministic request that needs its last token to propose the next, or does not."""
+    req = request()
+    req.chooser = SimpleNamespace(looks_back=looks_back)
+    req.finished = lambda: finished
+    return SimpleNamespace(reqs=[req, request(Req)])
+
+
+@pytest.mark.parametrize(
+    ("queue", "due", "batch", "drains"),
+    [
+        (IN_FLIGHT, False, batch_of(looks_back=False), False),
+        (IN_FLIGHT, True, batch_of(looks_back=False), True),
+        (IN_FLIGHT, False, batch_of(looks_back=True), True),
+        (IN_FLIGHT, False, batch_of(looks_back=True, finished=True), False),
+        ((), True, batch_of(looks_back=True), False),  # nothing is in flight
+    ],
+)
+def test_the_loop_drains_for_a_pass_and_for_who_looks_back(scheduler, queue, due, batch, drains):
+    scheduler.running_batch = batch
+    assert verifier_of(scheduler, queue, due)._results_wanted([batch]) == drains
+
+
+@pytest.mark.parametrize(
+    ("scored_from", "read"),
+    [(None, [False, False, True]), (2 * T, [False, False, True]), (T, [False, True, True])],
+)
+def test_only_pages_that_somebody_reads_need_logits(scored_from, read):
+    """The last row gives the first token; rows that score the prompt are asked for from a place."""
+    req = request(prompt_len=2 * T + 3)
+    req.track = Track(T, 2 * T + 3)
+    if scored_from is not None:
+        req.return_logprob, req.logprob_start_len = True, scored_from
+    assert [req.reads_page(page, tokens) for page, tokens in enumerate((T, T, 3))] == read
 
 
 @pytest.mark.parametrize(("beside", "slots"), [(0, 8), (2, 2), (3, 4), (8, 8)])

@@ -15,19 +15,10 @@ from tests.engine.tiny_models import FP32
 pytestmark = pytest.mark.server
 
 
-SHAPES = {"a1": (16, 2), "a1-kv": (32, 1), "a2": (32, 4), "a3": (64, 1)}
-AT_ONCE = 4  # servers that start; more would need more memory
-
-
 def unfit(tiny) -> dict[str, Server]:
-    """Servers that certification refuses; one assumption is falsified in each of the first."""
-    servers = {
-        fault: Server(
-            ("--llm42-page", f"{page}", "--llm42-group", f"{group}", "--max-total-tokens", "8000"),
-            (("LLM42_FAULT", fault),),
-        )
-        for fault, (page, group) in SHAPES.items()
-    }
+    """Servers that certification refuses."""
+    flags = ("--llm42-page", "64", "--llm42-group", "1", "--max-total-tokens", "8000")
+    servers = {"a3": Server(flags, (("LLM42_FAULT", "a3"),))}
     # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.
     servers["experts"] = tiny("qwen3_moe", *FP32, LLM42_FAULT="experts")
     # The KV of rank 1 alone is another one at every run.
@@ -43,23 +34,23 @@ def refused(servers, tiny, tmp_path_factory) -> dict[str, str]:
 
     def log_of(name: str, server: Server) -> str:
         log_path = folder / f"{name}.log"
-        env = dict(server.env)
+        # A thread each: two for each of several servers would mostly wait for one another.
+        env = {"OMP_NUM_THREADS": "1"} | dict(server.env)
         process = ServerProcess(server.args, log_path=log_path, env=env, deadline_s=1500)
         with pytest.raises(ServerError, match="ended with status"):
             process.start()
         return log_path.read_text()
 
     started = unfit(tiny)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(len(started)) as pool:
         return dict(zip(started, pool.map(log_of, started, started.values()), strict=True))
 
 
-@pytest.mark.parametrize("fault", SHAPES)
-def test_each_false_assumption_is_caught(refused, fault):
-    (line,) = errors_in(refused[fault])
-    assert f"assumption {fault[:2].upper()}" in line
-    assert ("the KV of page" in line) == (fault == "a1-kv")
-    assert "Traceback" not in refused[fault]
+def test_a_false_assumption_keeps_it_from_starting(refused):
+    """The others, and what each comparison finds: `test_certify.py`."""
+    (line,) = errors_in(refused["a3"])
+    assert "assumption A3" in line
+    assert "Traceback" not in refused["a3"]
 
 
 def test_experts_in_sglangs_shapes_are_not_certified(refused):

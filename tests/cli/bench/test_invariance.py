@@ -98,3 +98,32 @@ def test_the_command_restores_torchs_threads(monkeypatch, capsys):
     invariance.invariance(trials=1, threads=before + 1)
     assert torch.get_num_threads() == before
     assert f"threads {before + 1}" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def sglangs():
+    """SGLang's own forwards on a plain CPU, [rows, width] -> [rows, ...]."""
+    from sglang.srt.layers.activation import SiluAndMul
+    from sglang.srt.layers.layernorm import RMSNorm
+    from sglang.srt.layers.rotary_embedding.base import RotaryEmbedding
+
+    size, bf16 = operators.HEAD_DIM, torch.bfloat16
+    rotary = RotaryEmbedding(size, size, 2 * operators.POSITION, 10_000, True, bf16)
+
+    def rotate(x: torch.Tensor) -> torch.Tensor:
+        return rotary.forward_native(torch.full((len(x),), operators.POSITION), x, x)[0]
+
+    return {
+        "RMSNorm": RMSNorm(operators.HIDDEN, eps=1e-5).to(bf16).forward_native,
+        "rotary": rotate,
+        "silu and mul": SiluAndMul().forward_native,
+    }
+
+
+@pytest.mark.parametrize("name", ["RMSNorm", "rotary", "silu and mul"])
+def test_an_operator_is_sglangs_to_the_bit(sglangs, name):
+    (ours,) = (one for one in row_operators() if one.name == name)
+    x = torch.randn(5, ours.width, generator=torch.Generator().manual_seed(0)).to(ours.dtype)
+    with torch.no_grad():
+        assert torch.equal(ours.run(x), sglangs[name](x))
+        assert not torch.equal(ours.run(x), sglangs[name](x.roll(1, 0)))  # the control

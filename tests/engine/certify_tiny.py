@@ -1,13 +1,16 @@
-"""Certify a tiny model whose passes go through SGLang's own prefill graph runner, on a CPU.
+"""Certify a tiny model in this process, on a CPU: with faults in its passes, and with CUDA graphs.
 
-Only the graph itself is emulated: instead of replaying what was captured, it runs the layers over
-the buffers that a graph would read, and leaves attention to the batch at hand, as SGLang's
-`breakable` graphs do. Everything around it is SGLang's code, and ours.
+Passes then go through SGLang's own prefill graph runner. Only the graph itself is emulated: instead
+of replaying what was captured, it runs the layers over the buffers that a graph would read, and
+leaves attention to the batch at hand, as SGLang's `breakable` graphs do. Everything around it is
+SGLang's code, and ours.
 
-    python -m tests.engine.emulated_graphs MODEL      prints a certificate by fault, JSON
+    python -m tests.engine.certify_tiny MODEL      JSON: certificates, or why there is none, by
+                                                   fault of the passes and of the graphs
 """
 
 import json
+import os
 import sys
 
 import torch
@@ -23,10 +26,22 @@ from sglang.srt.server_args import PortArgs, prepare_server_args
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.canonical import CanonicalForward, keep_head_rows
-from llm42_sglang.engine.certify import certify
+from llm42_sglang.engine.certify import CertificationError, _Exam, certify
+from llm42_sglang.engine.faults import VARIABLE, pass_fault
 
 T, G = 16, 4
-FAULTS = {
+PASSES = {  # the fault in canonical passes: their slots
+    "none": 4,
+    "a1": 2,
+    "a1-kv": 1,
+    "a2": 4,
+    "a3": 1,
+    "width": 4,  # allowed: those widths are not used
+    "place": 1,
+    "together": 4,
+    "head": 4,
+}
+GRAPHS = {
     "none": "",
     "other-bits": "graphs differ from eager passes",
     "raises": "they cannot run",
@@ -85,10 +100,47 @@ def main(model: str) -> None:
     LogitsProcessor._get_pruned_states = lambda *args: keep_head_rows(original, *args)
     sglang_graphs.resolve_prefill_backend = Emulated
     sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
-    print(json.dumps({fault: certified(runner, fault) for fault in FAULTS}))
+    said = {
+        "passes": {fault: with_fault(runner, fault, group) for fault, group in PASSES.items()},
+        "graphs": {fault: with_graphs(runner, fault) for fault in GRAPHS},
+    }
+    print(json.dumps(said))
 
 
-def certified(runner, fault: str) -> dict:
+def with_fault(runner, fault: str, group: int) -> dict:
+    """The certificate of passes with this fault, or why they are refused."""
+    own = {"place": place_dependent, "together": pages_dependent, "head": head_dependent}
+    os.environ[VARIABLE] = "" if fault == "none" or fault in own else fault
+    broken = own.get(fault) or pass_fault()
+    equal_widths = _Exam.equal_widths
+    if fault == "head":  # some narrower width must be left for it to show in
+        _Exam.equal_widths = lambda exam: (1, exam.group)
+    try:
+        config = Config(page=T, group=group, run_ahead=0)
+        return certify(CanonicalForward(runner, config, broken)).as_dict()
+    except CertificationError as error:
+        return {"refused": str(error)}
+    finally:
+        _Exam.equal_widths = equal_widths
+
+
+def place_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
+    """Where in the KV pool the rows lie shows in their logits."""
+    return logits + batch.out_cache_loc[:, None] * 1e-3
+
+
+def pages_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
+    """Whether several pages of one request are in the pass shows in all logits."""
+    rows = batch.req_pool_indices[batch.req_pool_indices > 0]
+    return logits + 1e-3 if len(rows.unique()) < len(rows) else logits
+
+
+def head_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
+    """Whether the head leaves rows of the pass out shows in the others' logits."""
+    return logits + 1e-3 if len(logits) < len(batch.input_ids) else logits
+
+
+def with_graphs(runner, fault: str) -> dict:
     """The certificate with graphs that have the fault."""
     Emulated.fault = fault
     rows = [100] if fault == "other-sizes" else [n * T for n in (1, 2, 4)]

@@ -1,0 +1,81 @@
+"""What certification refuses and leaves out. On real servers: `test_start_refused.py`.
+
+Passes from CUDA graphs go through SGLang's own graph runner, with the graph itself emulated.
+Checked by hand: graphs of any size, graphs that hold attention, graphs nobody compared with the
+eager pass, and old KV left in the pages that are compared each fail a test here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from llm42_sglang.engine import graphs
+from tests.engine import tiny_models
+from tests.engine.conftest import ENV
+
+WIDTHS = [1, 2, 4]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> dict[str, dict]:
+    """By fault, by a process of its own: SGLang's state is one per process."""
+    model = tiny_models.make("qwen3", tmp_path_factory.mktemp("models"))
+    command = [sys.executable, "-m", "tests.engine.certify_tiny", str(model)]
+    env = os.environ | ENV
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("a1", "assumption A1 (same inputs, run again)"),
+        ("a1-kv", "assumption A1 (same inputs, run again)"),
+        ("a2", "assumption A2 (other slots, beside other requests)"),
+        ("a3", "assumption A3 (other rows after it)"),
+        ("place", "assumption A2 (other request row and KV pages)"),
+        ("together", "assumption A2 (several pages in one pass)"),
+        ("head", "assumption A2 (language-model head over one slot)"),
+    ],
+)
+def test_each_false_assumption_is_refused_by_name(said, fault, why):
+    refused = said["passes"][fault]["refused"]
+    assert why in refused
+    assert ("the KV of page" in refused) == (fault == "a1-kv")
+
+
+@pytest.mark.parametrize(("fault", "widths"), [("none", WIDTHS), ("width", WIDTHS[-1:])])
+def test_narrower_passes_of_other_bits_are_left_out(said, fault, widths):
+    assert said["passes"][fault]["widths"] == widths
+
+
+@pytest.mark.parametrize(
+    ("fault", "replayed"),
+    [
+        ("none", WIDTHS),
+        ("other-bits", []),
+        ("raises", []),
+        ("other-sizes", []),
+        ("attention", []),
+        ("no-kv", []),
+    ],
+)
+def test_passes_come_from_graphs_that_give_the_eager_bits(said, fault, replayed):
+    certificate = said["graphs"][fault]
+    assert certificate["widths"] == WIDTHS  # whatever the graphs do, the server starts
+    assert certificate["replayed"] == replayed
+
+
+@pytest.mark.parametrize("how", [graphs.eager, graphs.replayed])
+def test_ordinary_prefills_keep_their_graphs(how):
+    runner = SimpleNamespace(prefill_cuda_graph_runner="graphs", graph_shared_output="logits")
+    with pytest.raises(RuntimeError), how(runner):
+        assert (runner.prefill_cuda_graph_runner is None) == (how is graphs.eager)
+        assert (runner.graph_shared_output is None) == (how is graphs.replayed)
+        raise RuntimeError("out of memory")
+    assert vars(runner) == {"prefill_cuda_graph_runner": "graphs", "graph_shared_output": "logits"}
