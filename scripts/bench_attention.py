@@ -46,7 +46,7 @@ QKV = (HEADS + 2 * KV_HEADS) * DIM
 LINEARS = [(QKV, HIDDEN), (HIDDEN, HIDDEN), (2 * MLP, HIDDEN), (HIDDEN, MLP)]  # (out, in)
 BACKENDS = {"llm42_cpu": CpuAttnBackend, "torch_native": TorchNativeAttnBackend}
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=110)  # also where the output is a file
 Case = tuple[str, str]  # workload and backend; or the rows of the linears, and "linears"
 Times = dict[Case, list[float]]  # ms of a layer, round by round
 

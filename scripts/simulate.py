@@ -1,6 +1,6 @@
 """Our lane against LLM-42's, in a simulated server: the real protocol and policy, modelled costs.
 
-    scripts/run python scripts/simulate.py [--requests 300] [--plot windows.png]
+    scripts/run python scripts/simulate.py [--requests 300] [--out sim.json] [--plot windows.png]
 
 Prints the cost model and each workload above its table. The last line is JSON, in seconds and
 tokens: workloads, costs and every report.
@@ -8,6 +8,8 @@ tokens: workloads, costs and every report.
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -37,6 +39,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=300, help="of each workload")
+    parser.add_argument("--out", type=Path, help="write the JSON here as well")
     parser.add_argument("--plot", type=Path, help="draw the window x group ablation here")
     arguments = parser.parse_args()
     if arguments.plot and not find_spec("matplotlib"):
@@ -63,7 +66,15 @@ def main() -> None:
     print(f"LLM-42 measured, per output % in the same order: {measured}")
     if arguments.plot:
         plot(arguments.plot, reports)
-    print(json.dumps({"costs": asdict(CostModel()), "runs": results}))
+    result = {
+        "command": shlex.join(["python", *sys.argv]),
+        "costs": asdict(CostModel()),
+        "paper_recompute_per_output": PAPER_RECOMPUTE,
+        "runs": results,
+    }
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
 
 
 def table(title: str, reports: Sequence[Report]) -> Table:
