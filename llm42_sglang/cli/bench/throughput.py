@@ -65,8 +65,8 @@ def throughput(
 ) -> None:
     """Throughput against the share of deterministic traffic, beside stock and one at a time.
 
-    All servers get the same requests, and the machine in turns. Serving everything in the fixed
-    shape is the share of 100 %. Flags that are not known here go to the servers.
+    All servers get the same requests, and the machine in turns. What decoding everything in the
+    fixed shape would cost is measured by `passes`. Flags that are not known here go to the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     options.require_full_loop(requests, in_flight)
