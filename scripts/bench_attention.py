@@ -36,6 +36,7 @@ from sglang.srt.layers.radix_attention import RadixAttention
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.cli.hardware import hardware
+from llm42_sglang.files import write_whole
 from llm42_sglang.platform.attention import CpuAttnBackend
 from llm42_sglang.platform.gemm import fp32_linear
 
@@ -164,7 +165,7 @@ def main() -> None:
         **report(measure(cases(layers, works), options.repeats), rows),
     }
     if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_whole(options.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 

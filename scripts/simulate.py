@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from llm42_sglang.files import write_whole
 from llm42_sglang.simulator.costs import CostModel
 from llm42_sglang.simulator.report import Latency, Report, simulate
 from llm42_sglang.simulator.systems import (
@@ -73,7 +74,7 @@ def main() -> None:
         "runs": results,
     }
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_whole(arguments.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import LanePolicy
+from llm42_sglang.files import write_whole
 from llm42_sglang.simulator.costs import CostModel
 from llm42_sglang.simulator.measured import cost_model
 from llm42_sglang.simulator.report import simulate
@@ -69,7 +70,7 @@ def main() -> None:
     print("workload:", result["workload"])
     Console(width=140).print(table(rows))
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        write_whole(arguments.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
+from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.ranks import Ranks
@@ -18,11 +19,10 @@ PROMPT_ROW, DUE_ROW = 1, 2
 class Forward:
     """Logits say whose row they are; every pass is kept."""
 
+    width_for = CanonicalForward.width_for
+
     def __init__(self, widths: tuple[int, ...]):
         self.widths, self.ranks, self.passes = widths, Ranks(), []
-
-    def width_for(self, pages: int) -> int:
-        return next((width for width in self.widths if width >= pages), 0) if pages else 0
 
     def __call__(self, slots) -> list[torch.Tensor | None]:
         self.passes.append([(slot.row, slot.page, slot.scored) for slot in slots])
