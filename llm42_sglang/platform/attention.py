@@ -47,6 +47,7 @@ class _Group:
     locations: torch.Tensor  # [n * context] KV slots
     mask: torch.Tensor  # broadcasts to [n, heads, new rows, context]: True where a row may attend
     size: int  # n
+    new_rows: int  # of each
 
 
 class CpuAttnBackend(TorchNativeAttnBackend):
@@ -67,21 +68,15 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         save_kv_cache=True,
         **extra,
     ) -> torch.Tensor:
-        """q: [rows, heads * dim]; every row's KV is written before any row attends.
+        """q: [rows, heads * dim]; every row's KV is written before any row attends. Requests of one
+        new row attend as in a decode.
 
         Raises NotImplementedError for what this backend cannot compute.
         """
         _refuse_unknown(layer, forward_batch, extra)
         if not _is_causal(layer, forward_batch):
             return super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
-        self._save(k, v, layer, forward_batch, save_kv_cache)
-        queries = q.view(-1, layer.tp_q_head_num, layer.qk_head_dim)
-        output = q.new_empty(len(queries), layer.tp_q_head_num, layer.v_head_dim)
-        for group in self._plan(layer, forward_batch):
-            own = queries.index_select(0, group.rows).unflatten(0, (group.size, -1))
-            attended = self._attend(own.transpose(1, 2), group, layer)  # [n, heads, new rows, dim]
-            output.index_copy_(0, group.rows, attended.transpose(1, 2).flatten(0, 1))
-        return output.flatten(1)
+        return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache)
 
     def forward_decode(
         self,
@@ -93,23 +88,39 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         save_kv_cache=True,
         **extra,
     ) -> torch.Tensor:
-        """q: [batch, heads * dim]; the query heads of a KV head ride as rows of one attention.
+        """q: [batch, heads * dim].
 
         Raises NotImplementedError for what this backend cannot compute.
         """
         _refuse_unknown(layer, forward_batch, extra)
         if not _is_causal(layer, forward_batch):
             return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
+        return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache)
+
+    def _attend_all(self, q, k, v, layer, forward_batch: ForwardBatch, save_kv_cache: bool):
+        """[rows, heads * the values' dim], after their KV is written."""
         self._save(k, v, layer, forward_batch, save_kv_cache)
-        shared = layer.tp_q_head_num // layer.tp_k_head_num  # query heads of a KV head
-        queries = q.reshape(len(q), layer.tp_k_head_num, shared, layer.qk_head_dim)
-        if shared < QUERY_ROWS:
-            queries = pad(queries, (0, 0, 0, QUERY_ROWS - shared))
         output = q.new_empty(len(q), layer.tp_q_head_num * layer.v_head_dim)
         for group in self._plan(layer, forward_batch):
-            attended = self._attend(queries.index_select(0, group.rows), group, layer)
-            output.index_copy_(0, group.rows, attended[:, :, :shared].reshape(group.size, -1))
+            attend = self._attend_one_row_each if group.new_rows == 1 else self._attend_pages
+            output.index_copy_(0, group.rows, attend(q.index_select(0, group.rows), group, layer))
         return output
+
+    def _attend_pages(self, q: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
+        """q: [n * new rows, heads * dim]; returns the same with the values' dim."""
+        queries = q.view(group.size, group.new_rows, layer.tp_q_head_num, layer.qk_head_dim)
+        attended = self._attend(queries.transpose(1, 2), group, layer)  # [n, heads, new rows, dim]
+        return attended.transpose(1, 2).reshape(len(q), -1)
+
+    def _attend_one_row_each(
+        self, q: torch.Tensor, group: _Group, layer: RadixAttention
+    ) -> torch.Tensor:
+        """q: [n, heads * dim]; the query heads of a KV head are the rows of one attention."""
+        shared = layer.tp_q_head_num // layer.tp_k_head_num  # query heads of a KV head
+        queries = q.view(len(q), layer.tp_k_head_num, shared, layer.qk_head_dim)
+        if shared < QUERY_ROWS:
+            queries = pad(queries, (0, 0, 0, QUERY_ROWS - shared))
+        return self._attend(queries, group, layer)[:, :, :shared].reshape(len(q), -1)
 
     def _attend(self, queries: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
         """queries: [n, heads, rows, dim]; returns the same with the values' dim."""
@@ -149,7 +160,8 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return self.plans[window, in_swa_pool]
 
     def _plan_extend(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
-        """Slots of one size together: a slot's size and bits are its own, whoever is beside it."""
+        """Slots of one size together: a slot's size and bits are its own, whoever is beside it.
+        Single rows as in a decode."""
         newest = batch.seq_lens - 1
         oldest = batch.extend_prefix_lens.to(newest)
         contexts = (newest + 1 - self._first_column(oldest, window)).tolist()
@@ -157,7 +169,8 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         slots_by_size: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         first_row = 0
         for slot, (context, size) in enumerate(zip(contexts, new_rows, strict=True)):
-            slots_by_size[context_size(context), size].append((slot, first_row))
+            padded = context_size(context) if size > 1 else context.bit_length()
+            slots_by_size[padded, size].append((slot, first_row))
             first_row += size
         groups = []
         for (_, size), slots in slots_by_size.items():
@@ -196,7 +209,7 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         locations = self.req_to_token_pool.req_to_token[requests.unsqueeze(1), columns].long()
         if in_swa_pool:
             locations = self.token_to_kv_pool.translate_loc_from_full_to_swa(locations).long()
-        return _Group(rows, locations.flatten(), seen.unsqueeze(1), len(requests))
+        return _Group(rows, locations.flatten(), seen.unsqueeze(1), *positions.shape)
 
     def _first_column(self, positions: torch.Tensor, window: int) -> torch.Tensor:
         """Of the contexts of these rows; the same for every row of a page."""
