@@ -33,13 +33,6 @@ def serve(
             "--llm42-run-ahead", help="Tokens a request decodes past its due page, at most (0..T)."
         ),
     ] = _DEFAULT.run_ahead,
-    beside: Annotated[
-        int,
-        typer.Option(
-            "--llm42-beside",
-            help="Slots of a pass while ordinary requests decode, to shorten their gaps (0: G).",
-        ),
-    ] = _DEFAULT.beside,
     tune: Annotated[
         bool,
         typer.Option("--llm42-tune", help="Measure at start-up, choose group, wait and run-ahead."),
@@ -62,7 +55,6 @@ def serve(
             default=default,
             wait=wait,
             run_ahead=run_ahead,
-            beside=beside,
             tune=tune,
         )
         launch.require_pinned_sglang()

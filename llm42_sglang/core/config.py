@@ -20,7 +20,6 @@ class Config:
     default: bool = False  # requests that do not say are deterministic
     wait: int = 16  # decode steps a due page waits for company in its pass, at most
     run_ahead: int = 16  # tokens a request decodes past its due page meanwhile, at most
-    beside: int = 0  # slots of a pass while ordinary requests decode, at most; 0: all
     tune: bool = False  # measure at start-up, and choose group, wait and run-ahead by it
 
     def __post_init__(self) -> None:
@@ -28,16 +27,9 @@ class Config:
         _expect_one_of("--llm42-group", self.group, GROUPS)
         _expect_between("--llm42-wait", self.wait, 0, 1000)
         _expect_between("--llm42-run-ahead", self.run_ahead, 0, self.page)
-        _expect_between("--llm42-beside", self.beside, 0, max(GROUPS))
         for flag, value in (("--llm42-default", self.default), ("--llm42-tune", self.tune)):
             if type(value) is not bool:
                 raise ConfigError(f"{flag} is on or off, not {value!r}")
-
-    @property
-    def group_beside(self) -> int:
-        """Slots of a pass that runs while ordinary requests decode, 1..G; whether that width is
-        certified is another question."""
-        return min(self.beside, self.group) or self.group
 
     def to_json(self) -> str:
         """For the environment of child processes."""

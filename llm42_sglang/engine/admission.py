@@ -22,9 +22,9 @@ class HomogeneousPrefillAdder(PrefillAdder):
     chunk ends at the first of the other kind, which it has held up already.
     """
 
-    def __init__(self, *args, slots_beside: int, overtaking: bool, **kwargs):
+    def __init__(self, *args, slots: int, overtaking: bool, **kwargs):
         super().__init__(*args, **kwargs)
-        self.slots_beside = slots_beside  # of a pass while ordinary requests decode
+        self.slots = slots  # of a pass
         self.overtaking = overtaking  # whether anybody may be passed over
         self.passed_over = 0
 
@@ -65,7 +65,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
         """
         if not ordinary_decodes(self.running_batch) or self.rem_chunk_tokens is None:
             return True
-        left = self.slots_beside - sum(map(self._pages, self.can_run_list))
+        left = self.slots - sum(map(self._pages, self.can_run_list))
         self.rem_chunk_tokens = min(self.rem_chunk_tokens, max(0, left) * self.page_size)
         return left > 0
 
@@ -86,5 +86,12 @@ def is_deterministic(req: Req | None) -> bool:
 
 
 def ordinary_decodes(running: ScheduleBatch | None) -> bool:
-    """Whether an ordinary request waits while the lane runs: then one pass at a time."""
-    return running is not None and not all(map(is_deterministic, running.reqs))
+    """Whether an ordinary stream is under way, that would wait while the lane runs.
+
+    One that has its first token and no other is not, whatever waits: what comes in one burst is
+    prefilled before any of it decodes, as stock SGLang does, or whoever comes first would decode
+    through all the others' prompts.
+    """
+    if running is None:
+        return False
+    return any(not is_deterministic(req) and len(req.output_ids) > 1 for req in running.reqs)

@@ -1,9 +1,10 @@
 """The running audit: what certification has measured is measured again while the server serves.
 
-Every so many verifications one page more rides in the pass: a full page of a rider's past, already
-canonical, in whatever slot is next. Its KV of every layer must come out as it was, bit for bit, and
-of a greedy request the tokens too. If not, nobody may rely on canonical pages any more:
-deterministic service ends. Requests that are prefilled and never decode are not audited.
+Every so many verifications one page more rides in the pass, or in the decode step: a full page of
+a rider's past, already canonical, in whatever slot is next. Its KV of every layer must come out as
+it was, bit for bit, and of a greedy request the tokens too. If not, nobody may rely on canonical
+pages any more: deterministic service ends. Requests that are prefilled and never decode are not
+audited.
 """
 
 import random
@@ -17,7 +18,7 @@ from llm42_sglang.engine.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.sampling import greedy
 
-PERIOD = 32  # passes for verification, from one audit to the next
+PERIOD = 32  # passes for verification, decode steps that carry pages among them, between audits
 
 
 class Audit:
@@ -30,13 +31,18 @@ class Audit:
         self._random = random.Random(0)
         self._expected = torch.empty(0)
 
-    def pick(self, riders: Sequence[DeterministicReq]) -> PageJob[DeterministicReq] | None:
-        """A page to run beside the riders' due pages, when it is time and one of them has one."""
+    def pick(
+        self, riders: Sequence[DeterministicReq], seats: int
+    ) -> PageJob[DeterministicReq] | None:
+        """A page to run beside the riders' due pages, when it is time and one of them has one.
+
+        seats: pages that the pass holds. If it is full, the audit waits for a while.
+        """
         self._passes += 1
         size = self.forward.config.page
         able = [req for req in riders if req.track.canonical_len >= size]
         # A full pass lets it wait for one with a slot to spare, but not for ever.
-        full = len(riders) == self.forward.config.group and self._passes < 2 * PERIOD
+        full = len(riders) >= seats and self._passes < 2 * PERIOD
         if self._passes < PERIOD or not able or full:
             return None
         self._passes = 0

@@ -1,11 +1,13 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
-`a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone, `width`
-makes narrower passes differ, which is allowed, `drift` falsifies A1 in the KV once the server
-serves, `stray` gives other tokens from then on; with `rank1` all these happen on rank 1 alone.
+`a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone. `width`
+makes narrower passes differ and `carry` those that carry decode rows: both are allowed, and not
+used. `drift` falsifies A1 in the KV once the server serves, `stray` gives other tokens from then
+on; with `rank1` all these happen on rank 1 alone.
 `decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
-`no-scheduler` keeps the scheduler's hooks from going live. Nothing here runs unless it is named;
-several are named with commas in between.
+`no-scheduler` keeps the scheduler's hooks from going live. `fixed-shape` is no fault: it decodes
+every token in canonical passes, for a baseline. Nothing here runs unless it is named; several are
+named with commas in between.
 """
 
 import logging
@@ -20,7 +22,7 @@ from llm42_sglang.core.config import ConfigError
 logger = logging.getLogger(__name__)
 
 VARIABLE = "LLM42_FAULT"
-DRIFT_AFTER = 70  # passes; certification takes up to 60
+DRIFT_AFTER = 100  # passes; certification takes up to 90
 DECODE_PERIOD = 7  # steps; every 7th decode step proposes wrong tokens
 
 # (logits [G*T, vocab], the pass) -> logits
@@ -117,9 +119,18 @@ def _width_dependent() -> PassFault:
 
     def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
         nonlocal widest
-        slots = len(batch.prefix_lens)
-        widest = max(widest, slots)
-        return logits * (1 + (widest - slots) * 1e-3)
+        rows = len(batch.input_ids)
+        widest = max(widest, rows)
+        return logits * (1 + (widest - rows) * 1e-4)
+
+    return fault
+
+
+def _carriage_dependent() -> PassFault:
+    """Whether a pass carries decode rows shows in the logits of its pages."""
+
+    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
+        return logits * 1.001 if 1 in batch.extend_lens else logits
 
     return fault
 
@@ -132,9 +143,10 @@ _PASS_FAULTS = {
     "a2": _slot_dependent,
     "a3": _looks_ahead,
     "width": _width_dependent,
+    "carry": _carriage_dependent,
 }
 
-_OTHERS = {"decode", "experts", "no-scheduler", "rank1"}
+_OTHERS = {"decode", "experts", "fixed-shape", "no-scheduler", "rank1"}
 
 _decode_steps = 0
 

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
+from sglang.srt.model_executor.model_runner import ModelRunnerOutput
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
 from llm42_sglang.engine.audit import Audit
-from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.request import DeterministicReq
 
@@ -62,13 +63,34 @@ class CanonicalLane:
     def verify(self, reqs: Sequence[DeterministicReq]) -> list[Verified]:
         """Recompute each request's due page; nothing comes of it if an audit fails."""
         jobs = [self._due_job(req) for req in reqs]
-        audited = self.audit.pick(reqs)
+        audited = self.audit.pick(reqs, self.config.group)
         rows_of = list(self._run([*jobs, *([audited] if audited else [])]))
         if audited:
             self.metrics.audited(self.audit.compare(audited, rows_of[-1]))
         if self.audit.failed:
             return []
         return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]
+
+    def carry(
+        self, reqs: Sequence[DeterministicReq], decode: DecodeRows
+    ) -> tuple[list[Verified], ModelRunnerOutput]:
+        """Recompute each request's due page, a full one, in the forward of a decode step; returns
+        the step's output as well.
+
+        Where an audit needs the last seat, its rider is left out; nothing comes of the others if
+        the audit fails.
+        """
+        seats = self.forward.seats_beside(len(decode.input_ids))
+        audited = self.audit.pick(reqs, seats)
+        riders = reqs[: seats - 1] if audited else reqs
+        jobs = [*map(self._due_job, riders), *([audited] if audited else [])]
+        rows_of, run = self.forward.carry(list(map(_slot_of, jobs)), decode)
+        self.metrics.carried()
+        if audited:
+            self.metrics.audited(self.audit.compare(audited, rows_of[-1]))
+        if self.audit.failed:
+            return [], run
+        return [self._verified(*one) for one in zip(riders, rows_of, strict=False)], run
 
     def _prefilled(self, job: Job, rows: torch.Tensor | None, next_token: dict[int, int]) -> None:
         req, start = job.request, job.page * self.config.page
@@ -100,10 +122,11 @@ class CanonicalLane:
             for i, job in enumerate(jobs)
         )
         for group in pack(jobs, self.config.group):
-            slots = [
-                Slot(job.request.kv.req_pool_idx, job.page, job.tokens, next(scored))
-                for job in group
-            ]
+            slots = [_slot_of(job, next(scored)) for job in group]
             self.metrics.passed(self.forward.width_for(len(slots)), len(slots))
             for job, logits in zip(group, self.forward(slots), strict=True):
                 yield None if logits is None else logits[: len(job.tokens)]
+
+
+def _slot_of(job: Job, scored: bool = True) -> Slot:
+    return Slot(job.request.kv.req_pool_idx, job.page, job.tokens, scored)

@@ -12,6 +12,7 @@ from sglang.srt.sampling import sampling_params
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
 from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
+from llm42_sglang.engine.carrier import carry_pages
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.gatekeeper import Gatekeeper, check_contract
 from llm42_sglang.engine.hooks import hook
@@ -93,7 +94,9 @@ def _register_scheduler() -> None:
     experts = f"{_SRT}layers.moe.fused_moe_native.moe_forward_native"
     if not faults.active("experts"):
         hook(experts, fixed_shape_experts, HookType.AROUND)
-    sample = f"{_SRT}model_executor.model_runner.ModelRunner.sample"
+    runner = f"{_SRT}model_executor.model_runner.ModelRunner."
+    hook(f"{runner}forward", carry_pages, HookType.AROUND)
+    sample = f"{runner}sample"
     hook(sample, sample_own_rows, HookType.AROUND)
     if faults.active("decode"):  # registered last: outermost, so that every row is perturbed
         hook(sample, faults.perturb_decode, HookType.BEFORE)

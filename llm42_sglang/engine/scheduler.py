@@ -22,15 +22,17 @@ from sglang.srt.runtime_context import get_observability, get_parallel, get_serv
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
-from llm42_sglang.engine import faults, hooks, settings, weights
+from llm42_sglang.engine import faults, fixed_shape, hooks, settings, weights
 from llm42_sglang.engine.admission import (
     HomogeneousPrefillAdder,
     is_deterministic,
     ordinary_decodes,
 )
-from llm42_sglang.engine.backends import canonical_mode
+from llm42_sglang.engine.backends import canonical_mode, carries_decode
 from llm42_sglang.engine.canonical import CanonicalForward
-from llm42_sglang.engine.certify import CertificationError, certify
+from llm42_sglang.engine.carrier import Carry, carrying
+from llm42_sglang.engine.certify import certify
+from llm42_sglang.engine.exam import CertificationError
 from llm42_sglang.engine.fastpath import proposing
 from llm42_sglang.engine.fingerprint import facts_of
 from llm42_sglang.engine.lane import CanonicalLane
@@ -56,6 +58,7 @@ class DeterministicScheduler(Scheduler):
         config = settings.load()
         assert config is not None, "installed without a configuration"
         self.llm42_config: Config = config
+        self.llm42_fixed_shape = faults.active("fixed-shape")
         try:
             hooks.require_live()
             require_supported(server_args, config)
@@ -83,7 +86,8 @@ class DeterministicScheduler(Scheduler):
         ranks = join_ranks()
 
         def forward_of(config: Config) -> CanonicalForward:
-            return CanonicalForward(runner, config, faults.pass_fault(ranks.rank), mode, ranks)
+            fault, may_carry = faults.pass_fault(ranks.rank), carries_decode(runner)
+            return CanonicalForward(runner, config, fault, mode, ranks, may_carry)
 
         forward = forward_of(config)
         if config.tune:
@@ -94,9 +98,6 @@ class DeterministicScheduler(Scheduler):
         labels = {"model_name": name, "tp_rank": str(rank)}
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
         self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
-        if config.beside:
-            slots = self.llm42_verifier.slots_beside
-            logger.info("llm42: beside ordinary requests passes of %d slots", slots)
         self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
         if len({*ranks.gather(self.llm42_fingerprint)}) > 1:
@@ -129,13 +130,12 @@ class DeterministicScheduler(Scheduler):
 
     def get_prefill_adder_class(self) -> Callable[..., PrefillAdder]:
         overtaking = not self.enable_priority_scheduling  # or a lower priority would overtake
-        slots = self.llm42_verifier.slots_beside
-        return partial(HomogeneousPrefillAdder, slots_beside=slots, overtaking=overtaking)
+        slots = self.llm42_config.group
+        return partial(HomogeneousPrefillAdder, slots=slots, overtaking=overtaking)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
         """SGLang's `--prefill-decode-interval` in small: ordinary requests that decode get a step
-        between two prompts of which one is deterministic, and with `--llm42-beside` between a pass
-        and a deterministic prompt, unless more wait than decode."""
+        between two prompts of which one is deterministic, unless more wait than decode."""
         deferred = super()._should_defer_prefill(running_batch)  # counts steps
         many_decode = running_batch.batch_size() > len(self.waiting_queue)
         owed = self.llm42_verifier.owes_decode(self._next_prompt())
@@ -190,16 +190,22 @@ class DeterministicScheduler(Scheduler):
         self, original, batch: ScheduleBatch | None, *args, **kwargs
     ) -> GenerationBatchResult:
         if batch is None or not any(map(is_deterministic, batch.reqs)):
-            return original(batch, *args, **kwargs)
+            with carrying(self._baseline(batch)):
+                return original(batch, *args, **kwargs)
         if not batch.forward_mode.is_extend():
             return self._propose(original, batch, *args, **kwargs)
         assert all(map(is_deterministic, batch.reqs)), "a prefill batch mixes both kinds"
         tokens = self.llm42_verifier.prefill(batch)
         return PrefillResult(next_token_ids=torch.tensor(tokens, device=batch.device))
 
+    def _baseline(self, batch: ScheduleBatch | None) -> Carry | None:
+        if batch is None or not self.llm42_fixed_shape or not batch.forward_mode.is_decode():
+            return None
+        return partial(fixed_shape.decode, self.llm42_verifier.lane.forward, batch)
+
     def _propose(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
         in_flight = self.llm42_verifier.in_flight
-        with proposing(batch.reqs, in_flight):
+        with proposing(batch.reqs, in_flight), carrying(self.llm42_verifier.boarded(batch)):
             result = original(batch, *args, **kwargs)
         if (sample := result.delay_sample_func) is not None:  # overlap, and a grammar in the batch
 
@@ -212,10 +218,9 @@ class DeterministicScheduler(Scheduler):
         return result
 
     def run_batch(self, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
-        """As SGLang's; due pages may have ridden in a prefill batch."""
+        """As SGLang's; due pages may have ridden in the batch."""
         result = super().run_batch(batch, *args, **kwargs)
-        if batch.forward_mode.is_extend():
-            self.llm42_verifier.prefill_launched()
+        self.llm42_verifier.launched(batch)
         return result
 
     def get_next_batch_to_run(
@@ -224,8 +229,7 @@ class DeterministicScheduler(Scheduler):
         """Verify whom the policy chooses, then plan the next step as SGLang does."""
         self.llm42_verifier.between_steps(running_batch, last_batch)
         plan = super().get_next_batch_to_run(running_batch, last_batch)
-        if plan.batch_to_run is not None and plan.batch_to_run.forward_mode.is_decode():
-            self.llm42_verifier.decode_planned()
+        self.llm42_verifier.planned(plan.batch_to_run)
         return plan
 
 

@@ -1,7 +1,6 @@
 """Output: a stream carries committed tokens only, and a finished response carries its receipt."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from llm42_sglang.engine.request import DeterministicReq
 
 
 class DeterministicOutputStreamer(SchedulerOutputStreamer):
-    """Says nothing for steps that committed nothing, and can hold streams back during a pass; adds
+    """Says nothing for steps that committed nothing, and can hold streams back for a forward; adds
     receipts, and the word that an audit has failed, to everybody's output: the front process must
     hear of it at once."""
 
@@ -25,22 +24,22 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
         super().__post_init__()
         self._held: list[Callable[[], None]] | None = None  # to send later; None: send at once
 
-    @contextmanager
-    def holding_streams(self) -> Iterator[None]:
-        """Until the end of the block, keep what continues an ordinary stream.
+    def hold(self) -> None:
+        """Until `release`, keep what continues an ordinary stream.
 
-        For a verification where a forward blocks SGLang's overlap loop. The loop sends a step's
-        tokens after the next forward; a verification needs to see them before its own, and the next
-        ones come two steps after it. Sent when seen, they would leave a gap of the pass and two
-        steps; kept, one of the pass and one of two steps.
+        For results that are taken early where a forward blocks SGLang's overlap loop. The loop
+        sends a step's tokens after the next forward; a verification needs to see them before, and
+        the next ones come two steps after it. Sent when seen, they would leave a gap of all that;
+        kept until the next forward is over, whatever it is, there is one forward in every gap but
+        where a pass is followed by two steps.
         """
-        self._held = held = []
-        try:
-            yield
-        finally:
-            self._held = None
-            for send in held:
-                send()
+        self._held = self._held or []
+
+    def release(self) -> None:
+        """Send what was kept, in order; nothing more is."""
+        held, self._held = self._held or [], None
+        for send in held:
+            send()
 
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
         send = super()._stream_output_generation

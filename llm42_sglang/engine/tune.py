@@ -2,8 +2,8 @@
 
 Measured on the loaded model. The server is idle, as at certification: rows and pages are used
 without being allocated. The simulator then serves the same traffic with every setting under these
-costs. No setting changes a bit, but for G, which is part of the fingerprint: write the chosen flags
-down rather than tune at every start.
+costs; the simulated server carries no pages in decode steps. No setting changes a bit, but for G,
+which is part of the fingerprint: write the chosen flags down rather than tune at every start.
 """
 
 import json
@@ -20,7 +20,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMo
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
-from llm42_sglang.engine.certify import has_room
+from llm42_sglang.engine.exam import has_room
 from llm42_sglang.simulator.measured import Costs, cost_model
 from llm42_sglang.simulator.report import simulate
 from llm42_sglang.simulator.systems import System

@@ -1,12 +1,11 @@
 """Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
+    in a step       full pages ride in its forward, where it can carry them; before the next one its
+                    results are taken, and the pages judged
     in a prefill    due pages take the slots that its last pass would run empty
     after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
                     and after a deterministic one before any
-
-With `--llm42-beside` passes are narrower while ordinary requests decode, and these get a step
-between a pass and a deterministic prompt, and between a prompt and a page that can wait.
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -16,18 +15,19 @@ pass is to run, or when a request cannot propose its next token without having s
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.overlap_utils import RelayPayload
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.model_executor.model_runner import ModelRunnerOutput
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import Due, LanePolicy
-from llm42_sglang.engine.admission import is_deterministic, ordinary_decodes
+from llm42_sglang.engine.admission import is_deterministic
+from llm42_sglang.engine.canonical import DecodeRows
+from llm42_sglang.engine.carrier import Carry
 from llm42_sglang.engine.lane import CanonicalLane, Verified
 from llm42_sglang.engine.request import DeterministicReq, Outlook
 
@@ -51,44 +51,52 @@ class Verifier:
         self.lane = lane
         self.page = config.page
         self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
-        # A width that is not certified would be run by a wider pass, of dummies.
-        self.slots_beside = lane.forward.width_for(config.group_beside)
-        self.narrow = replace(self.policy, group=self.slots_beside)
         self._steps = 0  # decode steps planned
         self._passes = 0  # for verification, since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
+        self._boarding: list[DeterministicReq] = []  # whose pages ride in the next decode step
+        self._carried: list[Verified] = []  # pages that rode in the last one, not judged yet
+        self._ended = False  # deterministic service
         self._prefilled = False  # a prompt, since the last decode step
         self._prefilled_canonically = False
-        self._put_off = 0  # times that the next prompt had to wait for the step after a pass
 
     # -- What the scheduler calls --
 
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
         """Verify before the next step is planned. `last` may have been prefilled, not merged."""
-        if self.lane.audit.failed:
-            return
         batches = [running] if last is None or last is running else [running, last]
-        # Elsewhere a forward is only launched: the next tokens come one step after the pass, and
-        # the longest gap is the same without holding anything.
-        blocking = self.scheduler.device == "cpu"
-        with self.scheduler.output_streamer.holding_streams() if blocking else nullcontext():
-            self._verify(batches)
+        self._boarding = []
+        if self._ended:
+            return
+        before = self._passes
+        self._verify(batches)
+        if self._passes > before:
+            self.scheduler.output_streamer.release()
+        self._boarding = [] if self._ended else self._boarders(batches)
 
-    def decode_planned(self) -> None:
-        """A decode step comes next."""
-        self._steps += 1
-        self._passes = 0
-        self._prefilled = self._prefilled_canonically = False
+    def planned(self, batch: ScheduleBatch | None) -> None:
+        """What comes next; None for nothing."""
+        if batch is None:
+            self.scheduler.output_streamer.release()
+        elif batch.forward_mode.is_decode():
+            self._steps += 1
+            self._passes = 0
+            self._prefilled = self._prefilled_canonically = False
+
+    def boarded(self, batch: ScheduleBatch) -> Carry | None:
+        """How the forward of this decode step is run; None for SGLang's way."""
+        seats = self._seats([batch])
+        riders = [req for req in self._boarding if req in batch.reqs][:seats]
+        self._boarding = []
+
+        def carry(decode: DecodeRows) -> ModelRunnerOutput:
+            self._carried, run = self.lane.carry(riders, decode)
+            return run
+
+        return carry if riders else None
 
     def owes_decode(self, following: Req | None) -> bool:
-        """Whether ordinary requests that decode get a step before this prompt.
-
-        One step after a prefill; after passes up to `wait_steps`, so that no prompt waits for ever.
-        """
-        if self._one_by_one and self._passes and is_deterministic(following):
-            self._put_off += 1
-            if self._put_off <= max(1, self.policy.wait_steps):
-                return True
+        """Whether ordinary requests that decode get a step before this prompt."""
         return self._prefilled_canonically or (self._prefilled and is_deterministic(following))
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
@@ -100,11 +108,13 @@ class Verifier:
         self.lane.forward.ranks.require_agreement()  # or nobody commits
         return tokens
 
-    def prefill_launched(self) -> None:
-        """Settle what rode in the prefill's passes, now that SGLang has launched the batch."""
-        self._prefilled, self._put_off = True, 0
-        riders, self._unsettled = self._unsettled, []
-        self._settle([self.scheduler.running_batch], riders)
+    def launched(self, batch: ScheduleBatch) -> None:
+        """SGLang has launched the batch: settle what rode in a prefill's passes."""
+        self.scheduler.output_streamer.release()
+        if batch.forward_mode.is_extend():
+            self._prefilled = True
+            riders, self._unsettled = self._unsettled, []
+            self._settle([self.scheduler.running_batch], riders)
 
     def in_flight(self, req: DeterministicReq) -> int:
         """Decode steps of the request whose tokens have not been seen yet."""
@@ -116,13 +126,32 @@ class Verifier:
         """All passes that are due, on all results that they need."""
         if self._results_wanted(batches):
             self._take_results()
+        if self.lane.audit.failed:  # in the last step
+            self._end(batches)
+            return
+        self._judge_carried(batches)
         while riders := self._riders(batches):
             self._passes += 1
             verified = self.lane.verify(riders)
             if self.lane.audit.failed:
-                self.scheduler.end_deterministic_service(batches)
+                self._end(batches)
                 return
             outcomes = list(map(self._judge, verified))
+            self.lane.forward.ranks.require_agreement()  # or nobody commits
+            self._settle(batches, outcomes)
+
+    def _end(self, batches: Batches) -> None:
+        """An audit has failed."""
+        self._ended = True
+        self.scheduler.end_deterministic_service(batches)
+
+    def _judge_carried(self, batches: Batches) -> None:
+        """Of the pages that rode in the last decode step, now that its results are in."""
+        carried, self._carried = self._carried, []
+        # An abort or a retraction may have come in between.
+        going_on = [one for one in carried if one.req.track.decoding and not one.req.finished()]
+        if going_on:
+            outcomes = list(map(self._judge, going_on))
             self.lane.forward.ranks.require_agreement()  # or nobody commits
             self._settle(batches, outcomes)
 
@@ -132,16 +161,21 @@ class Verifier:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        spare_others = self._one_by_one and any(map(ordinary_decodes, batches))
-        # Many that are blocked take one wide pass: several narrow ones would take longer.
-        if not spare_others or self.policy.blocked(due) > self.slots_beside:
-            return self.policy.choose(due, self._passes, len(outlooks))
-        return self.narrow.choose(due, self._passes + self._prefilled, len(outlooks))
+        return self.policy.choose(due, self._passes, len(outlooks), self._seats(batches))
 
-    @property
-    def _one_by_one(self) -> bool:
-        """Whether ordinary requests get a step between whatever can wait for it."""
-        return self.slots_beside < self.policy.group
+    def _boarders(self, batches: Batches) -> list[DeterministicReq]:
+        """Whose pages ride in the next step, if it decodes; with steps in flight, whose would."""
+        if not (seats := self._seats(batches)):
+            return []
+        due = [self._due(*one) for one in self._outlooks(batches) if one[1].due]
+        return self.policy.board(due, seats)
+
+    def _seats(self, batches: Batches) -> int:
+        """Pages that the next decode step can carry. A pass keeps no hidden states."""
+        reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
+        if any(req.return_hidden_states for req in reqs):
+            return 0
+        return self.lane.forward.seats_beside(len(reqs)) if reqs else 0
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req
@@ -229,15 +263,21 @@ class Verifier:
         """Whether the loop must drain before it goes on."""
         if not self._queue:
             return False
+        if self._carried or self.lane.audit.failed:
+            return True
         looking_back = (
             isinstance(req, DeterministicReq) and not req.finished() and req.chooser.looks_back
             for batch in batches
             for req in batch.reqs
         )
-        return any(looking_back) or bool(self._riders(batches))
+        return any(looking_back) or bool(self._riders(batches)) or bool(self._boarders(batches))
 
     def _take_results(self) -> None:
         """Process what is in flight; the loop then finds nothing left of the last step."""
+        # Elsewhere a forward is only launched: the next tokens come one step after the pass, and
+        # the longest gap is the same without holding anything.
+        if self.scheduler.device == "cpu":
+            self.scheduler.output_streamer.hold()
         while self._queue:
             self.scheduler.process_batch_result(*self.scheduler.result_queue.popleft())
         self.scheduler.last_batch = None

@@ -26,7 +26,6 @@ def test_every_supported_value_survives_the_environment() -> None:
         ({"page": 0}, "--llm42-page 0", "16, 32, 64"),
         ({"group": 3}, "--llm42-group 3", "1, 2, 4, 8, 16, 32"),
         ({"group": -1}, "--llm42-group -1", "1, 2, 4, 8, 16, 32"),
-        ({"beside": 33}, "--llm42-beside 33", "0 to 32"),
     ],
 )
 def test_a_bad_value_is_named_with_its_remedy(
@@ -36,11 +35,6 @@ def test_a_bad_value_is_named_with_its_remedy(
         Config(**fields)
     assert flag in str(error.value) and remedy in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_passes_beside_ordinary_requests_are_no_wider_than_others() -> None:
-    widths = [Config(group=4, beside=beside).group_beside for beside in (0, 1, 4, 8)]
-    assert widths == [4, 1, 4, 4]
 
 
 @pytest.mark.parametrize(

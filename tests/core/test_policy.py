@@ -25,6 +25,8 @@ SITUATIONS = (
     "ran ahead by a page",
     "rollback past a page",
     "several passes",
+    "rode in a step",
+    "found no room",
 )
 
 odds = st.builds(
@@ -48,7 +50,8 @@ def lanes(draw: st.DrawFn, policy_class: type[LanePolicy]) -> Lane:
     prompts = [draw(st.integers(1, page_size))] * count
     if draw(st.booleans()):
         prompts = [1 + number % page_size for number in range(count)]
-    return Lane(policy, page_size, prompts, draw(odds), seed=draw(st.integers(0, 999)))
+    seed, seats = draw(st.integers(0, 999)), draw(st.sampled_from([(0,), (0,), (1,), (0, 1, 3)]))
+    return Lane(policy, page_size, prompts, draw(odds), seed, seats)
 
 
 def check_promises(policy_class: type[LanePolicy], how: settings) -> Counter[str]:
@@ -91,17 +94,23 @@ class NeverCountsWaited(LanePolicy):
 
 
 class WaitsForAFullGroup(LanePolicy):
-    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
+    def choose(
+        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
+    ) -> list[Request]:
         return self.fill(due, self.group) if len(due) >= self.group and passes == 0 else []
 
 
 class OnePassAGap(LanePolicy):
-    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
-        return [] if passes else super().choose(due, passes, decoding)
+    def choose(
+        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
+    ) -> list[Request]:
+        return [] if passes else super().choose(due, passes, decoding, seats)
 
 
 class PassesWhileAnyoneIsDue(LanePolicy):
-    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
+    def choose(
+        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
+    ) -> list[Request]:
         return self.fill(due, self.group)
 
 
@@ -116,6 +125,16 @@ class BlockedOneStepLate(LanePolicy):
 
     def _steps_left(self, one: Due[Request]) -> int:
         return super()._steps_left(one) + 1
+
+
+class RidesWillDo(LanePolicy):
+    def _outruns(self, due: Sequence[Due[Request]], seats: int) -> bool:
+        return False
+
+
+class BoardsBeforeItsPageIsLeft(LanePolicy):
+    def board(self, due: Sequence[Due[Request]], seats: int) -> list[Request]:
+        return self.fill(due, seats)
 
 
 class AlwaysTheFirstComers(LanePolicy):
@@ -133,6 +152,8 @@ class AlwaysTheFirstComers(LanePolicy):
         PassesWhileAnyoneIsDue,
         IgnoresTheGroup,
         BlockedOneStepLate,
+        RidesWillDo,
+        BoardsBeforeItsPageIsLeft,
         AlwaysTheFirstComers,
     ],
 )
@@ -173,6 +194,39 @@ def test_choose(due: list[Due[int]], passes: int, riders: list[int]) -> None:
     assert POLICY.choose(due, passes, MANY) == riders
 
 
+@pytest.mark.parametrize(
+    ("due", "seats", "riders"),
+    [
+        pytest.param(waiting(2, 3), 2, [], id="both ride in the next step"),
+        pytest.param(waiting(1, 1), 1, [], id="one after the other, in time"),
+        pytest.param(waiting(3, 3), 1, [0, 1], id="the second would be late"),
+        pytest.param(waiting(3, 0, ahead=[0, 0]), 2, [0, 1], id="it misses the next step"),
+        pytest.param(waiting(0, 0, 0, 0), 2, [], id="a full group alone is no reason"),
+        pytest.param(waiting(1, 2, ahead=[1, 0], suspected=1), 2, [1, 0], id="a suspect is"),
+        pytest.param(waiting(1, 1, ahead=[8, 1]), 2, [0, 1], id="so is a blocked request"),
+    ],
+)
+def test_what_steps_can_carry_is_no_reason_for_a_pass(
+    due: list[Due[int]], seats: int, riders: list[int]
+) -> None:
+    assert POLICY.choose(due, 0, MANY, seats) == riders
+
+
+@pytest.mark.parametrize(("run_ahead", "wait"), [(1, 8), (8, 1), (1, 1)])
+def test_where_a_page_cannot_wait_for_its_seat_it_waits_for_company_as_ever(
+    run_ahead: int, wait: int
+) -> None:
+    policy = LanePolicy(group=3, wait_steps=wait, run_ahead=run_ahead)
+    assert policy.choose(waiting(0), 0, MANY, seats=1) == []
+    assert policy.choose(waiting(0, 1), 0, MANY, seats=1) == policy.choose(waiting(0, 1), 0, MANY)
+
+
+def test_who_has_decoded_past_its_page_and_may_go_on_rides() -> None:
+    assert POLICY.board(waiting(0, 2, 1, 8), 3) == [1, 2]
+    assert POLICY.board(waiting(3, 2, 3), 1) == [0]
+    assert POLICY.board(waiting(1), 0) == []
+
+
 def test_nobody_waits_for_company_that_cannot_come() -> None:
     assert [POLICY.choose(waiting(0, 0), 0, decoding) for decoding in (2, 3)] == [[0, 1], []]
     assert POLICY.choose([], 0, 0) == []
@@ -200,11 +254,6 @@ def test_a_pass_with_free_slots_has_a_reason(
 def test_without_run_ahead_a_due_request_is_verified_at_once() -> None:
     policy = LanePolicy(group=8, wait_steps=8, run_ahead=0)
     assert [policy.choose(waiting(0), passes, MANY) for passes in (0, 1, 2)] == [[0]] * 3
-
-
-def test_blocked_are_those_that_may_not_decode_on() -> None:
-    assert POLICY.blocked(waiting(4, 9, ahead=[0, 0])) == 0
-    assert POLICY.blocked(waiting(0, 0, 0, ahead=[8, 7, 9])) == 2
 
 
 def test_spare_slots_go_to_anybody_who_is_due() -> None:

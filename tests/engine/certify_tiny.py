@@ -26,7 +26,8 @@ from sglang.srt.server_args import PortArgs, prepare_server_args
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.canonical import CanonicalForward, keep_head_rows
-from llm42_sglang.engine.certify import CertificationError, _Exam, certify
+from llm42_sglang.engine.certify import certify
+from llm42_sglang.engine.exam import CertificationError, Exam
 from llm42_sglang.engine.faults import VARIABLE, pass_fault
 
 T, G = 16, 4
@@ -40,6 +41,9 @@ PASSES = {  # the fault in canonical passes: their slots
     "place": 1,
     "together": 4,
     "head": 4,
+    "carry": 4,  # allowed: no pass carries decode rows then
+    "carry-two": 8,
+    "carry-raises": 4,
 }
 GRAPHS = {
     "none": "",
@@ -91,7 +95,7 @@ class Whole:
 
 def main(model: str) -> None:
     flags = ("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32")
-    pool = ("--max-total-tokens", "2000", "--max-running-requests", "8", "--page-size", str(T))
+    pool = ("--max-total-tokens", "2000", "--max-running-requests", "16", "--page-size", str(T))
     args = prepare_server_args(["--model-path", model, *flags, *pool])
     args.resolve_once()
     publish(args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
@@ -109,19 +113,25 @@ def main(model: str) -> None:
 
 def with_fault(runner, fault: str, group: int) -> dict:
     """The certificate of passes with this fault, or why they are refused."""
-    own = {"place": place_dependent, "together": pages_dependent, "head": head_dependent}
+    own = {
+        "place": place_dependent,
+        "together": pages_dependent,
+        "head": head_dependent,
+        "carry-two": dependent_on_two_slots_of_decode_rows,
+        "carry-raises": unable_to_carry,
+    }
     os.environ[VARIABLE] = "" if fault == "none" or fault in own else fault
     broken = own.get(fault) or pass_fault()
-    equal_widths = _Exam.equal_widths
+    equal_widths = Exam.equal_widths
     if fault == "head":  # some narrower width must be left for it to show in
-        _Exam.equal_widths = lambda exam: (1, exam.group)
+        Exam.equal_widths = lambda exam: (1, exam.group)
     try:
         config = Config(page=T, group=group, run_ahead=0)
-        return certify(CanonicalForward(runner, config, broken)).as_dict()
+        return certify(CanonicalForward(runner, config, broken, may_carry=True)).as_dict()
     except CertificationError as error:
         return {"refused": str(error)}
     finally:
-        _Exam.equal_widths = equal_widths
+        Exam.equal_widths = equal_widths
 
 
 def place_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
@@ -138,6 +148,19 @@ def pages_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
 def head_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
     """Whether the head leaves rows of the pass out shows in the others' logits."""
     return logits + 1e-3 if len(logits) < len(batch.input_ids) else logits
+
+
+def dependent_on_two_slots_of_decode_rows(logits: torch.Tensor, batch) -> torch.Tensor:
+    """Whether just two slots hold decode rows shows in all logits."""
+    rows = sum(length == 1 for length in batch.extend_lens)
+    return logits + 1e-3 if T + 1 < rows <= 2 * T else logits
+
+
+def unable_to_carry(logits: torch.Tensor, batch) -> torch.Tensor:
+    """A pass with decode rows does not run."""
+    if 1 in batch.extend_lens:
+        raise RuntimeError("no such kernel")
+    return logits
 
 
 def with_graphs(runner, fault: str) -> dict:

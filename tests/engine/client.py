@@ -142,6 +142,17 @@ def flush(url: str) -> None:
         assert client.post("/flush_cache", params={"timeout": 30}).status_code == 200
 
 
+def metrics(url: str) -> dict[str, float]:
+    """The lane's metrics: sums over labels, by name."""
+    sums: dict[str, float] = {}
+    for line in httpx.get(f"{url}/metrics", timeout=60, trust_env=False).text.splitlines():
+        if line.startswith("llm42_"):
+            name, value = line.rsplit(" ", 1)
+            name = name.partition("{")[0]
+            sums[name] = sums.get(name, 0) + float(value)
+    return sums
+
+
 def post(url: str, json: dict, path: str = "/generate") -> httpx.Response:
     """One request, whatever comes back."""
     with local_client(url, TIMEOUT_S) as client:

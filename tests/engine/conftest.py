@@ -87,10 +87,9 @@ class Servers:
 
 
 BASE = Server()
-# Every 7th decode step proposes wrong tokens; no --llm42-default; narrow passes beside ordinary
-# requests; and the loop without overlap.
+# Every 7th decode step proposes wrong tokens; no --llm42-default; and the loop without overlap.
 FAULTY = Server(
-    (*BASE.args[:-1], "--llm42-beside", "2", "--disable-overlap-schedule"),
+    (*BASE.args[:-1], "--disable-overlap-schedule", "--enable-metrics"),
     env=(("LLM42_FAULT", "decode"),),
 )
 

@@ -17,8 +17,8 @@ PROMPT = 5
 class Forward:
     """KV of pages: a number each, by request row and page."""
 
-    def __init__(self, group: int = 4):
-        self.config = Config(page=T, group=group)
+    def __init__(self):
+        self.config = Config(page=T)
         self.ranks = Ranks()
         self.kv: dict[tuple[int, int], float] = {}
 
@@ -43,8 +43,8 @@ def rows_of(job) -> torch.Tensor:
     return torch.eye(4 * T)[[token + 1 for token in job.tokens]]
 
 
-def picked(audit: Audit, riders: list, passes: int) -> list:
-    return [job for _ in range(passes) if (job := audit.pick(riders)) is not None]
+def picked(audit: Audit, riders: list, passes: int, seats: int = 4) -> list:
+    return [job for _ in range(passes) if (job := audit.pick(riders, seats)) is not None]
 
 
 def test_every_period_a_full_page_of_the_past_is_picked():
@@ -61,10 +61,10 @@ def test_nothing_is_picked_where_no_page_is_full():
 
 
 def test_full_passes_put_the_audit_off_but_not_for_ever():
-    audit, riders = Audit(Forward(group=2)), [rider(1, 2 * T), rider(2, 2 * T)]
-    assert len(picked(audit, riders, 2 * PERIOD - 1)) == 0
-    assert len(picked(audit, riders, 1)) == 1
-    assert len(picked(audit, riders[:1], PERIOD)) == 1
+    audit, riders = Audit(Forward()), [rider(1, 2 * T), rider(2, 2 * T)]
+    assert len(picked(audit, riders, 2 * PERIOD - 1, seats=2)) == 0
+    assert len(picked(audit, riders, 1, seats=2)) == 1
+    assert len(picked(audit, riders[:1], PERIOD, seats=2)) == 1
 
 
 @pytest.mark.parametrize(("found", "equal"), [(1.0, True), (1.0 + 2**-20, False), (-1.0, False)])

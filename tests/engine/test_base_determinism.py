@@ -22,7 +22,9 @@ def under(url: str, in_flight: int, streams: int, **run) -> list[client.Answer]:
     reason="measured on AVX2; elsewhere certification decides which widths give the same bits",
 )
 def test_narrow_passes_are_certified(servers, url):
-    assert "passes of 1 or 2 or 4 or 8 slots" in servers.process.log_path.read_text()
+    log = servers.process.log_path.read_text()
+    assert "passes of 1 or 2 or 4 or 8 slots" in log
+    assert "with decode rows in them those of 2 or 4" in log
 
 
 def test_every_answer_is_verified_and_complete(reference):

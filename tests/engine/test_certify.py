@@ -55,6 +55,14 @@ def test_narrower_passes_of_other_bits_are_left_out(said, fault, widths):
 
 
 @pytest.mark.parametrize(
+    ("fault", "carrying"),
+    [("none", [2]), ("carry", []), ("width", []), ("carry-two", [2]), ("carry-raises", [])],
+)
+def test_passes_carry_decode_rows_where_their_pages_keep_their_bits(said, fault, carrying):
+    assert said["passes"][fault]["carrying"] == carrying
+
+
+@pytest.mark.parametrize(
     ("fault", "replayed"),
     [
         ("none", WIDTHS),

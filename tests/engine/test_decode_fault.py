@@ -18,6 +18,7 @@ def test_perturbed_decode_gives_the_unperturbed_answers(reference, servers):
     pages = sum(len(answer.ids) for answer in answers) // 32
     assert client.total(answers, "rollbacks") > pages
     assert client.total(answers, "tokens_rolled_back") > pages
+    assert client.metrics(url)["llm42_carrying_steps_total"] > 0
 
 
 @pytest.mark.parametrize("deterministic", [False, None])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.core.packing import PageJob
 from llm42_sglang.core.track import Track
 from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.lane import CanonicalLane
@@ -22,7 +23,13 @@ class Forward:
     width_for = CanonicalForward.width_for
 
     def __init__(self, widths: tuple[int, ...]):
-        self.widths, self.ranks, self.passes = widths, Ranks(), []
+        self.widths, self.ranks, self.passes, self.seats = widths, Ranks(), [], 1
+
+    def seats_beside(self, rows: int) -> int:
+        return self.seats
+
+    def carry(self, slots, decode) -> tuple[list[torch.Tensor | None], str]:
+        return self(slots), "output"
 
     def __call__(self, slots) -> list[torch.Tensor | None]:
         self.passes.append([(slot.row, slot.page, slot.scored) for slot in slots])
@@ -96,3 +103,48 @@ def test_pages_of_one_prompt_share_passes_in_order():
     made = lane(2)
     made.prefill(SimpleNamespace(reqs=[Prompt(3 * T)]), lambda free: ())
     assert [[page for _, page, _ in slots] for slots in made.forward.passes] == [[0, 1], [2]]
+
+
+DECODE = SimpleNamespace(input_ids=[0, 0, 0])
+OLD = PageJob(SimpleNamespace(kv=SimpleNamespace(req_pool_idx=9)), 4, tuple(range(T)))
+
+
+def with_audit(made: CanonicalLane, picks: PageJob | None, equal: bool = True) -> list[int]:
+    """The audit picks this page, and finds it as it was or not; returns the seats it is told."""
+    seats: list[int] = []
+    made.audit = SimpleNamespace(failed=False, pick=lambda reqs, n: seats.append(n) or picks)
+
+    def compare(job, rows) -> bool:
+        assert job is picks and torch.equal(rows, logits_of(9))
+        made.audit.failed = not equal
+        return equal
+
+    made.audit.compare = compare
+    return seats
+
+
+def test_a_decode_step_carries_due_pages_and_gives_its_own_output():
+    made, guest = lane(4), due()
+    seats = with_audit(made, None)
+    (verified,), output = made.carry([guest], DECODE)
+    assert made.forward.passes == [[(DUE_ROW, 0, True)]]
+    assert verified.req is guest and torch.equal(verified.rows, logits_of(DUE_ROW)[5:])
+    assert (output, seats) == ("output", [1])
+
+
+@pytest.mark.parametrize(("seats", "riding"), [(1, 0), (2, 1), (3, 2)])
+def test_an_audit_takes_a_seat_and_the_last_riders_if_none_is_free(seats, riding):
+    made, guests = lane(4), [due(), due()]
+    made.forward.seats = seats
+    with_audit(made, OLD)
+    verified, output = made.carry(guests[:seats], DECODE)
+    assert made.forward.passes == [[*[(DUE_ROW, 0, True)] * riding, (9, 4, True)]]
+    assert [one.req for one in verified] == guests[:riding]
+    assert output == "output"
+
+
+def test_nothing_comes_of_what_rode_beside_a_failed_audit_but_the_step_itself():
+    made = lane(4)
+    made.forward.seats = 2
+    with_audit(made, OLD, equal=False)
+    assert made.carry([due()], DECODE) == ([], "output")

@@ -29,12 +29,14 @@ def test_what_happened_is_what_is_counted(registry):
     metrics = LaneMetrics(LABELS)
     metrics.passed(width=8, pages=5)
     metrics.passed(width=2, pages=2)
+    metrics.carried()
     metrics.prefilled(3)
     metrics.verified(waited=4, judged=31, committed=20, dropped=12)
     metrics.verified(waited=0, judged=31, committed=32, dropped=0)
     metrics.audited(equal=True)
     assert value(registry, "llm42_passes_total", **LABELS) == 2
     assert value(registry, "llm42_empty_slots_total", **LABELS) == 3
+    assert value(registry, "llm42_carrying_steps_total", **LABELS) == 1
     pages = {
         kind: value(registry, "llm42_pages_total", **LABELS, kind=kind)
         for kind in ("prefill", "verify", "audit")

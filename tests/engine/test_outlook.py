@@ -44,10 +44,17 @@ def test_past_its_length_limit_a_request_stays_in_the_pages_it_may_own(prompt_le
         assert seen.due == (full or seen.suspected)
 
 
+def decoding(kind=DeterministicReq, tokens: int = 2) -> Req:
+    """With so many tokens of output."""
+    req = request(kind)
+    req.output_ids = array("q", [0] * tokens)
+    return req
+
+
 def pages_taken(running: list[Req], prompts: list[int], group: int = 2) -> list[bool]:
     """Which of these prompts' pages still fit into the batch."""
     adder = object.__new__(HomogeneousPrefillAdder)
-    adder.slots_beside, adder.page_size, adder.rem_chunk_tokens = group, T, 100 * T
+    adder.slots, adder.page_size, adder.rem_chunk_tokens = group, T, 100 * T
     adder.running_batch = SimpleNamespace(reqs=running)
     adder.can_run_list = []
     fits = []
@@ -60,8 +67,10 @@ def pages_taken(running: list[Req], prompts: list[int], group: int = 2) -> list[
 def test_only_ordinary_requests_that_decode_keep_prefill_to_one_pass():
     prompts = [T, T, T]
     assert pages_taken([], prompts) == [True, True, True]
-    assert pages_taken([request()], prompts) == [True, True, True]
-    assert pages_taken([request(), request(Req)], prompts) == [True, True, False]
+    assert pages_taken([decoding()], prompts) == [True, True, True]
+    assert pages_taken([decoding(), decoding(Req)], prompts) == [True, True, False]
+    just_prefilled = decoding(Req, tokens=1)  # in the same burst, may be
+    assert pages_taken([decoding(), just_prefilled], prompts) == [True, True, True]
 
 
 def admitted(
@@ -69,7 +78,7 @@ def admitted(
 ) -> list[int]:
     """Which of the queue are taken, as SGLang's scheduler asks; its own adder is pretended."""
     adder = object.__new__(HomogeneousPrefillAdder)
-    adder.slots_beside, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
+    adder.slots, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
     adder.overtaking, adder.passed_over = overtaking, 0
     adder.running_batch, adder.can_run_list = SimpleNamespace(reqs=list(running)), []
     if chunk is not None:
@@ -123,7 +132,7 @@ def test_nobody_is_passed_over_for_long(first):
 
 @pytest.mark.usefixtures("pretended_adder")
 def test_beside_ordinary_requests_the_one_pass_is_filled_from_behind():
-    assert admitted(kinds(DeterministicReq, "12111"), running=(request(Req),)) == [0, 2]
+    assert admitted(kinds(DeterministicReq, "12111"), running=(decoding(Req),)) == [0, 2]
 
 
 @pytest.fixture
@@ -134,12 +143,18 @@ def scheduler(monkeypatch) -> DeterministicScheduler:
     made = object.__new__(DeterministicScheduler)
     made.waiting_queue, made.chunked_req = [request(Req)], None
     made.running_batch = running(Req, Req)
+    made.output_streamer = SimpleNamespace(hold=lambda: None, release=lambda: None)
     made.llm42_verifier = Verifier(made, lane(8), Config())
     return made
 
 
-def running(*of: type[Req]) -> SimpleNamespace:
-    return SimpleNamespace(reqs=list(map(request, of)), batch_size=lambda: len(of))
+STEP = SimpleNamespace(forward_mode=ForwardMode.DECODE)
+
+
+def running(*of: type[Req], tokens: int = 2) -> SimpleNamespace:
+    """A batch whose requests have so many tokens of output."""
+    reqs = [decoding(kind, tokens) for kind in of]
+    return SimpleNamespace(reqs=reqs, batch_size=lambda: len(of))
 
 
 def prefilled(scheduler: DeterministicScheduler, kind: type[Req]) -> None:
@@ -164,81 +179,18 @@ def test_a_step_between_two_prompts_of_which_one_is_deterministic(scheduler, has
     prefilled(scheduler, has_run)
     owed = DeterministicReq in (has_run, waits)
     assert scheduler._should_defer_prefill(scheduler.running_batch) == owed
-    scheduler.llm42_verifier.decode_planned()
+    scheduler.llm42_verifier.planned(STEP)
     assert not scheduler._should_defer_prefill(scheduler.running_batch)
 
 
 def lane(*widths: int) -> SimpleNamespace:
     """A lane that is certified for passes of these widths."""
     return SimpleNamespace(
-        forward=SimpleNamespace(width_for=lambda pages: min(w for w in widths if w >= pages))
+        forward=SimpleNamespace(
+            width_for=lambda pages: min(w for w in widths if w >= pages),
+            seats_beside=lambda rows: 0,
+        )
     )
-
-
-@pytest.mark.parametrize("beside", [0, 2])
-@pytest.mark.parametrize("waits", BOTH)
-def test_beside_narrow_passes_a_deterministic_prompt_waits_for_a_step_but_not_for_ever(
-    scheduler, waits, beside
-):
-    config = Config(beside=beside, wait=3)
-    scheduler.llm42_verifier = verifier = Verifier(scheduler, lane(2, 8), config)
-    scheduler.waiting_queue = [request(waits)]
-    waited = bool(beside) and waits is DeterministicReq
-    for _ in range(2):
-        put_off = []
-        for _ in range(4):
-            verifier._passes = 1
-            put_off.append(scheduler._should_defer_prefill(scheduler.running_batch))
-            verifier.decode_planned()
-        assert put_off == [waited] * 3 + [False]
-        prefilled(scheduler, waits)  # the next one may wait as long
-        verifier.decode_planned()
-
-
-def test_nobody_is_put_off_where_nobody_waits(scheduler):
-    scheduler.llm42_verifier = verifier = Verifier(scheduler, lane(2, 8), Config(beside=2))
-    scheduler.waiting_queue = []
-    verifier._passes = 1
-    assert not scheduler._should_defer_prefill(scheduler.running_batch)
-
-
-def riders(
-    scheduler,
-    config: Config,
-    *batches: SimpleNamespace,
-    prefilled: bool = False,
-    ahead: int = 0,
-    certified: tuple[int, ...] = (1, 2, 4),
-) -> int:
-    """How many ride in the next pass when three pages are full, one of them as far `ahead`."""
-    verifier = Verifier(scheduler, lane(*certified), config)
-    verifier._prefilled = prefilled
-    due = Outlook(due=True, at_limit=False, suspected=False, ahead=0, waited=config.wait)
-    outlooks = [(0, due), (1, due), (2, due._replace(ahead=ahead))]
-    verifier._outlooks = lambda batches: outlooks
-    return len(verifier._riders(batches))
-
-
-def test_passes_are_narrow_while_ordinary_requests_decode(scheduler):
-    narrow, wide = Config(group=4, beside=2), Config(group=4)
-    mixed, deterministic = running(Req, DeterministicReq), running(DeterministicReq)
-    assert riders(scheduler, narrow, mixed) == 2
-    assert riders(scheduler, narrow, deterministic, mixed) == 2
-    assert riders(scheduler, narrow, deterministic) == riders(scheduler, wide, mixed) == 3
-    assert riders(scheduler, narrow, mixed, certified=(4,)) == 3  # narrower is not faster
-
-
-def test_after_a_prompt_a_page_waits_for_the_next_step_unless_its_request_cannot(scheduler):
-    narrow, wide = Config(group=4, beside=2), Config(group=4)
-    mixed = running(Req, DeterministicReq)
-    assert riders(scheduler, narrow, mixed, prefilled=True) == 0
-    assert riders(scheduler, narrow, mixed, prefilled=True, ahead=narrow.run_ahead) == 2
-    assert riders(scheduler, wide, mixed, prefilled=True) == 3
-
-
-def test_more_that_cannot_wait_than_a_narrow_pass_holds_ride_in_one_wide_pass(scheduler):
-    at_once = Config(group=4, beside=2, run_ahead=0)
-    assert riders(scheduler, at_once, running(Req, DeterministicReq)) == 3
 
 
 def verifier_of(scheduler, queue: tuple = (), due: bool = True) -> Verifier:
@@ -305,13 +257,6 @@ def test_only_pages_that_somebody_reads_need_logits(scored_from, read):
     assert [req.reads_page(page, tokens) for page, tokens in enumerate((T, T, 3))] == read
 
 
-@pytest.mark.parametrize(("beside", "slots"), [(0, 8), (2, 2), (3, 4), (8, 8)])
-def test_a_prompt_beside_ordinary_requests_is_cut_to_the_same_width(scheduler, beside, slots):
-    scheduler.enable_priority_scheduling = False
-    scheduler.llm42_verifier = Verifier(scheduler, lane(1, 2, 4, 8), Config(beside=beside))
-    assert scheduler.get_prefill_adder_class().keywords["slots_beside"] == slots
-
-
 def test_the_rest_of_a_prompt_comes_before_the_queue(scheduler):
     scheduler.chunked_req = request(DeterministicReq)
     prefilled(scheduler, Req)
@@ -325,7 +270,7 @@ def test_passes_for_verification_hold_no_prompt_up(scheduler):
 
 
 def test_a_decode_step_is_no_prompt(scheduler):
-    scheduler.run_batch(SimpleNamespace(forward_mode=ForwardMode.DECODE))
+    scheduler.run_batch(STEP)
     scheduler.waiting_queue = [request(DeterministicReq)]
     assert not scheduler._should_defer_prefill(scheduler.running_batch)
 
@@ -333,6 +278,7 @@ def test_a_decode_step_is_no_prompt(scheduler):
 def test_prompts_go_first_where_nobody_is_held_up_or_many_wait(scheduler):
     prefilled(scheduler, DeterministicReq)
     assert not scheduler._should_defer_prefill(running(DeterministicReq, DeterministicReq))
+    assert not scheduler._should_defer_prefill(running(Req, Req, tokens=1))  # of one burst
     scheduler.waiting_queue = [request(Req)] * 2
     assert not scheduler._should_defer_prefill(scheduler.running_batch)
 

@@ -91,7 +91,7 @@ def beside(other) -> Ranks:
 
 def page(value: float) -> list:
     tensor = torch.full((2, 3), value)
-    return [certify._Bits(tensor, tensor)]
+    return [certify.Bits(tensor, tensor)]
 
 
 def test_a_difference_on_another_rank_is_everybodys():

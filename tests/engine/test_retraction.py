@@ -1,7 +1,7 @@
 """Retraction: the engine takes a request's KV back in the middle of a page and starts it again.
 
 On small pages, and in groups and waits that the server tunes itself, so that other shapes of the
-canonical pass are tested as well; narrow ones beside ordinary requests.
+canonical pass are tested as well.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from tests.engine.conftest import Server
 
 pytestmark = pytest.mark.server
 
-SHAPE = ("--llm42-page", "16", "--llm42-tune", "--llm42-beside", "2")
+SHAPE = ("--llm42-page", "16", "--llm42-tune")
 # SGLang's own switch: a retraction every few steps while more than one request decodes.
 SERVER = Server(
     (*SHAPE, "--max-total-tokens", "8000", "--chunked-prefill-size", "64"),

@@ -59,18 +59,21 @@ KINDS = {
 }
 
 
-def test_only_what_continues_an_ordinary_stream_waits_for_the_end_of_the_block(streamer, events):
-    with streamer.holding_streams():
-        streamer.stream_output([*KINDS.values()], return_logprob=False)
-        streamer.stream_output([request("next")], return_logprob=False)
-        events.append("pass")
+def test_only_what_continues_an_ordinary_stream_is_held(streamer, events):
+    streamer.hold()
+    streamer.stream_output([*KINDS.values()], return_logprob=False)
+    streamer.hold()  # once more changes nothing
+    streamer.stream_output([request("next")], return_logprob=False)
+    events.append("pass")
+    streamer.release()
     assert events == ["first token", "end", "commit", "pass", "stream", "next"]
 
 
 def test_outside_of_it_nothing_waits(streamer, events):
-    """Negative control, and the block leaves nothing behind."""
-    with streamer.holding_streams():
-        pass
+    """Negative control, and holding leaves nothing behind."""
+    streamer.hold()
+    streamer.release()
+    streamer.release()
     streamer.stream_output([*KINDS.values()], return_logprob=False)
     events.append("pass")
     assert events == ["stream", "first token", "end", "commit", "pass"]
@@ -78,22 +81,17 @@ def test_outside_of_it_nothing_waits(streamer, events):
 
 def test_it_is_sent_as_it_would_have_been(streamer, events):
     chunked = request("chunked again")
-    with streamer.holding_streams():
-        streamer.stream_output([KINDS["stream"], chunked], return_logprob=True, skip_req=chunked)
+    streamer.hold()
+    streamer.stream_output([KINDS["stream"], chunked], return_logprob=True, skip_req=chunked)
+    streamer.release()
     assert events == ["stream with logprobs"]
 
 
 def test_a_rank_without_requests_says_so_once(streamer, events):
-    with streamer.holding_streams():
-        streamer._stream_output_generation([], False, is_idle_batch=True)
+    streamer.hold()
+    streamer._stream_output_generation([], False, is_idle_batch=True)
+    streamer.release()
     assert events == ["idle"]
-
-
-def test_what_was_kept_is_sent_although_the_pass_fails(streamer, events):
-    with pytest.raises(RuntimeError, match="the pass"), streamer.holding_streams():
-        streamer.stream_output([KINDS["stream"]], return_logprob=False)
-        raise RuntimeError("the pass")
-    assert events == ["stream"]
 
 
 def test_sglang_still_refuses_its_rust_server(made_of):
@@ -101,36 +99,64 @@ def test_sglang_still_refuses_its_rust_server(made_of):
         DeterministicOutputStreamer(**made_of, rust_server=object())
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("audit_fails", [False, True])
-def test_where_forwards_block_a_verification_keeps_the_tokens_of_the_step_it_drains(
-    streamer, events, monkeypatch, device, audit_fails
-):
+def verifier_of(streamer, device: str, riders: list, boarders: list, lane=None) -> Verifier:
+    """One stream's decode step is in flight; who is asked for next, and what the lane makes of it,
+    is given."""
     step = SimpleNamespace(reqs=[KINDS["stream"]], forward_mode=ForwardMode.DECODE)
     scheduler = SimpleNamespace(
         device=device,
         output_streamer=streamer,
         result_queue=deque([(step, None)]),
         process_batch_result=lambda batch, result: streamer.stream_output(batch.reqs, False),
-        end_deterministic_service=lambda batches: events.append("ended"),
+        running_batch=step,
     )
+    made = SimpleNamespace(
+        audit=SimpleNamespace(failed=False),
+        forward=SimpleNamespace(
+            ranks=SimpleNamespace(require_agreement=lambda: None), width_for=lambda pages: pages
+        ),
+        **(lane or {}),
+    )
+    verifier = Verifier(scheduler, made, Config())
     # Asked once whether results are wanted, then until nobody is left.
-    riders = deque([["rider"], ["rider"], []])
+    asked = deque([riders, riders, []])
+    verifier._riders = lambda batches: asked.popleft()
+    verifier._boarders = lambda batches: boarders
+    return verifier
 
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("audit_fails", [False, True])
+def test_where_forwards_block_a_pass_keeps_the_tokens_of_the_step_it_drains(
+    streamer, events, monkeypatch, device, audit_fails
+):
     def verify(riders: list) -> list:
         events.append("pass")
-        lane.audit.failed = audit_fails
+        verifier.lane.audit.failed = audit_fails
         return []
 
-    ranks = SimpleNamespace(require_agreement=lambda: None)
-    lane = SimpleNamespace(
-        audit=SimpleNamespace(failed=False),
-        verify=verify,
-        forward=SimpleNamespace(ranks=ranks, width_for=lambda pages: pages),
-    )
-    verifier = Verifier(scheduler, lane, Config())
-    monkeypatch.setattr(verifier, "_riders", lambda batches: riders.popleft())
+    verifier = verifier_of(streamer, device, ["rider"], [], {"verify": verify})
+    verifier.scheduler.end_deterministic_service = lambda batches: events.append("ended")
     monkeypatch.setattr(verifier, "_settle", lambda batches, outcomes: events.append("settled"))
-    verifier.between_steps(step, None)
+    verifier.between_steps(verifier.scheduler.running_batch, None)
     passed = ["pass", "ended" if audit_fails else "settled"]
     assert events == ([*passed, "stream"] if device == "cpu" else ["stream", *passed])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("comes", ["a step", "nothing"])
+def test_where_forwards_block_tokens_seen_early_wait_for_the_next_forward(
+    streamer, events, device, comes
+):
+    """Whoever sees them once a forward later leaves two of them in one gap."""
+    verifier = verifier_of(streamer, device, [], ["boarder"])
+    step = verifier.scheduler.running_batch
+    verifier.between_steps(step, None)
+    if comes == "a step":
+        verifier.planned(step)
+        events.append("forward")
+        verifier.launched(step)
+    else:
+        verifier.planned(None)
+    forward = ["forward"] * (comes == "a step")
+    assert events == ([*forward, "stream"] if device == "cpu" else ["stream", *forward])

@@ -6,7 +6,7 @@ import pytest
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import tune
-from llm42_sglang.engine.certify import OWN, has_room
+from llm42_sglang.engine.exam import OWN, has_room
 from llm42_sglang.engine.ranks import Ranks
 
 

@@ -24,7 +24,7 @@ sglang.srt.managers.scheduler
   702bce92 c3887c4f  Scheduler.get_init_info  prove that the hooks are live
   e69881a3 465e3be0  Scheduler._should_defer_prefill  give a decode step between prompts of which one is deterministic
   e2b03b38 43b5db83  Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
-  2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes
+  2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes, release streams
   67aaf766 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
   f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
   c3b6ad8b 442574fe  Scheduler.run_event_loop  end the server when its ranks disagree
@@ -77,7 +77,7 @@ sglang.srt.managers.scheduler_components.batch_result_processor
   b86cfe93 d45c55ec  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
 sglang.srt.managers.scheduler_components.output_streamer
   ecda8481 5bbfbf2a  SchedulerOutputStreamer  subclass it
-  05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams during a pass
+  05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams for a forward
   fe1ccc2a e527b933  SchedulerOutputStreamer.build_additional_customized_info  add receipts
   1eda252b 83a8adaa  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
 sglang.srt.mem_cache.common
@@ -93,12 +93,19 @@ sglang.srt.model_executor.forward_batch_info
   bf57b421 94a2249b  ForwardMode  run canonical passes in EXTEND mode
 sglang.srt.model_executor.model_runner
   ea2e677e 8e2f22a8  ModelRunner  run canonical passes
-  438ce8e7 d116ee8c  ModelRunner.forward  run canonical passes
+  438ce8e7 d116ee8c  ModelRunner.forward  run canonical passes, and decode steps that carry pages
+  851ee1d5 11361d94  ModelRunnerOutput  give the output of a decode step that carries pages
   77fde65d abbe2372  ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
   dd03f88d e3c15bde  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
   18cdd389 469c2785  ModelRunner.check_weights  keep /weights_checker from overwriting weights
 sglang.srt.layers.logits_processor
   56248010 4daab57a  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
+  b7613405 f8face29  LogitsProcessorOutput  give the logits of a decode step that carries pages
+sglang.srt.model_executor.runner.eager_runner
+  7524ab60 9b3c533e  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
+sglang.srt.environ
+  Envs     532d6c56  envs  carry a decode step of more requests than SGLang's buffers hold
+  EnvBool  a1a00050  Envs.SGLANG_EAGER_INPUT_NO_COPY  carry a decode step of more requests than its buffers hold
 sglang.srt.speculative.spec_info
   0faa018c 4d6cc983  SpeculativeAlgorithm  name the absence of a draft model
 sglang.srt.sampling.sampling_params

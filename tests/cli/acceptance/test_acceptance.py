@@ -24,7 +24,7 @@ HOPPER = Gpu("Pretended H100", (9, 0), 80.0)
 CERTIFIED = (
     "llm42: certified in 2.1 s: A1, A2 and A3 hold bitwise over 31 passes, 1200 rows of logits "
     "and of KV in each of 30 layers; passes of 1 or 8 slots give the same bits, "
-    "from CUDA graphs those of 8"
+    "from CUDA graphs those of 8, none carries decode rows"
 )
 BROKEN = "llm42: error: assumption A2 (other slots) does not hold on this model and backend"
 
@@ -174,6 +174,7 @@ def test_what_a_certified_server_logs_is_what_is_looked_for():
     line = ast.literal_eval(call.args[0]) % (
         *(2.1, 31, 1200, 30, "1 or 8"),
         "from CUDA graphs those of 8",
+        "none carries decode rows",
     )
     assert line == CERTIFIED
     assert stages.CERTIFIED.search(f"[2026] INFO: {line}")

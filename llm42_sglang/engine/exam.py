@@ -1,0 +1,303 @@
+"""The passes that certification runs and compares.
+
+A request of random tokens, the subject, is run one page per pass in slot 0, its first pages and a
+far one (what lies between is old KV of its own, the same for all): the reference. Then again in
+other places, in other company, in other shapes. The server is idle, so rows and pages are used
+without being allocated, and nothing needs to be given back.
+"""
+
+import logging
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from llm42_sglang.core.pages import page_span
+from llm42_sglang.engine import graphs
+from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot, same_bits
+from llm42_sglang.engine.ranks import RanksDisagreeError
+
+logger = logging.getLogger(__name__)
+
+DEPTH = 3  # first pages of each certified request: two boundaries between canonical pages
+FAR = 32  # its last page, counted from 1: kernels may split work by the longest context
+OWN = DEPTH + 1  # KV pages of each
+SEED = 42  # of the random tokens
+# What a forward raises that does not suit the model or the device.
+CANNOT_RUN = (RuntimeError, AttributeError, IndexError, TypeError)
+CANNOT_REPLAY = (*CANNOT_RUN, KeyError, ValueError, AssertionError)
+
+
+class CertificationError(RuntimeError):
+    """The canonical pass is not canonical here; the message names the assumption."""
+
+
+class Bits(NamedTuple):
+    """What a page's rows came out as."""
+
+    logits: torch.Tensor  # [rows, vocab]
+    kv: torch.Tensor  # [layers, 2, rows, heads * head_dim]
+
+
+class Exam:
+    """A subject, the same tokens at another place (its twin), and neighbours to fill slots."""
+
+    def __init__(self, forward: CanonicalForward):
+        self.forward = forward
+        self.size = forward.config.page
+        self.group = forward.config.group
+        self.passes = 0
+        runner = forward.runner
+        self.random = random.Random(SEED)
+        self.vocab_size = runner.model_config.vocab_size
+        context = self.forward.req_to_token.shape[1] // self.size
+        self.far_page = max(DEPTH, min(FAR, context)) - 1
+        self.pages = sorted({*range(DEPTH), self.far_page})
+        self.tokens = {page: self._random_tokens(self.size) for page in self.pages}
+        self._require_room()
+        self.subject, self.twin = 1, 2  # rows; row 0 is SGLang's padding row
+        self.neighbours = range(3, 3 + self.group - 1)
+        self._place(self.subject, range(1, 1 + OWN))
+        # Other pages, and in descending order.
+        self._place(self.twin, range(2 * OWN, OWN, -1))
+        for i, row in enumerate(self.neighbours, start=2):
+            self._place(row, range(1 + i * OWN, 1 + (i + 1) * OWN))
+
+    def variations(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+        """(assumption and what was varied, reference rows, rows to compare), one by one."""
+        self.reference = self._run_all(self.subject)
+        yield "A1 (same inputs, run again)", self.reference, self._run_all(self.subject)
+        twin = self._run_all(self.twin)
+        yield "A2 (other request row and KV pages)", self.reference, twin
+        if self.group > 1:
+            crowded = self._run_all(self.twin, crowded=True)
+            yield "A2 (other slots, beside other requests)", self.reference, crowded
+        yield "A2 (several pages in one pass)", self.reference[:DEPTH], self._run_together()
+        yield from self._other_tails()
+
+    def _other_tails(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+        """The rows after the cut: padding, then other tokens."""
+        cut, page, of_page = self.size // 2, DEPTH - 1, self.reference[DEPTH - 1]
+        head = [Bits(of_page.logits[:cut], of_page.kv[:, :, :cut])]
+        for tail in ((), self._random_tokens(self.size - cut)):
+            bits = self._run(self.subject, page, self.tokens[page][:cut] + tail)
+            changed = [Bits(bits.logits[:cut], bits.kv[:, :, :cut])]
+            yield "A3 (other rows after it)", head, changed
+
+    def equal_widths(self) -> tuple[int, ...]:
+        """G, and the smaller powers of two that give its bits in every variation."""
+        widths = [2**i for i in range(self.group.bit_length() - 1)]
+        equal = [width for width in widths if self._on_all_ranks(self._equals_reference(width))]
+        return (*equal, self.group)
+
+    def equal_graphs(self, widths: tuple[int, ...]) -> tuple[int, ...]:
+        """Those widths whose CUDA graph, where SGLang holds one, gives the eager pass's bits."""
+        held = [n for n in widths if graphs.captured(self.forward.runner, n * self.size)]
+        return tuple(n for n in held if self._on_all_ranks(self._replays_reference(n)))
+
+    def equal_carriers(self) -> tuple[int, ...]:
+        """Those widths that give these bits with decode rows in them; narrower than G, or a decode
+        step would wait for too much, but for a G of 2."""
+        carriers: list[int] = []
+        if self.forward.may_carry:
+            for width in self.forward.widths:
+                fewest = carriers[-1] if carriers else 1  # slots of decode rows; others ride there
+                if 1 < width < max(self.group, 3) and self._on_all_ranks(
+                    self._carries_reference(width, fewest)
+                ):
+                    carriers.append(width)
+        return tuple(carriers)
+
+    def _on_all_ranks(self, equal: bool) -> bool:
+        return all(self.forward.ranks.gather(equal))
+
+    def head_variations(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+        """The language-model head over the subject's slot alone."""
+        if self.group > 1:
+            alone = self._run_all(self.twin, crowded=True, scored=False)
+            yield "A2 (language-model head over one slot)", self.reference, alone
+
+    def _equals_reference(self, width: int) -> bool:
+        self._forget()
+        self.forward.widths = (width,)
+        runs = [(self.reference, self._run_all(self.subject))]
+        if width > 1:
+            runs.append((self.reference, self._run_all(self.twin, crowded=True)))
+        runs += [(expected, actual) for _, expected, actual in self._other_tails()]
+        return all(_equal(*run) for run in runs)
+
+    def _carries_reference(self, width: int, fewest: int) -> bool:
+        """With `fewest` slots of decode rows and more, each but for one row empty, and full."""
+        self._forget()
+        self.forward.carriers = (width,)
+        slots = range(fewest, width)
+        counts = [rows for n in slots for rows in ((n - 1) * self.size + 1, n * self.size)]
+        try:
+            for i in range(max(len(counts), len(self.pages))):
+                nth = i % len(self.pages)
+                # Every other time a slot stays empty: a dummy, and no head for it.
+                bits = self._carried(self.pages[nth], counts[i % len(counts)], dummies=i % 2)
+                if not _equal(self.reference[nth : nth + 1], [bits]):
+                    problem = "gives other bits"
+                    break
+            else:
+                return True
+        except RanksDisagreeError:
+            raise
+        except CANNOT_RUN as error:
+            problem = f"cannot run ({type(error).__name__}: {error})"
+            if self.forward.ranks.size > 1:  # the others may be in the middle of it
+                raise CertificationError(
+                    f"a pass of {width} slots with decode rows {problem} on one rank or all; "
+                    "choose another --attention-backend"
+                ) from error
+        logger.warning("llm42: a pass of %d slots with decode rows %s; not used", width, problem)
+        return False
+
+    def _replays_reference(self, width: int) -> bool:
+        eager = self.passes - self.forward.replays
+        self.forward.replayed = (width,)
+        try:
+            if not self._equals_reference(width):
+                problem = "gives other bits"
+            elif eager != self.passes - self.forward.replays:
+                problem = "is not replayed at every length certified"
+            else:
+                return True
+        except RanksDisagreeError:
+            raise
+        except CANNOT_REPLAY as error:
+            problem = f"cannot run ({type(error).__name__}: {error})"
+            if self.forward.ranks.size > 1:  # the others may be in the middle of it
+                raise CertificationError(
+                    f"the CUDA graph of {width} slots {problem} on one rank or all; add "
+                    "--cuda-graph-backend-prefill disabled"
+                ) from error
+        logger.warning("llm42: the CUDA graph of %d slots %s; not used", width, problem)
+        return False
+
+    def _run_all(self, row: int, **how: bool) -> list[Bits]:
+        """Every page of the request, one a pass, in order."""
+        return [self._run(row, page, **how) for page in self.pages]
+
+    def _run(
+        self,
+        row: int,
+        page: int,
+        tokens: tuple[int, ...] | None = None,
+        *,
+        crowded: bool = False,
+        scored: bool = True,
+    ) -> Bits:
+        """One pass with the page in slot 0; or `crowded`, in slot after slot from the last one on,
+        beside neighbours in pages of their own depth, with logits or without (`scored`)."""
+        slots = self._company(self.forward.widths[-1] - 1, scored) if crowded else []
+        at = len(slots) - self.pages.index(page) % (len(slots) + 1)
+        slots.insert(at, Slot(row, page, tokens or self.tokens[page]))
+        return self._read(self._pass(slots)[at], row, page)
+
+    def _carried(self, page: int, rows: int, dummies: int) -> Bits:
+        """The twin's page behind neighbours, before some dummies and so many decode rows."""
+        company = self.forward.seats_beside(rows) - 1 - dummies
+        slots = self._company(max(0, company), scored=True)
+        slots.append(Slot(self.twin, page, self.tokens[page]))
+        self.passes += 1
+        logits, _ = self.forward.carry(slots, self._decode_rows(rows))
+        return self._read(logits[-1], self.twin, page)
+
+    def _decode_rows(self, count: int) -> DecodeRows:
+        """Of the neighbours, all over their contexts."""
+        device = self.forward.runner.device
+        requests = torch.tensor([self.neighbours[i % len(self.neighbours)] for i in range(count)])
+        context = (self.far_page + 1) * self.size
+        positions = torch.tensor([self.random.randrange(context) for _ in range(count)])
+        return DecodeRows(
+            torch.tensor(self._random_tokens(count), device=device),
+            requests.to(device),
+            (positions + 1).to(device),
+            self.forward.req_to_token[requests, positions].to(torch.int64),
+        )
+
+    def _company(self, count: int, scored: bool) -> list[Slot]:
+        pages = [self.pages[-1 - i % len(self.pages)] for i in range(count)]  # the far one first
+        return [
+            Slot(row, page, self._random_tokens(self.size), scored)
+            for row, page in zip(self.neighbours, pages, strict=False)
+        ]
+
+    def _run_together(self) -> list[Bits]:
+        """The twin's first pages, as many as fit in one pass."""
+        bits = []
+        for first in range(0, DEPTH, self.group):
+            pages = range(first, min(first + self.group, DEPTH))
+            slots = [Slot(self.twin, page, self.tokens[page]) for page in pages]
+            rows = zip(self._pass(slots), pages, strict=True)
+            bits += [self._read(logits, self.twin, page) for logits, page in rows]
+        return bits
+
+    def _pass(self, slots: list[Slot]) -> list[torch.Tensor | None]:
+        self.passes += 1
+        return self.forward(slots)
+
+    def _read(self, logits: torch.Tensor, row: int, page: int) -> Bits:
+        return Bits(logits.clone(), self.forward.kv_of(row, page))
+
+    def _place(self, row: int, pages: range) -> None:
+        """Name KV pages in the request's row: one for each page that is run, in between the first
+        ones again; fresh garbage in them, so nothing old can help."""
+        for i in range(self.far_page + 1):
+            own = self.pages.index(i) if i in self.pages else i % DEPTH
+            where = pages[own] * self.size + self.forward.offsets
+            span = page_span(i, self.size)
+            self.forward.req_to_token[row, span.start : span.end] = where.to(
+                self.forward.req_to_token.dtype
+            )
+
+    def _forget(self) -> None:
+        """Other KV in all pages of the subject and its twin: what they held cannot help."""
+        pool = self.forward.runner.token_to_kv_pool
+        for row in (self.subject, self.twin):
+            where = self.forward.req_to_token[row, : (self.far_page + 1) * self.size].long()
+            for layer in self.forward.layers:
+                pool.get_key_buffer(layer)[where] = 1
+                pool.get_value_buffer(layer)[where] = 1
+
+    def _random_tokens(self, count: int) -> tuple[int, ...]:
+        return tuple(self.random.randrange(self.vocab_size) for _ in range(count))
+
+    def _require_room(self) -> None:
+        context = self.forward.req_to_token.shape[1]
+        if DEPTH * self.size > context:
+            raise CertificationError(
+                f"certification needs a context of {DEPTH * self.size} tokens, the server's is "
+                f"{context}; raise --context-length or lower --llm42-page"
+            )
+        if not has_room(self.forward, self.group):
+            have_pages, have_rows = _room(self.forward)
+            raise CertificationError(
+                f"certification needs {(self.group + 1) * OWN} KV pages and {self.group + 1} "
+                f"request rows, the server has {have_pages} and {have_rows}; raise "
+                "--max-total-tokens or --max-running-requests, or lower --llm42-group"
+            )
+
+
+def _equal(expected: list[Bits], actual: list[Bits]) -> bool:
+    return all(
+        same_bits(want, got)
+        for each in zip(expected, actual, strict=True)
+        for want, got in zip(*each, strict=True)
+    )
+
+
+def has_room(forward: CanonicalForward, group: int) -> bool:
+    """Whether the server's pools are large enough to certify passes of so many slots."""
+    pages, rows = _room(forward)
+    return (group + 1) * OWN <= pages and group + 1 <= rows
+
+
+def _room(forward: CanonicalForward) -> tuple[int, int]:
+    """KV pages and request rows of the server."""
+    runner = forward.runner
+    pages = runner.token_to_kv_pool_allocator.size // forward.config.page
+    return pages, runner.req_to_token_pool.size
