@@ -64,6 +64,13 @@ def serial(flags: Flags) -> ServerProcess:
     return _stock(flags, "serial", "--max-running-requests", "1")
 
 
+def fixed_shape(flags: Flags) -> ServerProcess:
+    """Ours, but every token of every request is decoded in a canonical pass, a slot a request: the
+    narrowest page, and as many slots as are in flight by default."""
+    argv = [*flags.common, "--llm42-page", "16", "--llm42-group", "16", "--llm42-run-ahead", "0"]
+    return ServerProcess(argv, env={"LLM42_FAULT": "fixed-shape"}, log_path=_log("fixed-shape"))
+
+
 def ours(flags: Flags, *more: str) -> ServerProcess:
     """`llm42 serve`."""
     return ServerProcess([*flags.common, *flags.ours, *more], log_path=_log("llm42"))

@@ -57,21 +57,27 @@ def throughput(
     serial_requests: Annotated[
         int, typer.Option(min=0, help="For the server that takes one request at a time; 0: none.")
     ] = 5,
+    fixed_requests: Annotated[
+        int, typer.Option(min=0, help="For the server that decodes in the fixed shape; 0: none.")
+    ] = 16,
     model: options.Model = None,
     seed: options.Seed = 0,
     out: options.Out = None,
     plot: options.Plot = None,
     page: options.Page = None,
 ) -> None:
-    """Throughput against the share of deterministic traffic, beside stock and one at a time.
+    """Throughput against the share of deterministic traffic, beside stock, one request at a time,
+    and everything decoded in the fixed shape.
 
-    All servers get the same requests, and the machine in turns. What decoding everything in the
-    fixed shape would cost is measured by `passes`. Flags that are not known here go to the servers.
+    All servers get the same requests, and the machine in turns. Flags that are not known here go to
+    the servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     options.require_full_loop(requests, in_flight)
     if 0 < serial_requests <= SERIAL_IN_FLIGHT:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL_IN_FLIGHT}")
+    if 0 < fixed_requests < in_flight:
+        raise UserError(f"--fixed-requests takes 0, or --in-flight {in_flight} at least")
     report.require_writable(out, plot, page)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
@@ -80,12 +86,16 @@ def throughput(
     processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
     if serial_requests:
         processes["serial"] = servers.serial(flags)
-    sizes = {"stock": requests, "llm42": requests, "serial": serial_requests}
+    if fixed_requests:
+        processes["fixed_shape"] = servers.fixed_shape(flags)
+    sizes = dict.fromkeys(("stock", "llm42"), requests)
+    sizes |= {"serial": serial_requests, "fixed_shape": fixed_requests}
     workload = source.describe() | {
         "requests": requests,
         "in_flight": in_flight,
         "rounds": rounds,
         "serial_requests": serial_requests,
+        "fixed_requests": fixed_requests,
         "counted": "all tokens, from the first request sent to the last token",
         "flags": " ".join([*flags.everywhere, *flags.ours]),
     }
@@ -101,7 +111,7 @@ def throughput(
 
 def schedule(shares: Sequence[float], rounds: int, names: Iterable[str]) -> list[list[Step]]:
     """What runs in turns, one after the other: stock and ours, share by share; beside the largest,
-    once a round, the server that takes one at a time. Who is first changes with the round."""
+    once a round, the other servers. Who is first changes with the round."""
     several = []
     others = [name for name in names if name not in ("stock", "llm42")]
     for number in range(rounds):
@@ -123,8 +133,8 @@ def measure(
 ) -> Measured:
     """Warm every server up, then run the schedule.
 
-    In a round all loads have the same prompts. The serial server gets fewer of them: a rate is
-    a rate, and it is the slowest by far.
+    In a round all loads have the same prompts. The slowest servers get fewer of them: a rate is a
+    rate.
     """
     loads = defaultdict(lambda: Closed(in_flight), serial=Closed(SERIAL_IN_FLIGHT))
     for target in targets.values():
@@ -163,8 +173,12 @@ def summary(measured: Measured) -> dict[str, Any]:
         share: [a / b for a, b in zip(ours[share], stock[share], strict=True)] for share in ours
     }
     most = f"{shares[-1]:g}"
-    serial = [speed for step, speed in speeds.items() if step.server == "serial"]
-    speedups = [a / b for a, b in zip(ours[most], serial, strict=False)]
+    slow = {name: [speed for step, speed in speeds.items() if step.server == name] for name in SLOW}
+    speedups = {
+        name: statistics.median(a / b for a, b in zip(ours[most], others, strict=True))
+        for name, others in slow.items()
+        if others
+    }
     total = _add(measured.recomputed.values())
     by_share = {
         f"{s:g}": _add(r for step, r in measured.recomputed.items() if step.share == s)
@@ -172,17 +186,20 @@ def summary(measured: Measured) -> dict[str, Any]:
     }
     return {
         "ratio_to_stock": {share: statistics.median(values) for share, values in ratios.items()},
-        "speedup_over_serial": statistics.median(speedups) if speedups else None,
+        "speedup_over_serial": speedups.get("serial"),
+        "speedup_over_fixed_shape": speedups.get("fixed_shape"),
         "speedup_at_share": most,
         "recompute_rate": total.rate,
         "rollbacks": total.rollbacks,
         "recompute_rate_by_share": {share: one.rate for share, one in by_share.items()},
         "deterministic_requests_by_share": {share: one.requests for share, one in by_share.items()},
         "ratios_to_stock": ratios,
-        "tokens_per_s": {"stock": stock, "llm42": ours, "serial": serial},
+        "tokens_per_s": {"stock": stock, "llm42": ours, **slow},
     }
 
 
+# Servers that are measured once a round.
+SLOW = {"serial": "one at a time", "fixed_shape": "all in the fixed shape"}
 COLUMNS = ("deterministic %", "requests", "stock", "llm42", "ratio", "least", "most", "recompute %")
 
 
@@ -200,10 +217,11 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             max(ratios),
             None if rate is None else 100 * rate,
         )
-    if speeds["serial"]:
-        every = statistics.median([s for several in speeds["stock"].values() for s in several])
-        serial = statistics.median(speeds["serial"])
-        yield "one at a time", None, every, serial, serial / every, None, None, None
+    every = statistics.median([s for several in speeds["stock"].values() for s in several])
+    for name, label in SLOW.items():
+        if speeds[name]:
+            speed = statistics.median(speeds[name])
+            yield label, None, every, speed, speed / every, None, None, None
 
 
 def draw(axes: Sequence[Any], result: Mapping[str, Any]) -> None:
@@ -214,9 +232,10 @@ def draw(axes: Sequence[Any], result: Mapping[str, Any]) -> None:
     for name in ("stock", "llm42"):
         medians = [statistics.median(speeds[name][share]) for share in shares]
         left.plot(shares, medians, marker="o", label=name)
-    if speeds["serial"]:
-        serial = statistics.median(speeds["serial"])
-        left.axhline(serial, color="grey", linestyle="--", label="one at a time")
+    for (name, label), style in zip(SLOW.items(), ("--", ":"), strict=True):
+        if speeds[name]:
+            speed = statistics.median(speeds[name])
+            left.axhline(speed, color="grey", linestyle=style, label=label)
     left.set(ylabel="output tokens per second", ylim=(0, None))
     left.legend()
     middle = [result["ratio_to_stock"][share] for share in shares]

@@ -46,7 +46,9 @@ def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
     fakes["stock"] += ["--token-s", "0.005"]
     fakes["llm42"] += ["--token-s", "0.05"]
     fakes["serial"] += ["--token-s", "0.005"]
+    fakes["fixed_shape"] += ["--token-s", "0.5"]
     sizes = ["--requests", "12", "--in-flight", "4", "--rounds", "2", "--serial-requests", "4"]
+    sizes += ["--fixed-requests", "4"]
     plot = tmp_path / "plot.png"
     result, shown = bench(
         "throughput", "--shares", "0,50", *sizes, *SMALL, "--plot", str(plot), "--llm42-group", "4"
@@ -55,6 +57,7 @@ def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
     assert 0 < result["ratio_to_stock"]["0"] < 1
     assert len(result["ratios_to_stock"]["50"]) == 2
     assert result["speedup_over_serial"] > 0
+    assert result["speedup_over_fixed_shape"] > 1
     assert result["speedup_at_share"] == "50"
     assert result["rollbacks"] == 2 * 6  # the fake's receipts: one each, of 3 tokens
     assert result["recompute_rate"] == pytest.approx(3 / (12 + 3))
@@ -62,16 +65,24 @@ def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
     assert result["deterministic_requests_by_share"] == {"0": 0, "50": 12}
     assert result["workload"]["flags"] == "--max-total-tokens 20000 --llm42-group 4"
     assert shown.index("hardware: ") < shown.index("workload: ") < shown.index("ratio")
-    assert "in_flight 4" in shown and "one at a time" in shown
+    assert "in_flight 4" in shown
+    assert "one at a time" in shown and "all in the fixed shape" in shown
     assert plot.read_bytes().startswith(PNG)
 
 
-def test_throughput_without_a_serial_server(bench, fakes):
-    fakes["serial"] += ["--exit", "1"]  # it would not start
-    sizes = ["--requests", "6", "--in-flight", "2", "--rounds", "1", "--serial-requests", "0"]
+@pytest.mark.parametrize(
+    ("option", "server", "label"),
+    [
+        ("--serial-requests", "serial", "one at a time"),
+        ("--fixed-requests", "fixed_shape", "all in the fixed shape"),
+    ],
+)
+def test_throughput_without_a_slow_server(bench, fakes, option, server, label):
+    fakes[server] += ["--exit", "1"]  # it would not start
+    sizes = ["--requests", "6", "--in-flight", "2", "--rounds", "1", option, "0"]
     result, shown = bench("throughput", "--shares", "100", *sizes, *SMALL)
-    assert result["speedup_over_serial"] is None
-    assert "one at a time" not in shown
+    assert result[f"speedup_over_{server}"] is None
+    assert label not in shown
 
 
 def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
@@ -190,6 +201,7 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
         (["throughput", "--requests", "16"], "take at least 48"),
         (["beside", "--requests", "16"], "take at least 48"),
         (["throughput", "--serial-requests", "2"], "--serial-requests takes 0, or more than 2"),
+        (["throughput", "--fixed-requests", "15"], "--fixed-requests takes 0, or --in-flight 16"),
         (["throughput", "--mix", "big"], "--mix big is not known"),
         (["throughput", "--prompt-tokens", "x"], "a number of tokens is N or N-M"),
         (["throughput", "--plot", "/nowhere/x.png"], "cannot write /nowhere/x.png"),

@@ -4,7 +4,7 @@ import pytest
 
 from llm42_sglang.cli.bench import report
 from llm42_sglang.cli.bench.divergence import spans
-from llm42_sglang.cli.bench.servers import Flags, ours, serial, split, stock
+from llm42_sglang.cli.bench.servers import Flags, fixed_shape, ours, serial, split, stock
 from llm42_sglang.cli.errors import UserError
 
 
@@ -67,6 +67,9 @@ def test_servers_differ_in_what_is_compared_only(tmp_path):
     assert stock_argv[5:] == common
     assert serial(flags).argv[5:] == [*common, "--max-running-requests", "1"]
     assert ours(flags).argv[6:] == [*common, "--llm42-group", "4"]
+    fixed = ["--llm42-page", "16", "--llm42-group", "16", "--llm42-run-ahead", "0"]
+    assert fixed_shape(flags).argv[6:] == [*common, *fixed]
+    assert fixed_shape(flags).env["LLM42_FAULT"] == "fixed-shape"
     assert stock(flags).env["SGLANG_PLUGINS"] == serial(flags).env["SGLANG_PLUGINS"] == "llm42_cpu"
     assert "SGLANG_PLUGINS" not in ours(flags).env
 
