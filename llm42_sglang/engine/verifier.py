@@ -171,11 +171,15 @@ class Verifier:
         return self.policy.board(due, seats)
 
     def _seats(self, batches: Batches) -> int:
-        """Pages that the next decode step can carry. A pass keeps no hidden states."""
+        """Pages that the next decode step can carry: for the sake of ordinary requests, which would
+        wait for a pass; where all are deterministic, a full pass costs less for each page.
+
+        None where hidden states are wanted, for a pass keeps none.
+        """
         reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
-        if any(req.return_hidden_states for req in reqs):
+        if all(map(is_deterministic, reqs)) or any(req.return_hidden_states for req in reqs):
             return 0
-        return self.lane.forward.seats_beside(len(reqs)) if reqs else 0
+        return self.lane.forward.seats_beside(len(reqs))
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

@@ -14,7 +14,7 @@ from llm42_sglang.engine import fixed_shape
 from llm42_sglang.engine.canonical import DecodeRows, Slot
 from llm42_sglang.engine.carrier import carry_pages, carrying
 from llm42_sglang.engine.lane import Verified
-from llm42_sglang.engine.request import Outlook
+from llm42_sglang.engine.request import DeterministicReq, Outlook
 from llm42_sglang.engine.verifier import Verifier
 
 T = 16
@@ -50,10 +50,11 @@ def test_nothing_but_a_decode_step_is_carried():
         carry_pages(original, None, forward_batch(ForwardMode.EXTEND))
 
 
-class Request:
+class Request(DeterministicReq):
     """A deterministic one that decodes."""
 
     return_hidden_states = False
+    chooser = SimpleNamespace(looks_back=False)
 
     def __init__(self, name: str, finished: bool = False, decoding: bool = True):
         self.name, self.over = name, finished
@@ -67,7 +68,8 @@ class Request:
 
 
 A, B, C = map(Request, "abc")
-STEP = SimpleNamespace(forward_mode=ForwardMode.DECODE, reqs=[A, B, C])
+ORDINARY = SimpleNamespace(return_hidden_states=False)
+STEP = SimpleNamespace(forward_mode=ForwardMode.DECODE, reqs=[A, B, C, ORDINARY])
 FULL = Outlook(due=True, ahead=1, waited=1, suspected=False, at_limit=False)
 
 
@@ -135,13 +137,19 @@ def test_who_may_not_decode_past_its_page_does_not_ride(verifier, outlook):
 def test_where_hidden_states_are_wanted_nobody_rides(verifier):
     wants = Request("d")
     wants.return_hidden_states = True
-    with_it = SimpleNamespace(forward_mode=ForwardMode.DECODE, reqs=[A, wants])
+    with_it = SimpleNamespace(forward_mode=ForwardMode.DECODE, reqs=[A, ORDINARY, wants])
     assert carried(verifier, with_it) == []
     assert verifier._seats([STEP, with_it]) == 0
 
 
 def test_who_was_retracted_when_the_step_was_planned_does_not_ride(verifier):
-    assert carried(verifier, SimpleNamespace(reqs=[A, C])) == []
+    assert carried(verifier, SimpleNamespace(reqs=[A, C, ORDINARY])) == []
+
+
+def test_where_all_are_deterministic_pages_wait_for_company(verifier):
+    assert verifier._seats([SimpleNamespace(reqs=[A, B])]) == 0
+    assert verifier._seats([SimpleNamespace(reqs=[A]), SimpleNamespace(reqs=[ORDINARY])]) == 1
+    assert verifier._seats([SimpleNamespace(reqs=[])]) == 0
 
 
 def test_a_step_that_turns_out_a_prefill_carries_nobody_later(verifier):
