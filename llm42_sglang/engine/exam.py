@@ -8,7 +8,7 @@ without being allocated, and nothing needs to be given back.
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -129,53 +129,59 @@ class Exam:
 
     def _carries_reference(self, width: int, fewest: int) -> bool:
         """With `fewest` slots of decode rows and more, each but for one row empty, and full."""
-        self._forget()
-        self.forward.carriers = (width,)
-        slots = range(fewest, width)
-        counts = [rows for n in slots for rows in ((n - 1) * self.size + 1, n * self.size)]
-        try:
+
+        def problem() -> str | None:
             for i in range(max(len(counts), len(self.pages))):
                 nth = i % len(self.pages)
                 # Every other time a slot stays empty: a dummy, and no head for it.
                 bits = self._carried(self.pages[nth], counts[i % len(counts)], dummies=i % 2)
                 if not _equal(self.reference[nth : nth + 1], [bits]):
-                    problem = "gives other bits"
-                    break
-            else:
-                return True
-        except RanksDisagreeError:
-            raise
-        except CANNOT_RUN as error:
-            problem = f"cannot run ({type(error).__name__}: {error})"
-            if self.forward.ranks.size > 1:  # the others may be in the middle of it
-                raise CertificationError(
-                    f"a pass of {width} slots with decode rows {problem} on one rank or all; "
-                    "choose another --attention-backend"
-                ) from error
-        logger.warning("llm42: a pass of %d slots with decode rows %s; not used", width, problem)
-        return False
+                    return "gives other bits"
+            return None
+
+        self._forget()
+        self.forward.carriers = (width,)
+        slots = range(fewest, width)
+        counts = [rows for n in slots for rows in ((n - 1) * self.size + 1, n * self.size)]
+        what = f"a pass of {width} slots with decode rows"
+        return self._may_be_used(what, problem, CANNOT_RUN, "choose another --attention-backend")
 
     def _replays_reference(self, width: int) -> bool:
+        def problem() -> str | None:
+            if not self._equals_reference(width):
+                return "gives other bits"
+            replayed = eager == self.passes - self.forward.replays
+            return None if replayed else "is not replayed at every length certified"
+
         eager = self.passes - self.forward.replays
         self.forward.replayed = (width,)
+        what, remedy = (
+            f"the CUDA graph of {width} slots",
+            "add --cuda-graph-backend-prefill disabled",
+        )
+        return self._may_be_used(what, problem, CANNOT_REPLAY, remedy)
+
+    def _may_be_used(
+        self,
+        what: str,
+        find_problem: Callable[[], str | None],
+        errors: tuple[type[Exception], ...],
+        remedy: str,
+    ) -> bool:
+        """Whether it runs and has no problem; if not, the log says so, and it is left out."""
         try:
-            if not self._equals_reference(width):
-                problem = "gives other bits"
-            elif eager != self.passes - self.forward.replays:
-                problem = "is not replayed at every length certified"
-            else:
-                return True
+            problem = find_problem()
         except RanksDisagreeError:
             raise
-        except CANNOT_REPLAY as error:
+        except errors as error:
             problem = f"cannot run ({type(error).__name__}: {error})"
             if self.forward.ranks.size > 1:  # the others may be in the middle of it
                 raise CertificationError(
-                    f"the CUDA graph of {width} slots {problem} on one rank or all; add "
-                    "--cuda-graph-backend-prefill disabled"
+                    f"{what} {problem} on one rank or all; {remedy}"
                 ) from error
-        logger.warning("llm42: the CUDA graph of %d slots %s; not used", width, problem)
-        return False
+        if problem:
+            logger.warning("llm42: %s %s; not used", what, problem)
+        return problem is None
 
     def _run_all(self, row: int, **how: bool) -> list[Bits]:
         """Every page of the request, one a pass, in order."""
