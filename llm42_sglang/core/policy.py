@@ -71,9 +71,9 @@ class LanePolicy:
         if passes:  # only a blocked request is worth another one
             run = any(map(self._blocked, due))
         else:
-            left = [one for one in due if not seats or one.suspected or self._blocked(one)]
-            full = len(left) >= min(self.group, decoding)
-            run = full or any(self._steps_left(one) <= 0 for one in left)
+            others = [one for one in due if not seats or one.suspected or self._blocked(one)]
+            full = len(others) >= min(self.group, decoding)
+            run = full or any(self._steps_left(one) <= 0 for one in others)
             run = run or (seats > 0 and self._outruns(due, seats))
         return self.fill(due, self.group) if run else []
 

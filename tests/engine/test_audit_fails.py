@@ -51,7 +51,9 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(servers):
     assert seen["llm42_audit_failures_total"] == 1
     assert seen["llm42_refused_requests_total"] >= 2  # one by option, one after the audit
     assert seen["llm42_passes_total"] > 32
-    assert seen["llm42_carrying_steps_total"] == 0  # no ordinary request would wait for a pass
+    assert (
+        seen.get("llm42_carrying_steps_total", 0) == 0
+    )  # no ordinary request would wait for a pass
     assert seen["llm42_committed_tokens_total"] > 0
     served = sum(len(a.json()["output_ids"]) for a in answers[:-1])  # of every fourth request
     # Each first token was born in a prefill pass. The last request committed a part of its own.

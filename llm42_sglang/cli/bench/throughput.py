@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -16,6 +16,7 @@ from llm42_sglang.cli.bench.recompute import Recompute, recompute
 from llm42_sglang.cli.bench.stats import tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.cli.progress import bar, say
 
 WARM_UP_TOKENS = 8
@@ -83,13 +84,9 @@ def throughput(
     source = options.Source.of(lengths, model, dataset, seed)
     source.requests(requests)  # refuses now, not after the servers have started
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
-    processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
-    if serial_requests:
-        processes["serial"] = servers.serial(flags)
-    if fixed_requests:
-        processes["fixed_shape"] = servers.fixed_shape(flags)
     sizes = dict.fromkeys(("stock", "llm42"), requests)
     sizes |= {"serial": serial_requests, "fixed_shape": fixed_requests}
+    processes = {name: start(flags) for name, start in _competitors().items() if sizes[name]}
     workload = source.describe() | {
         "requests": requests,
         "in_flight": in_flight,
@@ -107,6 +104,16 @@ def throughput(
     report.plot(plot, 2, picture)
     report.page(page, "throughput", workload, [shown], 2, picture)
     report.finish(result, workload, out)
+
+
+def _competitors() -> dict[str, Callable[[servers.Flags], ServerProcess]]:
+    """How each is started, in this order; looked up late, for tests replace them."""
+    return {
+        "stock": servers.stock,
+        "llm42": servers.ours,
+        "serial": servers.serial,
+        "fixed_shape": servers.fixed_shape,
+    }
 
 
 def schedule(shares: Sequence[float], rounds: int, names: Iterable[str]) -> list[list[Step]]:
