@@ -126,7 +126,7 @@ def with_fault(runner, fault: str, group: int) -> dict:
     if fault == "head":  # some narrower width must be left for it to show in
         Exam.equal_widths = lambda exam: (1, exam.group)
     try:
-        config = Config(page=T, group=group, run_ahead=0)
+        config = Config(page=T, group=group)
         return certify(CanonicalForward(runner, config, broken, may_carry=True)).as_dict()
     except CertificationError as error:
         return {"refused": str(error)}
@@ -170,7 +170,7 @@ def with_graphs(runner, fault: str) -> dict:
     runner.prefill_cuda_graph_runner = graph_runner(runner, rows)
     if fault == "attention":
         runner.prefill_cuda_graph_runner.backend = Whole(runner.prefill_cuda_graph_runner)
-    return certify(CanonicalForward(runner, Config(page=T, group=G, run_ahead=0))).as_dict()
+    return certify(CanonicalForward(runner, Config(page=T, group=G))).as_dict()
 
 
 def graph_runner(runner, rows: list[int]) -> sglang_graphs.PrefillCudaGraphRunner:

@@ -60,12 +60,10 @@ def test_the_number_of_ranks_is_in_the_fingerprint(two_ranks, two_replicas):
 def test_a_rank_that_disagrees_ends_the_server(tiny, servers, tmp_path):
     """Rank 1 draws other tokens than rank 0, some passes after its certification."""
     servers.stop()
-    configuration = tiny("qwen3", *TENSOR, "--llm42-tune", LLM42_FAULT="rank1,stray", **CORES)
+    configuration = tiny("qwen3", *TENSOR, LLM42_FAULT="rank1,stray", **CORES)
     log_path = tmp_path / "server.log"
     env = dict(configuration.env)
     with ServerProcess(configuration.args, log_path=log_path, env=env) as server:
-        tuned = re.findall(r"llm42: tuned: .*", log_path.read_text())
-        assert len(tuned) == 2 and len(set(tuned)) == 1  # each rank by the first one's costs
         with pytest.raises((httpx.HTTPError, AssertionError)):
             for _ in range(20):  # each takes several passes
                 client.ask_all(server.url, matrix.requests(), in_flight=12)

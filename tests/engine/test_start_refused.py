@@ -103,7 +103,7 @@ BAD_FLAGS = {
     "--llm42-page 24": "choose one of 16, 32, 64",
     "--llm42-page many": "--llm42-page",
     "--llm42-group 3": "choose one of 1, 2, 4",
-    "--llm42-run-ahead 40": "choose 0 to 32",
+    "--llm42-wait 40": "choose 0 to 32",
     "--page-size 64": "use --llm42-page",
     "--max-total-tokens lots": "--max-total-tokens",
     "--no-such-flag": "--no-such-flag",
