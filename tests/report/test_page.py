@@ -5,10 +5,8 @@ import re
 import pytest
 
 from llm42_sglang.report.bars import bar
-from llm42_sglang.report.bench import bench_page
 from llm42_sglang.report.check import agreement, check_page
 from llm42_sglang.report.histogram import histogram
-from llm42_sglang.report.page import Table
 from llm42_sglang.report.tokens import side_by_side
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint
@@ -119,9 +117,3 @@ def test_histogram_counts():
     assert "token &amp; place" in drawing
     assert histogram([], 0, "x").count('class="bin"') == 0
     assert "1 from 0" in histogram([5], 1, "x")  # the last bin takes what lies past it
-
-
-def test_a_bench_page_names_workload_and_hardware():
-    table = Table(("a", "b"), [("x", "1.5")])
-    page = bench_page("bench x", {"cpu": "C", "cores": 2}, {"seed": 3}, [("speeds", table)], [])
-    assert "<td>x</td><td>1.5</td>" in page and "On C, 2 cores." in page and "<dd>3</dd>" in page
