@@ -4,10 +4,10 @@
     scripts/run python research/sweep.py costs.json [--out sweep.json]
 
 The real protocol and policy serve two workloads under the costs in that file, with every setting:
-everything deterministic, and half of it beside ordinary requests. Without a file the costs are those guessed for an 8B model on one H100
-(simulator.py). What ordinary requests wait is not told: the simulated server prefills all
-that wait before it decodes on, ours does not; and its prefill passes take due pages along, which
-ours seldom do with overlap scheduling. The last line is JSON.
+everything deterministic, and half of it beside ordinary requests. Without a file the costs are
+those guessed for an 8B model on one H100 (simulator.py). What ordinary requests wait is not told:
+the simulated server prefills all that wait before it decodes on, ours does not; and its prefill
+passes take due pages along, which ours seldom do with overlap scheduling. The last line is JSON.
 """
 
 import argparse

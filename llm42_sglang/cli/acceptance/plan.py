@@ -44,6 +44,5 @@ def benchmarks(model: str | None, quick: bool, backend: str) -> list[Benchmark]:
         for mix in mixes
     ]
     suite.append(Benchmark("latency", ("latency", "--loads", "closed,2,8", *common)))
-    suite.append(Benchmark("divergence", ("divergence", "--prompts", "64", *common)))
     suite.append(Benchmark("passes", ("passes", *common)))
     return suite
