@@ -4,5 +4,5 @@
 - `bars`      how far answers agree, as bars
 - `histogram` where answers part, as an inline SVG
 - `tokens`    two answers side by side
-- `check`, `probe`, `bench`  the pages
+- `check`, `probe`  the pages
 """

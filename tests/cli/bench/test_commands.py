@@ -73,7 +73,7 @@ def test_throughput_without_the_slow_server(bench, fakes):
 
 def test_latency_tells_kinds_apart(bench, fakes):
     fakes["stock"] += ["--token-s", "0.002"]
-    fakes["llm42"] += ["--token-s", "0.01"]
+    fakes["llm42"] += ["--token-s", "0.02"]
     sizes = ["--requests", "6", "--in-flight", "3", "--rounds", "2"]
     sizes += ["--loads", "closed,staggered,40,50%"]
     result, shown = bench("latency", "--shares", "50,100", *sizes, *SMALL)
