@@ -11,8 +11,8 @@ import httpx
 
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import local_client
+from llm42_sglang.repro.output import first_difference
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
-from llm42_sglang.repro.sequences import first_difference
 
 NEW_TOKENS = 96
 ANSWER_TIMEOUT_S = 600

@@ -9,8 +9,7 @@ from llm42_sglang.report.page import Mood, Page, Section, Table, render
 from llm42_sglang.report.tokens import side_by_side
 from llm42_sglang.repro.differences import changes, flat, is_hash
 from llm42_sglang.repro.judge import Checked, Judged, Verdict, place
-from llm42_sglang.repro.output import Output
-from llm42_sglang.repro.sequences import first_difference
+from llm42_sglang.repro.output import Output, first_difference
 from llm42_sglang.repro.wire import Answer
 
 MOODS: dict[Verdict, Mood] = {

@@ -10,8 +10,8 @@ import pytest
 from llm42_sglang.cli.demo import compare
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, is_taken
+from llm42_sglang.repro.output import first_difference
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
-from llm42_sglang.repro.sequences import first_difference
 
 FAKE = str(Path(__file__).with_name("fake_server.py"))
 QUICKSTART = Path(__file__).parents[2] / "scripts" / "quickstart.py"
