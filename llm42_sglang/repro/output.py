@@ -77,9 +77,12 @@ def mismatch(recorded: Output, got: Output) -> Mismatch | None:
     if recorded.ids is not None and got.ids is not None:
         if (at := first_difference(recorded.ids, got.ids)) is not None:
             return Mismatch("token", at, _token(recorded, at), _token(got, at))
-    elif recorded.tokens is not None and got.tokens is not None:
-        if (at := first_difference(recorded.tokens, got.tokens)) is not None:
-            return Mismatch("token", at, _item(recorded.tokens, at), _item(got.tokens, at))
+    elif (
+        recorded.tokens is not None
+        and got.tokens is not None
+        and (at := first_difference(recorded.tokens, got.tokens)) is not None
+    ):
+        return Mismatch("token", at, _item(recorded.tokens, at), _item(got.tokens, at))
     if (at := first_difference(recorded.text, got.text)) is not None:
         return Mismatch("character", at, _around(recorded.text, at), _around(got.text, at))
     if recorded.finish_reason != got.finish_reason:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from llm42_sglang.cli.launch import ServerProcess, local_client
-from llm42_sglang.frontend.facts import FACTS_PATH
+from llm42_sglang.core.receipts import FACTS_PATH
 from tests.engine import client, matrix
 from tests.engine.conftest import CORES
 from tests.engine.tiny_models import FP32
