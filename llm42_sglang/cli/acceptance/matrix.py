@@ -16,8 +16,8 @@ from llm42_sglang.cli.acceptance.verdict import Result, Verdict
 from llm42_sglang.cli.demo import Answer, ask, flush_cache
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import local_client
+from llm42_sglang.repro.output import first_difference
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
-from llm42_sglang.repro.sequences import first_difference
 
 TIMEOUT_S = 600
 SAMPLING: Mapping[str, dict[str, Any]] = {
