@@ -105,15 +105,13 @@ def fetch_gguf(work: Path) -> Path:
 def convert(gguf_file: Path, folder: Path) -> None:
     """Write config, bf16 safetensors and tokenizer into the existing `folder`."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
 
     source = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
-    dense = GgufConfig(dequantize=True)
+    kind = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        llm = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.bfloat16, quantization_config=dense
-        )
+        llm = LlamaForCausalLM.from_pretrained(**source, config=LlamaConfig(**CONFIG), **kind)
         llm.save_pretrained(folder)
     _write_json(folder / "config.json", CONFIG)
     _write_json(folder / "generation_config.json", TOKEN_IDS)
