@@ -122,7 +122,7 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
     from tokenizers.pre_tokenizers import Digits, Sequence
 
     backend = tokenizer.backend_tokenizer
-    # GGUF's `smollm` pre-tokenizer splits digits; transformers takes it for GPT-2's, which does not.
+    # GGUF's `smollm` pre-tokenizer splits digits. transformers takes it for GPT-2's, which doesn't.
     backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])
     backend.post_processor = None
     backend.model.continuing_subword_prefix = backend.model.end_of_word_suffix = None

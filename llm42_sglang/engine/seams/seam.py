@@ -18,16 +18,14 @@ class SeamError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """One symbol: dotted path, fingerprints of its signature and body, and what it is used for.
+    """One symbol: dotted path, fingerprint of its signature, and what it is used for.
 
-    A symbol that `llm42 patch` gives another signature fits with either fingerprint. The body is
-    that of the wheel as shipped; `llm42 doctor` compares it, a server's start does not.
+    A symbol that `llm42 patch` gives another signature fits with either fingerprint.
     """
 
     path: str
     signature: str
     why: str
-    body: str = ""
     patched: str | None = None
 
 
@@ -40,11 +38,6 @@ def fingerprint(symbol: object) -> str:
         text = re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(symbol)))
     else:
         return type(symbol).__name__
-    return digest(text)
-
-
-def digest(text: str) -> str:
-    """8 hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
