@@ -8,6 +8,7 @@ from zipfile import ZipFile
 import pytest
 
 from llm42_sglang.cli import pip as pips
+from llm42_sglang.cli.doctor import CHECKS
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
 from llm42_sglang.cli.patching import series
@@ -204,9 +205,13 @@ def doctor(*arguments: str) -> int:
     return exit_status.value.code
 
 
-def test_the_table_was_read_for_the_pinned_version():
+def test_the_table_was_read_for_the_pinned_version(monkeypatch):
     """Whoever raises the pin reads `llm42 doctor --against` first, and says so (docs/bump.md)."""
     assert table.READ_FOR == PINNED_SGLANG
+    assert CHECKS["seams"]().ok
+    monkeypatch.setattr(table, "READ_FOR", "0.5.22")
+    ok, detail = CHECKS["seams"]()
+    assert not ok and "were read for sglang 0.5.22" in detail
 
 
 def test_every_seam_is_found_where_an_import_finds_it():

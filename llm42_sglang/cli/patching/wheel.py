@@ -98,26 +98,16 @@ def _examine(wheel: Wheel, diff: FileDiff) -> File:
         )
     try:
         content = path.read_bytes()
+        if wheel.shipped(diff.path, content):
+            return File(path, State.PRISTINE, content, diff.apply(content))
+        shipped = diff.revert(content)
     except OSError as error:
         return File(path, State.ALTERED, complaint=f"cannot be read: {error.strerror}")
-    if wheel.shipped(diff.path, content):
-        return File(path, State.PRISTINE, content, _patched(diff, content))
-    try:
-        shipped = diff.revert(content)
     except Mismatch as error:
         return File(path, State.ALTERED, complaint=f"see its line {error.line}")
     if wheel.shipped(diff.path, shipped):
         return File(path, State.PATCHED, shipped, content)
     return File(path, State.ALTERED, complaint="outside the lines that the patch changes")
-
-
-def _patched(diff: FileDiff, shipped: bytes) -> bytes:
-    try:
-        return diff.apply(shipped)
-    except Mismatch as error:
-        raise UserError(
-            f"the patches were made for another build of sglang: {diff.path}, {error}; {REINSTALL}"
-        ) from None
 
 
 def _digest(content: bytes) -> str:
