@@ -30,7 +30,7 @@ LAYOUT = 1  # raise it when the conversion writes something else than before
 
 TOKEN_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 # Written by hand: transformers gives GGUF's float32 epsilon as 9.999999747378752e-06.
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "vocab_size": 49152,
@@ -107,12 +107,16 @@ def convert(gguf_file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
 
-    source = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
-    kind = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
+    source, name = str(gguf_file.parent), gguf_file.name
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        llm = LlamaForCausalLM.from_pretrained(**source, config=LlamaConfig(**CONFIG), **kind)
-        llm.save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+        LlamaForCausalLM.from_pretrained(
+            source,
+            gguf_file=name,
+            config=LlamaConfig(**CONFIG),
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        ).save_pretrained(folder)
     _write_json(folder / "config.json", CONFIG)
     _write_json(folder / "generation_config.json", TOKEN_IDS)
     _write_tokenizer(tokenizer, folder)

@@ -6,6 +6,7 @@ The wheel's own RECORD has the sha256 of every file as shipped: that is what pri
 import base64
 import csv
 import hashlib
+import sys
 from collections.abc import Sequence
 from enum import Enum
 from importlib.metadata import Distribution, distributions
@@ -59,7 +60,8 @@ class File(NamedTuple):
 
 def find_wheel(root: Path | None = None) -> Wheel:
     """The sglang in `root`, or the installed one. Raises UserError unless it is the pinned one."""
-    found = distributions(name="sglang", **({} if root is None else {"path": [str(root)]}))
+    path = sys.path if root is None else [str(root)]
+    found = distributions(name="sglang", path=path)
     wheel = next(iter(found), None)
     where = "installed" if root is None else f"in {root}"
     if wheel is None:

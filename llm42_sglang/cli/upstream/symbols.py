@@ -39,12 +39,13 @@ class Finder:
 
     def find(self, path: str) -> Symbol | None:
         """The symbol with this dotted path, imports and base classes followed; None: it is gone."""
-        module, names = path, []
+        module = path
+        names: list[str] = []
         while self.names(module) is None and "." in module:
             module, _, name = module.rpartition(".")
             names.insert(0, name)
         found = self._global(module, names[0])
-        home = found and found.module
+        home = found.module if found else ""
         for name in names[1:]:
             found = found and self._member(found, name)
         if not found:
@@ -79,6 +80,7 @@ class Finder:
         if local := [node for node in nodes if not isinstance(node, ast.ImportFrom)]:
             return _Found(module, local)
         for node in nodes if hops else ():
+            assert isinstance(node, ast.ImportFrom)
             original = next((a.name for a in node.names if (a.asname or a.name) == name), name)
             if node.module and (found := self._global(node.module, original, hops - 1)):
                 return found
