@@ -12,6 +12,7 @@ from pathlib import Path
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.gguf_source import GGUF_SHA256, find_gguf
+from llm42_sglang.tools import require
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 LAYOUT = 1  # raise it when the conversion writes something else than before
@@ -52,6 +53,7 @@ def ensure_default_model(progress: Progress = lambda message: None) -> Path:
 
 
 def _make(folder: Path, progress: Progress) -> None:
+    require("the default model", "accelerate", "gguf", "safetensors")
     from llm42_sglang.cli.gguf_model import convert
 
     work = folder.with_name(f".{folder.name}.partial")

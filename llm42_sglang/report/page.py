@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
-
-import jinja2
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm42_sglang.report.bars import Bar
 from llm42_sglang.report.tokens import SideBySide
+
+if TYPE_CHECKING:  # jinja2 is there when a page is drawn, not before
+    import jinja2
+    from markupsafe import Markup
 
 Mood = Literal["good", "bad", "unsure", "plain"]
 
@@ -30,7 +31,7 @@ class Section:
     title: str
     text: str = ""
     bars: Sequence[Bar] = ()
-    drawing: Markup | None = None
+    drawing: "Markup | None" = None
     sides: SideBySide | None = None
     table: Table | None = None
     folded: Table | None = None  # behind a line that opens it
@@ -55,7 +56,9 @@ def render(page: Page) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llm42_sglang.report", "."),
         autoescape=True,
