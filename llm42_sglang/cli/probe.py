@@ -8,12 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from llm42_sglang.cli.bench import report as tables
-from llm42_sglang.cli.bench.options import Page
-from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
+from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Page, Url
 from llm42_sglang.cli.errors import UserError, judging
 from llm42_sglang.cli.progress import say
 from llm42_sglang.files import write_whole
-from llm42_sglang.report.probe import probe_page
 from llm42_sglang.repro import probe as probing
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.probe import Probed, prompts, summary
@@ -79,6 +77,8 @@ def probe(
     if out is not None:
         write_whole(out, line + "\n")
     if report is not None:
+        from llm42_sglang.report.probe import probe_page
+
         write_whole(report, probe_page(probed, result, workload))
     print(line)
 

@@ -1,11 +1,12 @@
 """The page of a benchmark: its tables, its plots, its hardware and workload."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from llm42_sglang.report.page import Page, Section, Table, render
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def bench_page(
@@ -13,7 +14,7 @@ def bench_page(
     hardware: Mapping[str, Any],
     workload: Mapping[str, Any],
     tables: Sequence[tuple[str, Table]],
-    drawings: Sequence[Markup],
+    drawings: "Sequence[Markup]",
 ) -> str:
     """HTML. The first drawing stands first: a benchmark has no verdict."""
     plots = [

@@ -153,10 +153,3 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(monkeypatch):
     monkeypatch.setenv("LLM42_CACHE", "/proc/nowhere")
     with pytest.raises(UserError, match=r"cannot prepare .* LLM42_CACHE"):
         ensure_default_model()
-
-
-def test_a_package_that_is_missing_is_named_before_the_download(cache, monkeypatch):
-    monkeypatch.setattr(model, "CONVERTERS", ("gguf", "no_such_package"))
-    monkeypatch.setattr(model, "fetch_gguf", pytest.fail)
-    with pytest.raises(UserError, match="pip install no_such_package,"):
-        ensure_default_model()

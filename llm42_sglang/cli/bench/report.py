@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +19,9 @@ from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.files import replacing, write_whole
 from llm42_sglang.report import page as report_page
 from llm42_sglang.report.bench import bench_page
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 FILE_WIDTH = 160  # columns, where the output is no terminal
 PAGE_INK = "#010203"  # stands for the text colour of the page
@@ -107,9 +109,10 @@ def page(
     write_whole(path, bench_page(f"bench {command}", hardware(), workload, tables, drawings))
 
 
-def _svg(panels: int, draw: Draw) -> Markup:
+def _svg(panels: int, draw: Draw) -> "Markup":
     """One panel below the other, for a phone; in the colours of the page it stands in."""
     import matplotlib
+    from markupsafe import Markup
 
     names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     style = dict.fromkeys(names, PAGE_INK) | {
