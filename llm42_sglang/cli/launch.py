@@ -69,6 +69,7 @@ class ServerProcess:
         grace_s: float = 15,
         progress: Progress = lambda seconds, line: None,
     ) -> None:
+        self.args = args
         self.port = free_port() if port is None else port
         self.url = f"http://{HOST}:{self.port}"
         self.log_path = log_path
@@ -121,17 +122,6 @@ class ServerProcess:
             self.stop()
             raise
 
-    def pause(self) -> None:
-        """Stop its processes where they are, until `resume`; not those in sessions of their own.
-
-        If this process is killed meanwhile, they hear of no signal but SIGKILL before SIGCONT.
-        """
-        self._signal_group(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let its processes run on; nothing happens to those that run."""
-        self._signal_group(signal.SIGCONT)
-
     def stop(self) -> None:
         """End the server and all that it started; idempotent.
 
@@ -141,7 +131,6 @@ class ServerProcess:
         """
         if self._process is None:
             return
-        self.resume()  # a process that is paused does not hear of its end
         self._remember_family()
         if self._end({psutil.Process(self.pid)} if self.alive else set(), signal.SIGTERM):
             self._end(self._family, signal.SIGTERM)
@@ -192,10 +181,6 @@ class ServerProcess:
 
     def _failure(self, what: str) -> ServerError:
         return ServerError(f"the server {what}; {self.log_path} ends with\n{self.log_tail()}")
-
-    def _signal_group(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):  # it has ended: whoever talks to it will notice
-            os.killpg(self.pid, number)
 
     def _end(self, processes: set[psutil.Process], number: signal.Signals) -> bool:
         """Send the signal; whether the processes are gone within the grace."""

@@ -13,7 +13,7 @@ from llm42_sglang.cli.progress import bar, say
 from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.golden import Golden, Recorded, save_golden
-from llm42_sglang.repro.receipt_file import save_exchange
+from llm42_sglang.repro.replay import save_exchange
 from llm42_sglang.repro.suite import Case, load_suite
 
 

@@ -9,7 +9,7 @@ from llm42_sglang.cli.endpoints import Key, Url
 from llm42_sglang.cli.errors import judging
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.judge import Verdict
-from llm42_sglang.repro.receipt_file import load_saved
+from llm42_sglang.repro.replay import load_saved
 from llm42_sglang.repro.replay import replay as execute_again
 
 WORDS = {

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+FACTS_PATH = "/llm42/fingerprint"  # where a server tells the facts behind its fingerprint
 _SHORT_HEX = 32  # characters; 128 bits
 
 

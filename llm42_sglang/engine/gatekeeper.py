@@ -11,6 +11,7 @@ from sglang.srt.runtime_context import get_observability
 from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.core.receipts import FACTS_PATH
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.metrics import RefusalMetrics
 from llm42_sglang.engine.names import (
@@ -22,9 +23,7 @@ from llm42_sglang.engine.names import (
     REPLICAS_KEY,
 )
 from llm42_sglang.engine.samples import expect_samples, next_sample
-from llm42_sglang.frontend.facts import FACTS_PATH, facts_response
-from llm42_sglang.frontend.field_gate import FieldGate
-from llm42_sglang.frontend.health import HealthGate
+from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
 from llm42_sglang.frontend.options import (
     FIELD,
     Refused,

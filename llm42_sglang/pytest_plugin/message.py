@@ -1,8 +1,7 @@
 """What a failing test says."""
 
 from llm42_sglang.repro.judge import Judged, place
-from llm42_sglang.repro.output import Output, mismatch
-from llm42_sglang.repro.sequences import first_difference
+from llm42_sglang.repro.output import Output, first_difference, mismatch
 
 _SHOWN = 72  # characters of a text
 

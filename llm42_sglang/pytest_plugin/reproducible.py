@@ -133,7 +133,7 @@ def _find(golden: Golden | None, name: str) -> Recorded | None:
 
 
 def _question_of(case: Case) -> dict[str, Any]:
-    return case.model_dump(include={"prompt", "messages", "sampling"})
+    return case.model_dump(include={"prompt", "input_ids", "messages", "sampling"})
 
 
 def _fail(message: str) -> NoReturn:

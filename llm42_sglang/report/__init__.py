@@ -1,8 +1,6 @@
 """One self-contained HTML page: verdict first, no network, light and dark, on a phone too.
 
-- `page`      what a page consists of, and rendering it (`page.html.j2`, `page.css`)
-- `bars`      how far answers agree, as bars
-- `histogram` where answers part, as an inline SVG
-- `tokens`    two answers side by side
-- `check`, `probe`, `bench`  the pages
+- `page`    what a page consists of, and rendering it (`page.html.j2`, `page.css`)
+- `tokens`  two answers side by side
+- `check`, `probe`  the pages
 """

@@ -4,13 +4,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llm42_sglang.report.bars import Bar, bar
-from llm42_sglang.report.page import Mood, Page, Section, Table, render
+from llm42_sglang.report.page import Bar, Mood, Page, Section, Table, render
 from llm42_sglang.report.tokens import side_by_side
 from llm42_sglang.repro.differences import changes, flat, is_hash
 from llm42_sglang.repro.judge import Checked, Judged, Verdict, place
-from llm42_sglang.repro.output import Output
-from llm42_sglang.repro.sequences import first_difference
+from llm42_sglang.repro.output import Output, first_difference
 from llm42_sglang.repro.wire import Answer
 
 MOODS: dict[Verdict, Mood] = {
@@ -63,14 +61,14 @@ def _timing(name: str, answers: Sequence[Answer]) -> tuple[Any, ...]:
     seconds = [answer.end_to_end_s for answer in answers]
     first = [answer.first_token_s for answer in answers if answer.first_token_s is not None]
     counters = ("verify_passes", "rollbacks", "tokens_rolled_back")
-    told = any(answer.receipt for answer in answers)
+    receipts = any(answer.receipt for answer in answers)
     return (
         name,
         len(answers),
         f"{statistics.median(seconds):.2f}",
         f"{max(seconds):.2f}",
         f"{statistics.median(first):.2f}" if first else "-",
-        *(sum(answer.counter(name) for answer in answers) if told else "-" for name in counters),
+        *(sum(a.counter(name) for a in answers) if receipts else "-" for name in counters),
     )
 
 
@@ -107,7 +105,10 @@ def agreement(label: str, before: Output, after: Output) -> Bar:
         left, right = getattr(before, unit), getattr(after, unit)
         if left is not None and right is not None:
             name = "characters" if unit == "text" else "tokens"
-            return bar(label, first_difference(left, right), max(len(left), len(right)), name)
+            at, length = first_difference(left, right), max(len(left), len(right))
+            if at is None:
+                return Bar(label, 100, f"all {length} {name} agree", two_parts=False)
+            return Bar(label, 100 * at / length, f"{name} part at {at}", two_parts=True)
     raise AssertionError("every output has a text")
 
 

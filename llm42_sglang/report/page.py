@@ -1,17 +1,15 @@
-"""What a report page consists of, and its HTML. All text is escaped; drawings are our own."""
+"""What a report page consists of, and its HTML. All text is escaped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jinja2
-from markupsafe import Markup
 
-from llm42_sglang.report.bars import Bar
 from llm42_sglang.report.tokens import SideBySide
 
-Mood = Literal["good", "bad", "unsure", "plain"]
+Mood = Literal["good", "bad", "unsure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +21,15 @@ class Table:
     marked: frozenset[int] = frozenset()
 
 
+class Bar(NamedTuple):
+    """A share between a label and a note."""
+
+    label: str
+    percent: float
+    note: str
+    two_parts: bool  # whether the rest has a colour of its own
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """A heading and what stands below it, in this order, as far as it is there."""
@@ -30,7 +37,6 @@ class Section:
     title: str
     text: str = ""
     bars: Sequence[Bar] = ()
-    drawing: Markup | None = None
     sides: SideBySide | None = None
     table: Table | None = None
     folded: Table | None = None  # behind a line that opens it

@@ -1,14 +1,15 @@
 """The page of `llm42 probe`."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llm42_sglang.report.bars import Bar
 from llm42_sglang.report.check import agreement, timings
-from llm42_sglang.report.histogram import histogram
-from llm42_sglang.report.page import Page, Section, Table, render
+from llm42_sglang.report.page import Bar, Page, Section, Table, render
 from llm42_sglang.report.tokens import side_by_side
 from llm42_sglang.repro.probe import Probed
+
+MOST_STRETCHES = 16
 
 
 def probe_page(
@@ -56,12 +57,23 @@ def _difference(probed: Sequence[Probed]) -> Iterator[Section]:
 
 
 def _places(probed: Sequence[Probed]) -> Iterator[Section]:
+    """How many answers leave the first one where: a bar for each stretch of tokens."""
     places = [at for one in probed for at in one.diverged_at if at is not None]
-    if places:
-        unit = "character" if any(one.unit == "text" for one in probed) else "token"
-        longest = max(len(getattr(a.output, one.unit)) for one in probed for a in one.answers)
-        label = f"{unit} at which an answer leaves the first one"
-        yield Section("Where the answers part", drawing=histogram(places, longest, label))
+    if not places:
+        return
+    unit = "characters" if any(one.unit == "text" for one in probed) else "tokens"
+    width = max(places) // MOST_STRETCHES + 1
+    counts = Counter(at // width for at in places)
+    bars = [
+        Bar(
+            f"{unit} {i * width} to {(i + 1) * width - 1}",
+            100 * counts[i] / max(counts.values()),
+            str(counts[i]),
+            two_parts=False,
+        )
+        for i in range(max(counts) + 1)
+    ]
+    yield Section("Where answers leave the first one", bars=bars)
 
 
 def _table(probed: Sequence[Probed]) -> Table:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llm42_sglang.repro.output import Output
-from llm42_sglang.repro.sequences import first_difference
+from llm42_sglang.repro.output import Output, first_difference
 
 BEFORE, AFTER = 24, 40  # tokens shown; characters are eight times as many
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from itertools import cycle
 from random import Random
 
+from llm42_sglang.repro.connection import at_once
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.prompts import COMPANY
 from llm42_sglang.repro.suite import Case, Message, Sampling
 from llm42_sglang.repro.wire import Answer
 
 COMPANY_TOKENS = 48
+SHUFFLE = 42  # seed
 Advance = Callable[[], object]  # called whenever a case is answered
 
 
@@ -38,10 +40,6 @@ class Condition:
     shuffle: bool = False
     stream: bool = False
 
-    def at_once(self, in_flight: int) -> int:
-        """Cases under way together, of so many requests in flight."""
-        return max(1, round(self.share * in_flight))
-
 
 # In this order: by the time of `warm` the cache has been filled by those before it.
 CONDITIONS = {
@@ -65,12 +63,8 @@ def observe(
     deterministic: bool = True,
 ) -> list[Observation]:
     """Every case once under one condition, in the cases' order. Raises UserError."""
-    order = list(cases)
-    if condition.shuffle:
-        Random(42).shuffle(order)
     if condition.flush:
         endpoint.flush()
-    at_once = condition.at_once(in_flight)
 
     def ask(case: Case) -> Observation:
         if condition.flush and condition.share == 0:
@@ -79,10 +73,9 @@ def observe(
         advance()
         return Observation(case.id, condition.name, answer)
 
-    streams = round(condition.company * in_flight)
-    with company(endpoint, streams, in_chat=order[0].messages is not None):
-        seen = {one.case_id: one for one in _in_parallel(ask, order, at_once)}
-    return [seen[case.id] for case in cases]
+    together, beside = (round(part * in_flight) for part in (condition.share, condition.company))
+    with company(endpoint, beside, in_chat=cases[0].messages is not None):
+        return at_once(ask, cases, max(1, together), SHUFFLE if condition.shuffle else None)
 
 
 @contextmanager
@@ -133,15 +126,3 @@ def question(name: str, prompt: str, in_chat: bool, sampling: Sampling) -> Case:
         message = Message(role="user", content=prompt)
         return Case(id=name, messages=[message], sampling=sampling)
     return Case(id=name, prompt=prompt, sampling=sampling)
-
-
-def _in_parallel(
-    ask: Callable[[Case], Observation], cases: Sequence[Case], at_once: int
-) -> list[Observation]:
-    """The first that fails keeps the others from being sent."""
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(ask, case) for case in cases]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

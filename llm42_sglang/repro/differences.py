@@ -50,8 +50,7 @@ def explain(before: Fingerprint | None, after: Fingerprint | None) -> str:
     """One line: what changed, or why nobody can tell."""
     if before is None or after is None:
         return "nothing was recorded" if before is None else "the endpoint has no fingerprint"
-    found = changes(before.facts, after.facts)
-    return ", ".join(map(str, found)) or "no fact differs"
+    return ", ".join(map(str, changes(before.facts, after.facts))) or "no fact differs"
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ Two outputs are of the same fingerprint unless their receipts name two. Outputs 
 must be equal to the bit; outputs of two may differ, and nobody has promised otherwise.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
@@ -88,10 +88,8 @@ def judge(
     """One case under all conditions. Fingerprints: of the golden file, and of the server now."""
     assert observations, "nothing was observed"
     seen = tuple(observations)
-    if found := _contradiction(case, seen):
-        return found
-    if found := _changed_answer(case, seen, explain(recorded, observed)):
-        return found
+    if differing := _difference(case, seen, explain(recorded, observed)):
+        return differing
     outputs = [one.answer.output for one in seen]
     if not all(output.receipt for output in outputs):
         return Judged(case, Verdict.UNKNOWN, "same bits, but the answers carry no receipt", seen)
@@ -115,43 +113,35 @@ def _pairs(case: Recorded, seen: Sequence[Observation]) -> Iterator[_Pair]:
         yield _Pair(f"{place(early.condition)} gave", early.answer.output, late)
 
 
-def _differing(pairs: Iterable[_Pair]) -> tuple[_Pair, Mismatch] | None:
-    """The first pair that differs."""
-    for pair in pairs:
-        if found := mismatch(pair.before, pair.after.answer.output):
-            return pair, found
-    return None
-
-
-def _contradiction(case: Recorded, seen: tuple[Observation, ...]) -> Judged | None:
-    """Different bits of the same fingerprint."""
-    same = (one for one in _pairs(case, seen) if _same_print(one.before, one.after.answer.output))
-    if (found := _differing(same)) is None:
+def _difference(case: Recorded, seen: tuple[Observation, ...], change: str) -> Judged | None:
+    """The first contradiction: different bits of one fingerprint. Else the first different bits of
+    two fingerprints."""
+    differing = [
+        (pair, difference)
+        for pair in _pairs(case, seen)
+        if (difference := mismatch(pair.before, pair.after.answer.output))
+    ]
+    if not differing:
         return None
-    pair, difference = found
-    reason = f"{place(pair.after.condition)}, {difference.told(pair.source)}"
-    return _differs(case, Verdict.FAILED, reason, seen, pair, difference)
-
-
-def _changed_answer(case: Recorded, seen: tuple[Observation, ...], change: str) -> Judged | None:
-    """Different bits of different fingerprints."""
-    if (found := _differing(_pairs(case, seen))) is None:
-        return None
-    pair, difference = found
-    reason = f"the answer changed with the fingerprint ({change}): {difference.told(pair.source)}"
-    return _differs(case, Verdict.UNKNOWN, reason, seen, pair, difference)
-
-
-def _differs(
-    case: Recorded,
-    verdict: Verdict,
-    reason: str,
-    seen: tuple[Observation, ...],
-    pair: _Pair,
-    difference: Mismatch,
-) -> Judged:
-    outputs = (pair.before, pair.after.answer.output)
-    return Judged(case, verdict, reason, seen, difference, pair.after.condition, *outputs)
+    contradictions = [
+        (pair, difference)
+        for pair, difference in differing
+        if _same_print(pair.before, pair.after.answer.output)
+    ]
+    pair, difference = (contradictions or differing)[0]
+    where = place(pair.after.condition) + ","
+    if not contradictions:
+        where = f"the answer changed with the fingerprint ({change}):"
+    return Judged(
+        case,
+        Verdict.FAILED if contradictions else Verdict.UNKNOWN,
+        f"{where} {difference.told(pair.source)}",
+        seen,
+        difference,
+        pair.after.condition,
+        pair.before,
+        pair.after.answer.output,
+    )
 
 
 def _praise(case: Recorded, seen: tuple[Observation, ...]) -> str:

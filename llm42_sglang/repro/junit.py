@@ -20,8 +20,8 @@ def junit_xml(checked: Checked, name: str) -> str:
         time=f"{sum(map(_seconds, checked.cases)):.3f}",
     )
     properties = xml.SubElement(suite, "properties")
-    for key, found in (("recorded", checked.recorded), ("observed", checked.observed)):
-        value = found.digest if found else "none"
+    for key, fingerprint in (("recorded", checked.recorded), ("observed", checked.observed)):
+        value = fingerprint.digest if fingerprint else "none"
         xml.SubElement(properties, "property", name=f"{key}_fingerprint", value=value)
     xml.SubElement(properties, "property", name="fingerprints", value=_clean(checked.change))
     for judged in checked.cases:
@@ -41,10 +41,9 @@ def _test_case(judged: Judged, name: str) -> xml.Element:
         time=f"{_seconds(judged):.3f}",
     )
     if element := _ELEMENTS.get(judged.verdict):
-        told = xml.SubElement(
-            case, element, type=judged.verdict.value, message=_clean(judged.reason)
-        )
-        told.text = _clean(f"{judged.reason}\nprompt: {judged.case.question}")
+        reason = _clean(judged.reason)
+        failure = xml.SubElement(case, element, type=judged.verdict.value, message=reason)
+        failure.text = _clean(f"{judged.reason}\nprompt: {judged.case.question}")
     return case
 
 

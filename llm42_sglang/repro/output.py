@@ -1,14 +1,13 @@
 """What an endpoint answered, as far as it is compared, and where two answers part."""
 
 import hashlib
+import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
-
-from llm42_sglang.repro.sequences import first_difference
 
 _SHORT_HEX = 32
 _CONTEXT = 24  # characters of a text shown around a difference
@@ -34,13 +33,14 @@ class Output(BaseModel):
     finish_reason: str | None = None
     ids: list[int] | None = None
     tokens: list[str] | None = None  # texts of the tokens
-    logprobs: str | None = None  # digest of their bits
+    logprobs: str | None = None  # digest of their bits, and of the alternatives if asked for
     receipt: Stamp | None = None
 
     @field_validator("text", mode="before")
     @classmethod
     def _joined(cls, text: Any) -> Any:
-        return "".join(text) if isinstance(text, list) and all(_strings(text)) else text
+        lines = isinstance(text, list) and all(isinstance(line, str) for line in text)
+        return "".join(text) if lines else text
 
     @field_serializer("text")
     def _lines(self, text: str) -> list[str]:
@@ -75,39 +75,43 @@ class Mismatch:
 def mismatch(recorded: Output, got: Output) -> Mismatch | None:
     """The first difference in what both tell; None where all of that is equal."""
     if recorded.ids is not None and got.ids is not None:
-        if found := _token_mismatch(recorded, got):
-            return found
-    elif recorded.tokens is not None and got.tokens is not None:
-        at = first_difference(recorded.tokens, got.tokens)
-        if at is not None:
-            return Mismatch("token", at, _item(recorded.tokens, at), _item(got.tokens, at))
+        if (at := first_difference(recorded.ids, got.ids)) is not None:
+            return Mismatch("token", at, _token(recorded, at), _token(got, at))
+    elif (
+        recorded.tokens is not None
+        and got.tokens is not None
+        and (at := first_difference(recorded.tokens, got.tokens)) is not None
+    ):
+        return Mismatch("token", at, _item(recorded.tokens, at), _item(got.tokens, at))
     if (at := first_difference(recorded.text, got.text)) is not None:
         return Mismatch("character", at, _around(recorded.text, at), _around(got.text, at))
     if recorded.finish_reason != got.finish_reason:
         reasons = repr(recorded.finish_reason), repr(got.finish_reason)
         return Mismatch("finish reason", None, *reasons)
-    if _differ(recorded.logprobs, got.logprobs):
+    if None not in (recorded.logprobs, got.logprobs) and recorded.logprobs != got.logprobs:
         return Mismatch("logprobs", None, f"{recorded.logprobs}", f"{got.logprobs}")
     return _prompt_mismatch(recorded, got)
 
 
-def logprob_digest(values: Sequence[float]) -> str:
-    """Hash of the bits of logprobs."""
+def logprob_digest(values: Sequence[float], alternatives: Sequence[Any] = ()) -> str:
+    """Hash of the bits of logprobs, and of the alternatives to each token, as JSON types."""
     packed = struct.pack(f"<{len(values)}d", *values)
+    if alternatives:
+        packed += json.dumps(alternatives).encode()  # a float's text has all of its bits
     return hashlib.sha256(packed).hexdigest()[:_SHORT_HEX]
+
+
+def first_difference(left: Sequence[Any], right: Sequence[Any]) -> int | None:
+    """The first index at which two token sequences differ, an end being a difference too."""
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return index
+    return None if len(left) == len(right) else min(len(left), len(right))
 
 
 def comparable(text: str) -> str:
     """Without halves of surrogate pairs, which no file can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _token_mismatch(recorded: Output, got: Output) -> Mismatch | None:
-    assert recorded.ids is not None and got.ids is not None
-    at = first_difference(recorded.ids, got.ids)
-    if at is None:
-        return None
-    return Mismatch("token", at, _token(recorded, at), _token(got, at))
 
 
 def _prompt_mismatch(recorded: Output, got: Output) -> Mismatch | None:
@@ -136,11 +140,3 @@ def _item(items: Sequence[str], at: int) -> str:
 def _around(text: str, at: int) -> str:
     start = max(0, at - _CONTEXT // 3)
     return repr(text[start : at + _CONTEXT]) if at < len(text) else "its end"
-
-
-def _differ(left: str | None, right: str | None) -> bool:
-    return left is not None and right is not None and left != right
-
-
-def _strings(items: list[Any]) -> list[bool]:
-    return [isinstance(item, str) for item in items]

@@ -8,8 +8,8 @@ from typing import Any
 
 from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe, question
 from llm42_sglang.repro.endpoint import Endpoint
+from llm42_sglang.repro.output import first_difference
 from llm42_sglang.repro.prompts import PROMPTS
-from llm42_sglang.repro.sequences import first_difference
 from llm42_sglang.repro.suite import Case, Sampling
 from llm42_sglang.repro.wire import Answer
 

@@ -47,6 +47,7 @@ class Sampling(BaseModel):
     repetition_penalty: float | None = None
     regex: str | None = None
     json_schema: str | None = None  # JSON text
+    top_logprobs: int | None = Field(None, ge=1)  # alternatives to each token; compared too
 
     def given(self) -> dict[str, Any]:
         """What is to be sent."""
@@ -54,26 +55,29 @@ class Sampling(BaseModel):
 
 
 class Case(BaseModel):
-    """One question: a prompt that is completed as it stands, or messages of a conversation."""
+    """One question: a text or token ids to go on with, or messages of a conversation."""
 
     model_config = STRICT
 
     id: Id
     prompt: str | None = None
+    input_ids: list[int] | None = Field(None, min_length=1)
     messages: list[Message] | None = Field(None, min_length=1)
     sampling: Sampling = Sampling()
     tags: list[str] = []
 
     @model_validator(mode="after")
     def _one_question(self) -> "Case":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("a case has either a prompt or messages")
+        if [self.prompt, self.input_ids, self.messages].count(None) != 2:
+            raise ValueError("a case has one of prompt, input_ids and messages")
         return self
 
     @property
     def question(self) -> str:
         """The prompt, or the last message."""
-        return self.prompt if self.messages is None else self.messages[-1].content
+        if self.messages is not None:
+            return self.messages[-1].content
+        return f"{len(self.input_ids or ())} token ids" if self.prompt is None else self.prompt
 
 
 class Suite(BaseModel):

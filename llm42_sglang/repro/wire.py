@@ -8,12 +8,13 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from llm42_sglang.errors import UserError
+from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.documents import first_complaint
 from llm42_sglang.repro.output import Output, Stamp, comparable, logprob_digest
 from llm42_sglang.repro.suite import Case
 
 Api = Literal["native", "openai"]
-GENERATE, COMPLETIONS, CHAT = "/generate", "/v1/completions", "/v1/chat/completions"
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 # What is asked for besides the text, most first; an endpoint that refuses it is asked for less.
 DETAILS = ("ids and logprobs", "logprobs", "nothing")
 _NATIVE_NAMES = {
@@ -39,6 +40,7 @@ class Answer:
     output: Output
     logprobs: tuple[float, ...] | None = None
     receipt: Mapping[str, Any] | None = None  # counters and all
+    cached_tokens: int | None = None  # of the prompt, taken from the prefix cache; native API only
     end_to_end_s: float = 0.0
     first_token_s: float | None = None  # of a stream
     exchange: Exchange | None = None  # None of a stream
@@ -69,12 +71,15 @@ def body_of(
     if path == GENERATE:
         return _native_body(case, deterministic, stream)
     body: dict[str, Any] = {"model": model, **case.sampling.given()}
+    alternatives = body.pop("top_logprobs", 0)
     if case.messages is not None:
         body["messages"] = [message.model_dump() for message in case.messages]
     else:
-        body["prompt"] = case.prompt
+        body["prompt"] = case.prompt if case.input_ids is None else case.input_ids
     if details != "nothing":
-        body["logprobs"] = True if path == CHAT else 0
+        body["logprobs"] = True if path == CHAT else alternatives
+        if path == CHAT and alternatives:
+            body["top_logprobs"] = alternatives
     if details == DETAILS[0] and not (stream and path == CHAT):  # SGLang refuses ids there
         body["return_token_ids"] = True
     if deterministic is not None:
@@ -86,13 +91,15 @@ def body_of(
 
 def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[str, Any]:
     params = {_NATIVE_NAMES.get(k, k): value for k, value in case.sampling.given().items()}
+    alternatives = params.pop("top_logprobs", 0)
     if deterministic is not None:
         params["custom_params"] = {"deterministic": deterministic}
     return {
-        "text": case.prompt,
+        **({"text": case.prompt} if case.input_ids is None else {"input_ids": case.input_ids}),
         "sampling_params": params,
         "return_logprob": True,
         "return_text_in_logprobs": True,
+        **({"top_logprobs_num": alternatives} if alternatives else {}),
         **({"stream": True} if stream else {}),
     }
 
@@ -124,9 +131,10 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
     meta = last["meta_info"]
     whole = len(last["output_ids"]) == meta.get("completion_tokens", len(last["output_ids"]))
     parts = [last] if whole else list(events)
-    scored = [
-        entry for part in parts for entry in part["meta_info"].get("output_token_logprobs", ())
-    ]
+    scored, alternatives = (
+        [entry for part in parts for entry in part["meta_info"].get(name) or ()]
+        for name in ("output_token_logprobs", "output_top_logprobs")
+    )
     reason = meta.get("finish_reason") or {}
     if reason.get("type") == "abort":
         raise UserError(f"the server aborted a request: {reason.get('message')}")
@@ -137,7 +145,9 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
         ids=[token for part in parts for token in part["output_ids"]],
         tokens=texts if texts and all(isinstance(text, str) for text in texts) else None,
         logprobs=[entry[0] for entry in scored] or None,
+        alternatives=alternatives,
         receipt=meta.get("llm42"),
+        cached_tokens=meta.get("cached_tokens"),
     )
 
 
@@ -147,13 +157,14 @@ def _openai_answer(events: Sequence[Mapping[str, Any]], field: str) -> Answer:
     if not choices:
         raise ValueError("no choices")
     ids = _flat(choice.get("token_ids") or choice.get("response_token_ids") for choice in choices)
-    tokens, logprobs = _openai_logprobs(choices)
+    tokens, logprobs, alternatives = _openai_logprobs(choices)
     return _answer(
         text="".join(_text_of(choice, field) for choice in choices),
         finish_reason=next((c["finish_reason"] for c in choices if c.get("finish_reason")), None),
         ids=ids or None,
         tokens=tokens or None,
         logprobs=logprobs or None,
+        alternatives=alternatives,
         receipt=next((event["llm42"] for event in events if event.get("llm42")), None),
     )
 
@@ -168,16 +179,22 @@ def _text_of(choice: Mapping[str, Any], field: str) -> str:
     return "".join(part or "" for part in parts)
 
 
-def _openai_logprobs(choices: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[float]]:
+def _openai_logprobs(
+    choices: Iterable[Mapping[str, Any]],
+) -> tuple[list[str], list[float], list[Any]]:
     tokens: list[str] = []
     values: list[float] = []
+    alternatives: list[Any] = []
     for logprobs in (choice.get("logprobs") or {} for choice in choices):
         for entry in logprobs.get("content") or ():  # chat
             tokens.append(entry["token"])
             values.append(entry["logprob"])
+            if entry.get("top_logprobs"):
+                alternatives.append(entry["top_logprobs"])
         tokens += logprobs.get("tokens") or []
         values += logprobs.get("token_logprobs") or []
-    return tokens, values
+        alternatives += [one for one in logprobs.get("top_logprobs") or () if one]
+    return tokens, values, alternatives
 
 
 def _answer(
@@ -186,17 +203,20 @@ def _answer(
     ids: list[int] | None,
     tokens: list[str] | None,
     logprobs: list[float] | None,
+    alternatives: Sequence[Any],
     receipt: Any,
+    cached_tokens: int | None = None,
 ) -> Answer:
     output = Output(
         text=comparable(text),
         finish_reason=finish_reason,
         ids=ids,
         tokens=None if tokens is None else list(map(comparable, tokens)),
-        logprobs=None if logprobs is None else logprob_digest(logprobs),
+        logprobs=None if logprobs is None else logprob_digest(logprobs, alternatives),
         receipt=stamp_of(receipt),
     )
-    return Answer(output, None if logprobs is None else tuple(logprobs), receipt)
+    scores = None if logprobs is None else tuple(logprobs)
+    return Answer(output, scores, receipt, cached_tokens)
 
 
 def stamp_of(receipt: Any) -> Stamp | None:

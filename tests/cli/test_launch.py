@@ -179,23 +179,6 @@ def test_a_server_that_ignores_sigterm_is_killed(fake):
     assert not runs(process.pid)
 
 
-def test_a_paused_server_stands_still_runs_on_and_can_be_ended(fake):
-    with fake() as server:
-        process = psutil.Process(server.pid)
-        server.pause()
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.get(server.url + "/health", timeout=0.5)
-        deadline = time.monotonic() + 30
-        while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
-            time.sleep(0.05)  # it stops when it next gets to run
-        assert process.status() == psutil.STATUS_STOPPED
-        server.resume()
-        assert httpx.get(server.url + "/health").status_code == 200
-        server.pause()
-        stopping = server._process
-    assert stopping.returncode == -signal.SIGTERM  # and had not to be killed
-
-
 def test_an_interrupt_during_the_start_ends_the_server(fake):
     def interrupt(seconds: float, line: str) -> None:
         raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 import pytest
 
 from llm42_sglang.cli.hardware import Gpu, gpus
-from tests.engine.conftest import servers, tiny  # noqa: F401
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

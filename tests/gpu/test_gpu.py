@@ -1,29 +1,26 @@
 """Every attention backend that the GPU runs: certified, deterministic, and refused when broken.
 
-What a server has certified goes into the report (`record_property`). Not yet run on a GPU; by hand
+What a server says of itself goes into the report (`record_property`). Not yet run on a GPU; by hand
 on a CPU, with torch_native in place of BACKENDS.
 """
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 
 from llm42_sglang.cli.hardware import hardware
-from llm42_sglang.cli.launch import ServerError, ServerProcess, local_client
-from llm42_sglang.frontend.facts import FACTS_PATH
-from tests.engine import matrix
-from tests.engine.conftest import Server
+from llm42_sglang.cli.launch import ServerError, ServerProcess
+from llm42_sglang.core.receipts import FACTS_PATH
+from tests.engine import client, matrix, tiny_models
+from tests.engine.servers import DECODE, ENV, POOL
 
 pytestmark = [pytest.mark.gpu, pytest.mark.server]
 
 # Lowest and highest major compute capability; SGLang's create_flashattention_v3_backend has FA3's.
 BACKENDS = {"flashinfer": (8, 12), "fa3": (8, 9), "fa4": (9, 12), "triton": (8, 12)}
-GROUP = 8
-SIZE = ("--max-total-tokens", "20000", "--chunked-prefill-size", "256", "--llm42-group", str(GROUP))
-START_S = 1800  # weights, kernels that are compiled, graphs
-# Every 7th decode step proposes wrong tokens: the matrix's negative control.
-PERTURBED = (("LLM42_FAULT", "decode"),)
+SHAPE = {"page": 16, "group": 8}
+START_S = 1500  # weights, kernels that are compiled, graphs
 
 
 @pytest.fixture(params=BACKENDS)
@@ -37,49 +34,47 @@ def backend(request, gpu) -> str:
 
 
 @pytest.fixture
-def server(backend, model) -> Server:
-    """It, with perturbed decode steps."""
-    return Server((*model, *SIZE, "--attention-backend", backend), PERTURBED)
+def server(gpu, tmp_path) -> Callable[..., ServerProcess]:
+    """Makes one, not started yet: flags, then a fault."""
+
+    def make(*flags: str, fault: dict[str, str]) -> ServerProcess:
+        shape = [part for name, value in SHAPE.items() for part in (f"--llm42-{name}", str(value))]
+        log_path = tmp_path / "server.log"
+        env = ENV | fault
+        return ServerProcess(
+            [*POOL, *shape, *flags], log_path=log_path, env=env, deadline_s=START_S
+        )
+
+    return make
 
 
-@pytest.fixture
-def report(record_property):
-    """Writes the machine, and what a server says of itself, into the report."""
-    record_property("hardware", json.dumps(hardware()))
-
-    def certified(url: str, **facts) -> None:
-        with local_client(url, 60) as http:
-            told = http.get(FACTS_PATH).raise_for_status().json()
-        for name in ("fingerprint", "facts", "certificate"):
-            record_property(name, json.dumps(told[name]))
-        assert facts.items() <= told["facts"].items()
-        certificate = told["certificate"]
-        assert certificate["widths"][-1] == told["facts"]["group"]
-        assert {*certificate["replayed"]} <= {*certificate["widths"]}
-        assert certificate["passes"] > 0 and certificate["rows"] > 0
-
-    return certified
-
-
-def test_certified_and_deterministic(servers, server, backend, report):
-    url = servers.url(server)
-    report(url, attention=backend, group=GROUP)
+def require_deterministic(url: str, backend: str, record: Callable[[str, object], None]) -> None:
+    """What the server says goes into the report; then the matrix."""
+    told = client.get(url, FACTS_PATH).raise_for_status().json()
+    for name, value in {"hardware": hardware(), **told}.items():
+        record(name, json.dumps(value))
+    certificate, facts = told["certificate"], told["facts"]
+    assert facts.items() >= {"attention": backend, **SHAPE}.items()
+    assert certificate["widths"][-1] == SHAPE["group"]
+    assert {*certificate["replayed"]} <= {*certificate["widths"]}
+    assert certificate["passes"] > 0 and certificate["rows"] > 0
     matrix.run(url)
 
 
-def test_negative_control_a_broken_pass_is_refused(servers, server, tmp_path):
+def test_certified_and_deterministic(server, backend, model, record_property):
+    with server(*model, "--attention-backend", backend, fault=DECODE) as running:
+        require_deterministic(running.url, backend, record_property)
+
+
+def test_negative_control_a_broken_pass_is_refused(server, backend, model):
     """A slot's index shows in its logits: certification must see it on this backend."""
-    servers.stop()
-    broken = replace(server, env=(("LLM42_FAULT", "a2"),))
-    process = ServerProcess(
-        broken.args, log_path=tmp_path / "server.log", env=dict(broken.env), deadline_s=START_S
-    )
+    broken = server(*model, "--attention-backend", backend, fault={"LLM42_FAULT": "a2"})
     with pytest.raises(ServerError, match="assumption A2"):
-        process.start()
+        broken.start()
 
 
-def test_a_mixture_of_experts(gpu, servers, tiny, report):
+def test_a_mixture_of_experts(server, tmp_path, record_property):
     """Triton's experts, and its attention."""
-    url = servers.url(tiny("qwen3_moe", "--attention-backend", "triton", **dict(PERTURBED)))
-    report(url, attention="triton")
-    matrix.run(url)
+    model = ("--model-path", str(tiny_models.make("qwen3_moe", tmp_path)))
+    with server(*model, "--attention-backend", "triton", fault=DECODE) as running:
+        require_deterministic(running.url, "triton", record_property)

@@ -4,17 +4,16 @@ import re
 
 import pytest
 
-from llm42_sglang.report.bars import bar
-from llm42_sglang.report.bench import bench_page
 from llm42_sglang.report.check import agreement, check_page
-from llm42_sglang.report.histogram import histogram
-from llm42_sglang.report.page import Table
+from llm42_sglang.report.probe import probe_page
 from llm42_sglang.report.tokens import side_by_side
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint
 from llm42_sglang.repro.golden import Recorded
 from llm42_sglang.repro.judge import Checked, judge
 from llm42_sglang.repro.output import Output, Stamp
+from llm42_sglang.repro.probe import Probed, summary
+from llm42_sglang.repro.suite import Case
 from llm42_sglang.repro.wire import Answer
 
 EVIL = "<script>alert(1)</script>"
@@ -56,11 +55,10 @@ def test_the_verdict_stands_first(got, fingerprint, verdict, mood):
     assert f"<title>llm42: {verdict}" in page
 
 
-@pytest.mark.parametrize("fingerprint", ["old", "new"])
-def test_a_page_needs_nothing_from_elsewhere(fingerprint):
-    page = page_of((65, 68, 67), fingerprint)
+def test_a_page_needs_nothing_from_elsewhere():
+    page = page_of((65, 68, 67), "new")
     assert not ELSEWHERE.search(page)
-    assert "<script" not in page and "<link" not in page and "<img" not in page
+    assert not any(tag in page for tag in ("<script", "<link", "<img"))
     assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
@@ -105,23 +103,23 @@ def test_texts_are_compared_where_tokens_are_not_told():
     assert [piece.state for piece in shorter.right.pieces] == ["same", "same"]
 
 
-def test_bars():
-    assert bar("a", None, 4, "tokens").percent == 100
-    assert bar("a", 1, 4, "tokens").percent == 25 and not bar("a", 1, 4, "tokens").whole
-    assert bar("a", None, 0, "tokens").percent == 100
-    assert agreement("a", Output(text="abc"), Output(text="abd")).agreeing == 2
+def test_bars_are_as_long_as_answers_agree():
+    same = agreement("a", Output(text="abcd"), Output(text="abcd"))
+    assert (same.percent, same.note) == (100, "all 4 characters agree")
+    part = agreement("a", Output(text="abcd"), Output(text="abdd"))
+    assert (part.percent, part.note) == (50, "characters part at 2")
+    assert agreement("a", Output(text="", ids=[]), Output(text="", ids=[])).percent == 100
 
 
-def test_histogram_counts():
-    drawing = histogram([0, 1, 1, 63], 64, "token & place")
-    assert drawing.count('class="bin"') == 2
-    assert "3 from 0" in drawing and "1 from 60" in drawing
-    assert "token &amp; place" in drawing
-    assert histogram([], 0, "x").count('class="bin"') == 0
-    assert "1 from 0" in histogram([5], 1, "x")  # the last bin takes what lies past it
-
-
-def test_a_bench_page_names_workload_and_hardware():
-    table = Table(("a", "b"), [("x", "1.5")])
-    page = bench_page("bench x", {"cpu": "C", "cores": 2}, {"seed": 3}, [("speeds", table)], [])
-    assert "<td>x</td><td>1.5</td>" in page and "On C, 2 cores." in page and "<dd>3</dd>" in page
+def test_where_answers_part_is_counted_by_stretches():
+    case = Case(id="a", prompt=EVIL)
+    first, others = range(64), [[*range(at), 99, *range(at + 1, 64)] for at in (0, 1, 1, 63)]
+    answers = [Answer(output(ids)) for ids in (first, *others)]
+    probed = [Probed(case, tuple(answers[:1]), tuple(answers[1:]))]
+    page = probe_page(probed, summary(probed), {"url": "http://localhost:1"})
+    notes = re.findall(r'"label">tokens (\d+) to (\d+)</span>.*?"note">(\d+)<', page)
+    assert notes[0] == ("0", "3", "3") and notes[-1] == ("60", "63", "1") and len(notes) == 16
+    assert "<h1>NOT DETERMINISTIC</h1>" in page and EVIL not in page
+    calm = [Probed(case, (answers[0],), (answers[0],))]
+    page = probe_page(calm, summary(calm), {"url": "http://localhost:1"})
+    assert "<h1>NO DIFFERENCE SEEN</h1>" in page and "leave the first one" not in page

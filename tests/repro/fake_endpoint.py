@@ -14,13 +14,15 @@ from typing import Any
 
 from llm42_sglang.core.receipts import fingerprint, output_digest
 
-WAIT_S = 0.5  # a request that has company by then is in load
+# A request that has company by then is in load; slices, lest a machine that stalls ends the wait.
+WAIT_S, SLICES = 0.01, 15
+FLIPS = ("never", "load", "ordinary", "stream", "always")  # ordinary: in load, those requests only
 WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
 parser.add_argument("--kind", choices=["ours", "stock", "openai"], default="ours")
-parser.add_argument("--flips", choices=["never", "load", "stream", "always"], default="never")
+parser.add_argument("--flips", choices=FLIPS, default="never")
 parser.add_argument("--flip-at", type=int, default=5, help="token that flips")
 parser.add_argument("--weights", default="1", help="other weights, other answers")
 parser.add_argument("--torch", default="2.14.1", help="another fingerprint, the same answers")
@@ -68,7 +70,12 @@ class FakeEndpoint(ThreadingHTTPServer):
         count = params.get("max_new_tokens") or params.get("max_tokens")
         base = sum(map(ord, question)) + 7 * int(self.options.weights)
         ids = [(base + 13 * i * i) % 1000 for i in range(count)]
-        flips = {"load": crowded, "stream": body.get("stream"), "always": self.answered % 3}
+        flips = {
+            "load": crowded,
+            "ordinary": crowded and not deterministic(body),
+            "stream": body.get("stream"),
+            "always": self.answered % 3,
+        }
         if flips.get(self.options.flips):
             ids[self.options.flip_at] += 1
         step = 0.001 if self.options.wobble and crowded else 0
@@ -89,17 +96,18 @@ class FakeEndpoint(ThreadingHTTPServer):
             arrived = len(self.requests)
             self.in_flight += 1
             self.arrival.notify_all()
-            if self.options.flips != "load" and not self.options.wobble:
+            if self.options.flips not in ("load", "ordinary") and not self.options.wobble:
+                return False
+            if self.options.flips == "ordinary" and deterministic(body):
                 return False
             # Arrivals, for company may have come and gone by the time this thread wakes up.
-            return self.in_flight > 1 or self.arrival.wait_for(
-                lambda: len(self.requests) > arrived, timeout=WAIT_S
+            return self.in_flight > 1 or any(
+                self.arrival.wait_for(lambda: len(self.requests) > arrived, timeout=WAIT_S)
+                for _ in range(SLICES)
             )
 
     def receipt(self, question: str, ids: list[int], body: dict) -> dict | None:
-        wanted = body.get("deterministic")
-        custom = body.get("sampling_params", {}).get("custom_params", {})
-        if self.options.kind != "ours" or not (wanted or custom.get("deterministic")):
+        if self.options.kind != "ours" or not deterministic(body):
             return None
         return {
             "verified": not self.options.unverified,
@@ -152,23 +160,23 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(404, {"error": "no such path"})
 
     def native(self, body: dict) -> None:
-        made = self.server.answer("/generate", body)
+        answer = self.server.answer("/generate", body)
         if not body.get("stream"):
-            self.reply(200, native_event(made, 0, len(made["ids"])))
+            self.reply(200, native_event(answer, 0, len(answer["ids"])))
             return
-        ends = [*range(4, len(made["ids"]), 4), len(made["ids"])]
+        ends = [*range(4, len(answer["ids"]), 4), len(answer["ids"])]
         starts = [0, *ends[:-1]] if self.server.options.incremental else [0] * len(ends)
-        self.stream([native_event(made, *span) for span in zip(starts, ends, strict=True)])
+        self.stream([native_event(answer, *span) for span in zip(starts, ends, strict=True)])
 
     def openai(self, path: str, body: dict) -> None:
-        made = self.server.answer(path, body)
+        answer = self.server.answer(path, body)
         chat = path.startswith("/v1/chat")
         if not body.get("stream"):
-            self.reply(200, openai_event(made, body, chat, 0, len(made["ids"]), "message"))
+            self.reply(200, openai_event(answer, body, chat, 0, len(answer["ids"]), "message"))
             return
-        cuts = [*range(0, len(made["ids"]), 3), len(made["ids"])]
+        cuts = [*range(0, len(answer["ids"]), 3), len(answer["ids"])]
         spans = pairwise(cuts)
-        self.stream([openai_event(made, body, chat, *span, "delta") for span in spans])
+        self.stream([openai_event(answer, body, chat, *span, "delta") for span in spans])
 
     def stream(self, events: list[dict]) -> None:
         self.send_response(200)
@@ -188,26 +196,32 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def native_event(made: dict, start: int, end: int) -> dict:
+def deterministic(body: dict) -> bool:
+    """Whether the request asks for it."""
+    custom = body.get("sampling_params", {}).get("custom_params", {})
+    return bool(body.get("deterministic") or custom.get("deterministic"))
+
+
+def native_event(answer: dict, start: int, end: int) -> dict:
     """Tokens [start, end) of an answer."""
-    done = end == len(made["ids"])
-    scored = zip(made["logprobs"], made["ids"], made["tokens"], strict=True)
+    done = end == len(answer["ids"])
+    scored = zip(answer["logprobs"], answer["ids"], answer["tokens"], strict=True)
     meta = {
         "completion_tokens": end,
         "finish_reason": {"type": "length", "length": end} if done else None,
         "output_token_logprobs": [list(entry) for entry in scored][start:end],
     }
-    if done and made["receipt"]:
-        meta["llm42"] = made["receipt"]
-    text = "".join(made["tokens"][start:end])
-    return {"text": text, "output_ids": made["ids"][start:end], "meta_info": meta}
+    if done and answer["receipt"]:
+        meta["llm42"] = answer["receipt"]
+    text = "".join(answer["tokens"][start:end])
+    return {"text": text, "output_ids": answer["ids"][start:end], "meta_info": meta}
 
 
-def openai_event(made: dict, body: dict, chat: bool, start: int, end: int, field: str) -> dict:
+def openai_event(answer: dict, body: dict, chat: bool, start: int, end: int, field: str) -> dict:
     """Tokens [start, end) of an answer, a chunk or the whole."""
-    done = end == len(made["ids"])
-    text, tokens = "".join(made["tokens"][start:end]), made["tokens"][start:end]
-    values = made["logprobs"][start:end]
+    done = end == len(answer["ids"])
+    text, tokens = "".join(answer["tokens"][start:end]), answer["tokens"][start:end]
+    values = answer["logprobs"][start:end]
     choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if done else None}
     choice |= {field: {"role": "assistant", "content": text}} if chat else {"text": text}
     if body.get("logprobs") not in (None, False):
@@ -215,9 +229,9 @@ def openai_event(made: dict, body: dict, chat: bool, start: int, end: int, field
         flat = {"tokens": tokens, "token_logprobs": values}
         choice["logprobs"] = {"content": entries} if chat else flat
     if body.get("return_token_ids"):
-        choice["response_token_ids" if chat else "token_ids"] = made["ids"][start:end]
+        choice["response_token_ids" if chat else "token_ids"] = answer["ids"][start:end]
     kind = "chat.completion" if chat else "text_completion"
-    stamp = {"llm42": made["receipt"]} if done and made["receipt"] else {}
+    stamp = {"llm42": answer["receipt"]} if done and answer["receipt"] else {}
     return {"object": kind, "choices": [choice], **stamp}
 
 

@@ -40,8 +40,8 @@ def test_a_list_and_json_lines_are_suites_too(tmp_path):
     [
         ("", "should be a valid dictionary"),
         ("[]", "cases: List should have at least 1 item"),
-        ("- {id: a}", "a case has either a prompt or messages"),
-        ("- {id: a, prompt: x, messages: [{role: user, content: y}]}", "either a prompt or"),
+        ("- {id: a}", "a case has one of prompt, input_ids and messages"),
+        ("- {id: a, prompt: x, messages: [{role: user, content: y}]}", "a case has one of"),
         ("- {id: a, prompt: x}\n- {id: a, prompt: y}", "the id 'a' stands twice"),
         ("- {id: a, prompt: x, sampling: {tempereture: 1}}", "cases.0.sampling.tempereture"),
         ("- {id: a, prompt: x, smapling: {}}", "cases.0.smapling"),

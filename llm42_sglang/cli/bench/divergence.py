@@ -18,7 +18,7 @@ from llm42_sglang.cli.bench.stats import percentiles
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.progress import bar
-from llm42_sglang.repro.sequences import first_difference
+from llm42_sglang.repro.output import first_difference
 
 KINDS = ("ordinary", "deterministic")
 

@@ -1,11 +1,18 @@
-"""A request that asks for determinism where nobody would read it must not look served."""
+"""What stands before SGLang's HTTP handlers: health, the fingerprint's facts, the field's readers.
+
+- A server whose deterministic service is not live must not look healthy.
+- A request that asks for determinism where nobody would read it must not look served.
+"""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+from fastapi.responses import JSONResponse
 
 from llm42_sglang.frontend.options import FIELD
 
+HEALTH_PATHS = ("/health", "/health_generate", "/ready", "/ping")
 READ_BY = (  # paths whose handlers read the field; the others' request classes drop it
     "/generate",
     "/invocations",
@@ -15,11 +22,26 @@ READ_BY = (  # paths whose handlers read the field; the others' request classes 
 )
 _MARK = f'"{FIELD}"'.encode()
 
+App = Callable[..., Awaitable[None]]
+
+
+class HealthGate:
+    """ASGI middleware: 503 with the reason while there is a problem, else the app's own answer."""
+
+    def __init__(self, app: App, problem: Callable[[], str | None]):
+        self.app = app
+        self.problem = problem
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        reason = self.problem() if scope.get("path") in HEALTH_PATHS else None
+        answer = self.app if reason is None else _error(503, reason)
+        await answer(scope, receive, send)
+
 
 class FieldGate:
     """ASGI middleware: 400 for a body with the field on a path that does not know it."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]):
+    def __init__(self, app: App):
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -33,10 +55,21 @@ class FieldGate:
             await self.app(scope, _replay(messages, receive), send)
             return
         message = f"{FIELD}: {scope['path']} cannot serve it; use one of {', '.join(READ_BY)}"
-        body = json.dumps({"error": {"message": f"llm42: {message}", "code": 400}}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 400, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await _error(400, message, code=400)(scope, receive, send)
+
+
+def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONResponse:
+    """`{"fingerprint", "facts", "certificate"}`; 503 with the reason while there is a problem.
+
+    The fingerprint is `core.receipts.fingerprint(facts)`: a client can check that. The certificate
+    is what was measured at this start (`engine.certify.Certificate`), and no part of the hash.
+    """
+    return JSONResponse(dict(proof)) if problem is None else _error(503, problem)
+
+
+def _error(status: int, message: str, **more: Any) -> JSONResponse:
+    error = {"message": f"llm42: {message}", **more}
+    return JSONResponse({"error": error}, status_code=status)
 
 
 def _asks(body: bytes) -> bool:

@@ -1,0 +1,91 @@
+"""The demonstration, on servers that behave, and ones that do not."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import ServerProcess, is_taken
+from llm42_sglang.repro.prompts import COMPANY, PROMPTS
+from tests.repro import fake_endpoint
+from tests.repro.fake_endpoint import FakeEndpoint
+
+QUICKSTART = Path(__file__).parents[2] / "scripts" / "quickstart.py"
+GOOD = ("--flips", "ordinary")
+
+
+@pytest.fixture
+def quickstart(monkeypatch):
+    spec = importlib.util.spec_from_file_location("quickstart", QUICKSTART)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "SAMPLING", module.Sampling(max_tokens=8))
+    return module
+
+
+def server_process(tmp_path: Path, *options: str) -> ServerProcess:
+    argv = [sys.executable, fake_endpoint.__file__, "{port}", *options]
+    return ServerProcess(argv=argv, log_path=tmp_path / "server.log")
+
+
+def test_there_are_sixteen_different_prompts():
+    assert len(PROMPTS) == len(COMPANY) == 8
+    assert len({*PROMPTS, *COMPANY}) == 16
+
+
+def test_what_is_compared_is_a_prompt_alone_and_in_company(quickstart):
+    with FakeEndpoint(*GOOD) as server:
+        ordinary = quickstart.compare(server.url, deterministic=False)
+        deterministic = quickstart.compare(server.url, deterministic=True)
+    assert [one.case.question for one in ordinary] == list(PROMPTS)
+    assert [one.diverged_at for one in ordinary] == [[5]] * 8
+    assert [one.diverged_at for one in deterministic] == [[None]] * 8
+    assert all(answer.output.verified for one in deterministic for answer in one.answers)
+    with pytest.raises(UserError, match="no server answers"):
+        quickstart.compare(server.url, deterministic=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "good", "said"),
+    [
+        (GOOD, True, "deterministic: 0 of 8 diverged, 0 not verified"),
+        (("--flips", "load"), False, "deterministic: 8 of 8 diverged, 0 not verified"),
+        ((*GOOD, "--unverified"), False, "deterministic: 0 of 8 diverged, 8 not verified"),
+    ],
+)
+def test_the_verdict_follows_from_divergence_and_verification(
+    capsys, quickstart, options, good, said
+):
+    with FakeEndpoint(*options) as server:
+        assert quickstart.demonstrate(server.url) is good
+    out = capsys.readouterr().out
+    assert said in out
+    assert "ordinary:      8 of 8 diverged" in out
+    assert "token 5" in out
+
+
+@pytest.mark.parametrize(("options", "status"), [(GOOD, 0), (("--flips", "load"), 1)])
+def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
+    tmp_path, capsys, monkeypatch, quickstart, options, status
+):
+    servers = []
+
+    def start_fake(args, log_path, port, progress):
+        servers.append(server_process(tmp_path, *options))
+        return servers[0]
+
+    monkeypatch.setattr(quickstart, "ServerProcess", start_fake)
+    monkeypatch.setattr(quickstart, "ensure_default_model", lambda progress: tmp_path)
+    assert quickstart.run(port=None, serve=False) == status
+    assert not is_taken(servers[0].port)
+    assert ("curl -s" in capsys.readouterr().out) is (status == 0)
+
+
+def test_a_server_that_ends_while_serving_is_a_user_error(tmp_path, quickstart):
+    with server_process(tmp_path) as server:
+        psutil.Process(server.pid).kill()
+        with pytest.raises(UserError, match="ended by itself"):
+            quickstart.wait_for_the_end(server)
