@@ -2,7 +2,7 @@
 
 Reading order: `core` (the protocol, standard library only), `engine` (where it touches SGLang),
 `sampling` (a token from a row), `frontend` (what a request may ask), `platform` (plain CPUs),
-`simulator` (the protocol under a cost model), `repro`, `report` and `pytest_plugin` (checks in CI),
+`repro`, `report` and `pytest_plugin` (checks in CI),
 `cli`.
 """
 

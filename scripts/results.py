@@ -84,37 +84,17 @@ def _throughput(result: dict[str, Any]) -> Iterator[str]:
             del of_share["least, most"]
     yield from _grid("deterministic", cells)
     yield ""
-    serial, fixed = (result[f"speedup_over_{slow}"] for slow in ("serial", "fixed_shape"))
     yield (
-        f"At {result['speedup_at_share']} % it is **{serial:.2f}** times as fast as one request at "
-        f"a time, and **{fixed:.2f}** times as fast as decoding everything in the fixed shape (a "
-        f"slot of 16 rows a token). Recomputed: {100 * result['recompute_rate']:.1f} % of the "
+        f"At {result['speedup_at_share']} % it is **{result['speedup_over_serial']:.2f}** times as "
+        f"fast as one request at a time. Recomputed: {100 * result['recompute_rate']:.1f} % of the "
         f"tokens made for deterministic requests, {result['rollbacks']} rollbacks."
     )
-
-
-def _beside(result: dict[str, Any]) -> Iterator[str]:
-    yield from _head("Ordinary traffic beside companions", result)
-    share = result["workload"]["companions_percent"]
-    yield (
-        f"| companions ({share:g} %) | ordinary tokens/s, over those beside ordinary ones that "
-        f"sample | least and most of the rounds |"
-    )
-    yield "|---|---|---|"
-    for kind, ratio in result["ratio"].items():
-        ratios = result["ratios"][kind]
-        yield f"| {kind} | **{ratio:.3f}** | {min(ratios):.3f}, {max(ratios):.3f} |"
 
 
 def _latency(result: dict[str, Any]) -> Iterator[str]:
     yield from _head("Latency", result)
     yield "Over stock's; in brackets the seconds, ours and stock's."
     yield ""
-    yield from _latency_table(result)
-
-
-def _latency_table(result: dict[str, Any]) -> Iterator[str]:
-    """By load and share of deterministic requests."""
     cells = {
         f"{load}, {share} %": {
             "to the first token, all, P99": "" if ratio is None else f"**{ratio:.2f}**",
@@ -154,66 +134,24 @@ def _passes(result: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for page, costs in result["costs_s"].items():
         for width, places in costs["pass"].items():
-            rows = int(width) * int(page)
-            times = ", ".join(f"{1e3 * s:.0f} ({place})" for place, s in places.items())
-            row = 1e3 * sum(places.values()) / len(places) / rows
-            yield f"| {page} | {width} | {times} | {row:.2f} |"
+            row = 1e3 * sum(places.values()) / len(places) / int(width) / int(page)
+            yield f"| {page} | {width} | {_ms(places)} | {row:.2f} |"
     yield ""
     yield "| T | requests | ms a decode step, by context |"
     yield "|---|---|---|"
     for page, costs in result["costs_s"].items():
         for width, places in costs["decode"].items():
-            times = ", ".join(f"{1e3 * s:.0f} ({place})" for place, s in places.items())
-            yield f"| {page} | {width} | {times} |"
+            yield f"| {page} | {width} | {_ms(places)} |"
     yield ""
-    yield _everything_in_the_fixed_shape(result["costs_s"])
+    yield "Flags that follow, by `llm42 bench passes`:"
     yield ""
-    yield f"Candidates rolled back, simulated ({result['workload']['simulated']}):"
-    yield ""
-    rates = result["recompute_rate"]
-    cells = {
-        page: {f"G = {group}": f"{100 * rate:.1f} %" for group, rate in by_group.items()}
-        for page, by_group in rates.items()
-    }
-    yield from _grid("T", cells)
+    for advice in result["recommended"].values():
+        page, group, wait = (advice[name] for name in ("page", "group", "wait"))
+        yield f"    llm42 serve --llm42-page {page} --llm42-group {group} --llm42-wait {wait}"
 
 
-def _everything_in_the_fixed_shape(costs_s: dict[str, Any]) -> str:
-    """What it would cost to decode in canonical passes, a token of each request in each."""
-    page = min(costs_s, key=int)  # the fewest rows of padding
-    costs = costs_s[page]
-    requests = max(costs["decode"].keys() & costs["pass"].keys(), key=int)
-    slots, steps = costs["pass"][requests], costs["decode"][requests]
-    ratio = sum(slots.values()) / len(slots) / (sum(steps.values()) / len(steps))
-    return (
-        f"Decoding everything in the fixed shape instead of verifying it, a slot a request: a pass "
-        f"of {requests} slots (T = {page}) for {requests} tokens takes **{ratio:.1f}** times what "
-        f"a decode step of {requests} requests does, by the means of the times above."
-    )
-
-
-def _divergence(result: dict[str, Any]) -> Iterator[str]:
-    yield from _head("Answers under load against answers alone", result)
-    yield "| requests | diverged | tokens that agree, median | least |"
-    yield "|---|---|---|---|"
-    for kind in ("ordinary", "deterministic"):
-        one = result[kind]
-        first = sorted(one["first_span"])
-        diverged = f"{one['diverged']} of {one['prompts']}"
-        # By nearest rank, as the command itself prints it.
-        yield f"| {kind} | **{diverged}** | {first[(len(first) - 1) // 2]} | {first[0]} |"
-
-
-def _invariance(result: dict[str, Any]) -> Iterator[str]:
-    yield from _head("Which operators give a row the same bits", result)
-    yield "Whatever the number of rows (batch), the place of the row, the slot of a page."
-    yield ""
-    yield "| operator | batch | position | slot |"
-    yield "|---|---|---|---|"
-    marks = {True: "yes", False: "**no**", None: ""}
-    for one in result["operators"]:
-        answers = " | ".join(marks[one[key]] for key in ("batch", "position", "slot"))
-        yield f"| {one['operator']} | {answers} |"
+def _ms(places: dict[str, float]) -> str:
+    return ", ".join(f"{1e3 * s:.0f} ({place})" for place, s in places.items())
 
 
 def _attention(result: dict[str, Any]) -> Iterator[str]:
@@ -240,7 +178,7 @@ def _attention(result: dict[str, Any]) -> Iterator[str]:
 def _sweep(result: dict[str, Any]) -> Iterator[str]:
     if result["costs_from"] is None:
         raise SystemExit(
-            "sweep.json is of guessed costs: give scripts/sweep.py a file of measured ones"
+            "sweep.json is of guessed costs: give research/sweep.py a file of measured ones"
         )
     yield from _head("Where the defaults come from", result["costs_from"])
     yield "Costs by the command above, simulated by the one below; the defaults are in bold."
@@ -270,7 +208,7 @@ def _simulation(result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"The real protocol and policy under costs that are guesses for an 8B model on one H100 "
-        f"(`simulator/costs.py`), no engine; {offline['workload']['requests']} requests a load, "
+        f"(`research/simulator.py`), no engine; {offline['workload']['requests']} requests a load, "
         f"{100 * offline['workload']['flip_rate']:g} % of the candidates flip. "
         f"`synchronous` is LLM-42's artifact as this project reads it. Prompts of "
         f"{offline['workload']['prompt_mean']} tokens and answers of "
@@ -315,10 +253,7 @@ def _simulation(result: dict[str, Any]) -> Iterator[str]:
 
 SECTIONS = {
     "throughput": _throughput,
-    "beside": _beside,
     "latency": _latency,
-    "divergence": _divergence,
-    "invariance": _invariance,
     "attention": _attention,
     "passes": _passes,
     "sweep": _sweep,

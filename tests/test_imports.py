@@ -17,21 +17,19 @@ MAY_IMPORT = {
     "pytest_plugin": {"cli", "repro", ""},
     "cli": {
         *{"report", "repro"},
-        *{"frontend", "engine", "platform", "sampling", "simulator", "core", ""},
+        *{"frontend", "engine", "platform", "sampling", "core", ""},
     },
     "report": {"repro", "core", ""},
     "repro": {"core", ""},  # a client: it never needs an engine
-    # Its hooks install the frontend, and it is tuned by the simulator.
-    "engine": {"frontend", "platform", "sampling", "simulator", "core", ""},
+    "engine": {"frontend", "platform", "sampling", "core", ""},  # its hooks install the frontend
     "frontend": {"core", ""},
     "platform": {"core", ""},
     "sampling": {"core", ""},
-    "simulator": {"core"},
     "core": set(),
     "": set(),
 }
 # Of the world outside, these have the standard library only.
-STANDARD_LIBRARY_ONLY = {"core", "simulator"}
+STANDARD_LIBRARY_ONLY = {"core"}
 # Who may import sglang; the others never do, not even inside a function.
 MAY_IMPORT_SGLANG = {
     "engine": "anywhere",
@@ -128,10 +126,6 @@ def test_every_layer_of_the_table_exists() -> None:
         ("core/deep/a.py", "from ...engine.lane import Lane"),
         ("core/a.py", "def f():\n    import numpy"),
         ("core/a.py", "if TYPE_CHECKING:\n    import sglang"),
-        ("core/a.py", "from llm42_sglang.simulator import costs"),
-        ("simulator/a.py", "from llm42_sglang.engine.lane import CanonicalLane"),
-        ("simulator/a.py", "def f():\n    import matplotlib"),
-        ("simulator/a.py", "import sglang"),
         ("frontend/a.py", "from llm42_sglang.engine import hooks"),
         ("frontend/a.py", "def f():\n    import sglang"),
         ("frontend/a.py", "importlib.import_module('sglang.srt')"),
@@ -162,7 +156,6 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, source: str) ->
         ("core/a.py", "import json\nfrom .pages import Span\nfrom llm42_sglang.core import pages"),
         ("frontend/a.py", "import fastapi\nfrom ..core.config import Config"),
         ("sampling/a.py", "import torch"),
-        ("simulator/a.py", "import random\nfrom llm42_sglang.core.policy import LanePolicy"),
         ("engine/a.py", "import sglang\nfrom llm42_sglang import __version__, frontend, platform"),
         ("platform/a.py", "from sglang.srt import platforms"),
         ("repro/a.py", "import httpx\nfrom llm42_sglang.errors import UserError"),

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from llm42_sglang.cli.bench.report import console, require_writable
-from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Page, Url
+from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
 from llm42_sglang.cli.errors import UserError, judging
+from llm42_sglang.cli.output import Page, console, require_writable
 from llm42_sglang.cli.progress import bar
 from llm42_sglang.files import write_whole
 from llm42_sglang.report.check import check_page

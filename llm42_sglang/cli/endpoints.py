@@ -1,11 +1,8 @@
 """The options of all commands that ask a server which they did not start."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-from llm42_sglang.tools import drawn
 
 Url = Annotated[str, typer.Option("--url", help="Of the server: http://localhost:30000.")]
 ApiName = Annotated[
@@ -21,8 +18,4 @@ Key = Annotated[
 ]
 InFlight = Annotated[
     int, typer.Option("--in-flight", min=1, help="Requests under way at once, under load.")
-]
-Page = Annotated[
-    Path | None,
-    typer.Option("--report", help="Write an HTML page here.", callback=drawn("jinja2")),
 ]

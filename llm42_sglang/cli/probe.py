@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llm42_sglang.cli.bench import report as tables
-from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Page, Url
+from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
 from llm42_sglang.cli.errors import UserError, judging
+from llm42_sglang.cli.output import Page, require_writable, table
 from llm42_sglang.cli.progress import say
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro import probe as probing
@@ -57,7 +57,7 @@ def probe(
     built-in prompts are sent as chat messages, with --api native as texts to go on with.
     """
     given = load_suite(suite).cases if suite else None
-    tables.require_writable(out, report)
+    require_writable(out, report)
     with connect(url, api, model, api_key) as endpoint:
         if deterministic and not endpoint.ours:
             raise UserError(f"{url} is no llm42 server: it knows no --deterministic")
@@ -72,7 +72,7 @@ def probe(
         "in_flight": in_flight,
     }
     result = summary(probed)
-    tables.table("the same prompt, again and again", COLUMNS, list(_rows(probed)))
+    table("the same prompt, again and again", COLUMNS, list(_rows(probed)))
     line = json.dumps({"workload": workload, **result})
     if out is not None:
         write_whole(out, line + "\n")

@@ -25,18 +25,13 @@ def serve(
     ] = _DEFAULT.group,
     wait: Annotated[
         int,
-        typer.Option("--llm42-wait", help="Decode steps a due page waits for company, at most."),
-    ] = _DEFAULT.wait,
-    run_ahead: Annotated[
-        int,
         typer.Option(
-            "--llm42-run-ahead", help="Tokens a request decodes past its due page, at most (0..T)."
+            "--llm42-wait",
+            help="Decode steps a full page may wait so that several share a pass (0 to T).",
         ),
-    ] = _DEFAULT.run_ahead,
-    tune: Annotated[
-        bool,
-        typer.Option("--llm42-tune", help="Measure at start-up, choose group, wait and run-ahead."),
-    ] = _DEFAULT.tune,
+    ] = _DEFAULT.wait,
+    run_ahead: Annotated[int | None, typer.Option("--llm42-run-ahead", hidden=True)] = None,
+    tune: Annotated[bool, typer.Option("--llm42-tune", hidden=True)] = False,
     default: Annotated[
         bool, typer.Option("--llm42-default", help="Requests are deterministic unless they object.")
     ] = _DEFAULT.default,
@@ -47,16 +42,14 @@ def serve(
     """
     from llm42_sglang.engine import launch
 
+    if tune:
+        raise UserError("--llm42-tune is gone; `llm42 bench passes` measures and recommends flags")
+    if run_ahead is not None:  # a flag of its own in 0.3: a page waited until either was used up
+        wait = min(wait, run_ahead)
+        say(f"--llm42-run-ahead goes away: it is a part of --llm42-wait; write --llm42-wait {wait}")
     argv = list(context.args)
     try:
-        config = Config(
-            page=page,
-            group=group,
-            default=default,
-            wait=wait,
-            run_ahead=run_ahead,
-            tune=tune,
-        )
+        config = Config(page=page, group=group, default=default, wait=wait)
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):
             argv += ["--model-path", str(ensure_default_model(say))]

@@ -18,18 +18,16 @@ class Config:
     page: int = 32  # T, tokens; also SGLang's KV page size
     group: int = 8  # G, slots
     default: bool = False  # requests that do not say are deterministic
-    wait: int = 16  # decode steps a due page waits for company in its pass, at most
-    run_ahead: int = 16  # tokens a request decodes past its due page meanwhile, at most
-    tune: bool = False  # measure at start-up, and choose group, wait and run-ahead by it
+    # Decode steps a full page may wait, so that several pages share one pass. Its request decodes
+    # on meanwhile, a token a step: so many tokens past the page's end, at most.
+    wait: int = 16
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
         _expect_one_of("--llm42-group", self.group, GROUPS)
-        _expect_between("--llm42-wait", self.wait, 0, 1000)
-        _expect_between("--llm42-run-ahead", self.run_ahead, 0, self.page)
-        for flag, value in (("--llm42-default", self.default), ("--llm42-tune", self.tune)):
-            if type(value) is not bool:
-                raise ConfigError(f"{flag} is on or off, not {value!r}")
+        _expect_between("--llm42-wait", self.wait, 0, self.page)
+        if type(self.default) is not bool:
+            raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
 
     def to_json(self) -> str:
         """For the environment of child processes."""

@@ -4,6 +4,6 @@
 process: `scheduler` (SGLang's loop, extended), `verifier` (who rides in a pass, what follows from
 it), `lane` and `canonical` (pages into passes of certified shapes), `graphs` and `backends` (CUDA
 graphs, and attention in canonical mode), `admission`, `request`, `chooser`, `results`, `streamer`,
-and at the start `certify`, `tune`, `fingerprint`; `ranks` and `replicas` where there are several.
+and at the start `certify`, `fingerprint`; `ranks` and `replicas` where there are several.
 In the tokenizer and HTTP process: `gatekeeper`, `openai_api`.
 """

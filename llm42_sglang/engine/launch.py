@@ -40,7 +40,7 @@ def serve(config: Config, argv: list[str]) -> None:
     check in the scheduler process failed.
     """
     require_pinned_sglang()
-    server_args = _prepare(config, argv)
+    server_args = prepare(config, argv)
 
     from sglang.launch_server import run_server
     from sglang.srt.utils import kill_process_tree
@@ -55,7 +55,7 @@ def serve(config: Config, argv: list[str]) -> None:
         kill_process_tree(os.getpid(), include_parent=False)
 
 
-def _prepare(config: Config, argv: list[str]):
+def prepare(config: Config, argv: list[str]):
     """Checked server arguments, with the hooks registered in this process."""
     from llm42_sglang.engine.limits import UnsupportedError, require_supported
     from llm42_sglang.engine.seams import SEAMS, SeamError, check

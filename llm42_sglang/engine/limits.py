@@ -210,11 +210,6 @@ def require_supported(server_args: ServerArgs, config: Config) -> None:
                     f"{feature.why}; drop it, or serve without llm42"
                 )
     require_known(attention_backends_of(args)[0])  # canonical passes are prefills
-    if config.tune and args.dp_size > 1:
-        raise UnsupportedError(
-            "--llm42-tune with --dp-size: every replica would choose a group size of its own; tune "
-            "one replica, then serve with the flags that it logs"
-        )
     if args.page_size != config.page:
         raise UnsupportedError(
             f"--page-size {args.page_size} differs from --llm42-page {config.page}; "

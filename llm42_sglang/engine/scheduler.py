@@ -22,7 +22,7 @@ from sglang.srt.runtime_context import get_observability, get_parallel, get_serv
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
-from llm42_sglang.engine import faults, fixed_shape, hooks, settings, weights
+from llm42_sglang.engine import faults, hooks, settings, weights
 from llm42_sglang.engine.admission import (
     HomogeneousPrefillAdder,
     is_deterministic,
@@ -30,7 +30,7 @@ from llm42_sglang.engine.admission import (
 )
 from llm42_sglang.engine.backends import canonical_mode, carries_decode
 from llm42_sglang.engine.canonical import CanonicalForward
-from llm42_sglang.engine.carrier import Carry, carrying
+from llm42_sglang.engine.carrier import carrying
 from llm42_sglang.engine.certify import certify
 from llm42_sglang.engine.exam import CertificationError
 from llm42_sglang.engine.fastpath import proposing
@@ -44,7 +44,6 @@ from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.results import PrefillResult
 from llm42_sglang.engine.seams import SeamError
 from llm42_sglang.engine.streamer import DeterministicOutputStreamer
-from llm42_sglang.engine.tune import tune
 from llm42_sglang.engine.verifier import Verifier
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 
@@ -58,7 +57,6 @@ class DeterministicScheduler(Scheduler):
         config = settings.load()
         assert config is not None, "installed without a configuration"
         self.llm42_config: Config = config
-        self.llm42_fixed_shape = faults.active("fixed-shape")
         try:
             hooks.require_live()
             require_supported(server_args, config)
@@ -84,15 +82,8 @@ class DeterministicScheduler(Scheduler):
         mode = canonical_mode(runner)
         weights.freeze(runner)
         ranks = join_ranks()
-
-        def forward_of(config: Config) -> CanonicalForward:
-            fault, may_carry = faults.pass_fault(ranks.rank), carries_decode(runner)
-            return CanonicalForward(runner, config, fault, mode, ranks, may_carry)
-
-        forward = forward_of(config)
-        if config.tune:
-            self.llm42_config = config = tune(forward)
-            forward = forward_of(config)
+        fault, may_carry = faults.pass_fault(ranks.rank), carries_decode(runner)
+        forward = CanonicalForward(runner, config, fault, mode, ranks, may_carry)
         self.llm42_certificate = certify(forward)
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
         labels = {"model_name": name, "tp_rank": str(rank)}
@@ -190,18 +181,12 @@ class DeterministicScheduler(Scheduler):
         self, original, batch: ScheduleBatch | None, *args, **kwargs
     ) -> GenerationBatchResult:
         if batch is None or not any(map(is_deterministic, batch.reqs)):
-            with carrying(self._baseline(batch)):
-                return original(batch, *args, **kwargs)
+            return original(batch, *args, **kwargs)
         if not batch.forward_mode.is_extend():
             return self._propose(original, batch, *args, **kwargs)
         assert all(map(is_deterministic, batch.reqs)), "a prefill batch mixes both kinds"
         tokens = self.llm42_verifier.prefill(batch)
         return PrefillResult(next_token_ids=torch.tensor(tokens, device=batch.device))
-
-    def _baseline(self, batch: ScheduleBatch | None) -> Carry | None:
-        if batch is None or not self.llm42_fixed_shape or not batch.forward_mode.is_decode():
-            return None
-        return partial(fixed_shape.decode, self.llm42_verifier.lane.forward, batch)
 
     def _propose(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
         in_flight = self.llm42_verifier.in_flight

@@ -50,7 +50,7 @@ class Verifier:
         self.scheduler = scheduler
         self.lane = lane
         self.page = config.page
-        self.policy = LanePolicy(config.group, config.wait, config.run_ahead)
+        self.policy = LanePolicy(config.group, wait_steps=config.wait, run_ahead=config.wait)
         self._steps = 0  # decode steps planned
         self._passes = 0  # for verification, since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes

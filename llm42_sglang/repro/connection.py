@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ TIMEOUT_S = 900
 CONNECT_S = 10
 FLUSH_S = 30  # the server flushes only when idle; it may finish what just ended
 GENERATE = "/generate"
+KEPT_S = 2  # idle connections; SGLang closes them after 5, and a request must not meet that
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Item = TypeVar("Item")
@@ -75,7 +76,7 @@ class Connection:
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
             trust_env=host not in LOOPBACK,
-            limits=httpx.Limits(max_connections=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEPT_S),
         )
 
     def __enter__(self) -> "Connection":
@@ -150,12 +151,15 @@ def at_once(
     order = list(range(len(items)))
     if shuffle is not None:
         Random(shuffle).shuffle(order)
-    with ThreadPoolExecutor(in_flight) as pool:
+    pool = ThreadPoolExecutor(in_flight)
+    try:
         futures = {i: pool.submit(ask, items[i]) for i in order}
-        try:
-            return [futures[i].result() for i in range(len(items))]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        return [futures[i].result() for i in range(len(items))]
+    finally:  # after an error or Ctrl-C nobody waits for what is still under way
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def short(text: str) -> str:

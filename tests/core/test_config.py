@@ -10,7 +10,7 @@ from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config, ConfigError
 
 def test_defaults_are_the_documented_ones() -> None:
     config = Config()
-    assert (config.page, config.group, config.default) == (32, 8, False)
+    assert (config.page, config.group, config.default, config.wait) == (32, 8, False, 16)
 
 
 def test_every_supported_value_survives_the_environment() -> None:
@@ -26,6 +26,8 @@ def test_every_supported_value_survives_the_environment() -> None:
         ({"page": 0}, "--llm42-page 0", "16, 32, 64"),
         ({"group": 3}, "--llm42-group 3", "1, 2, 4, 8, 16, 32"),
         ({"group": -1}, "--llm42-group -1", "1, 2, 4, 8, 16, 32"),
+        ({"wait": -1}, "--llm42-wait -1", "0 to 32"),
+        ({"page": 16, "wait": 17}, "--llm42-wait 17", "0 to 16"),
     ],
 )
 def test_a_bad_value_is_named_with_its_remedy(

@@ -6,7 +6,8 @@ leaves attention to the batch at hand, as SGLang's `breakable` graphs do. Everyt
 SGLang's code, and ours.
 
     python -m tests.engine.certify_tiny MODEL      JSON: certificates, or why there is none, by
-                                                   fault of the passes and of the graphs
+                                                   fault of the passes and of the graphs; and what
+                                                   `bench passes` measures
 """
 
 import json
@@ -25,6 +26,7 @@ from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs, prepare_server_args
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.engine import costs
 from llm42_sglang.engine.canonical import CanonicalForward, keep_head_rows
 from llm42_sglang.engine.certify import certify
 from llm42_sglang.engine.exam import CertificationError, Exam
@@ -107,6 +109,7 @@ def main(model: str) -> None:
     said = {
         "passes": {fault: with_fault(runner, fault, group) for fault, group in PASSES.items()},
         "graphs": {fault: with_graphs(runner, fault) for fault in GRAPHS},
+        "costs": costs.measure(CanonicalForward(runner, Config(page=T)), (1, G, 32), (1, 99)),
     }
     print(json.dumps(said))
 
@@ -126,7 +129,7 @@ def with_fault(runner, fault: str, group: int) -> dict:
     if fault == "head":  # some narrower width must be left for it to show in
         Exam.equal_widths = lambda exam: (1, exam.group)
     try:
-        config = Config(page=T, group=group, run_ahead=0)
+        config = Config(page=T, group=group)
         return certify(CanonicalForward(runner, config, broken, may_carry=True)).as_dict()
     except CertificationError as error:
         return {"refused": str(error)}
@@ -170,7 +173,7 @@ def with_graphs(runner, fault: str) -> dict:
     runner.prefill_cuda_graph_runner = graph_runner(runner, rows)
     if fault == "attention":
         runner.prefill_cuda_graph_runner.backend = Whole(runner.prefill_cuda_graph_runner)
-    return certify(CanonicalForward(runner, Config(page=T, group=G, run_ahead=0))).as_dict()
+    return certify(CanonicalForward(runner, Config(page=T, group=G))).as_dict()
 
 
 def graph_runner(runner, rows: list[int]) -> sglang_graphs.PrefillCudaGraphRunner:

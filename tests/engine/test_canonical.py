@@ -37,7 +37,7 @@ class Runner:
 def forward(monkeypatch) -> CanonicalForward:
     plain = SimpleNamespace(init_new=lambda batch, runner, **_: batch)
     monkeypatch.setattr(canonical, "ForwardBatch", plain)
-    return CanonicalForward(Runner(), Config(page=T, group=8, run_ahead=0))
+    return CanonicalForward(Runner(), Config(page=T, group=8))
 
 
 def slots(*scored: bool) -> list[Slot]:

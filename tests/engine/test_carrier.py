@@ -1,6 +1,5 @@
-"""Pages that ride in decode steps, and decode steps of nothing but pages. No server."""
+"""Pages that ride in decode steps. No server."""
 
-from array import array
 from collections import deque
 from types import SimpleNamespace
 
@@ -10,8 +9,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
-from llm42_sglang.engine import fixed_shape
-from llm42_sglang.engine.canonical import DecodeRows, Slot
+from llm42_sglang.engine.canonical import DecodeRows
 from llm42_sglang.engine.carrier import carry_pages, carrying
 from llm42_sglang.engine.lane import Verified
 from llm42_sglang.engine.request import DeterministicReq, Outlook
@@ -188,36 +186,3 @@ def test_the_loop_drains_before_and_after_a_step_that_carries(verifier, outlooks
     verifier.outlooks, verifier._riders = outlooks, lambda batches: []
     verifier._carried = [Verified(A, "rows")] * rode
     assert verifier._results_wanted([STEP]) == drains
-
-
-class Forward:
-    """Logits [T, 1] say which row of which slot they are."""
-
-    config = Config(page=T, group=2, run_ahead=0)
-
-    def __init__(self):
-        self.passes: list[list[Slot]] = []
-
-    def __call__(self, slots) -> list[torch.Tensor]:
-        assert len(slots) <= self.config.group
-        self.passes.append(slots)
-        return [100 * slot.row + torch.arange(float(T)).unsqueeze(1) for slot in slots]
-
-
-@pytest.mark.parametrize("newest_is_known", [True, False])  # without overlap, with it
-def test_decoding_in_the_fixed_shape_runs_each_requests_page_up_to_its_new_row(newest_is_known):
-    lengths, forward = [5, T, 2 * T + 1], Forward()
-    reqs = []
-    for length in lengths:
-        output = range(3, length - 1 + newest_is_known)
-        reqs.append(
-            SimpleNamespace(origin_input_ids=array("q", range(3)), output_ids=array("q", output))
-        )
-    rows = DecodeRows(
-        torch.tensor([n - 1 for n in lengths]), torch.arange(1, 4), torch.tensor(lengths), None
-    )
-    run = fixed_shape.decode(forward, SimpleNamespace(reqs=reqs), rows)
-    pages = [(0, range(5)), (0, range(T)), (2, range(2 * T, 2 * T + 1))]
-    slots = [Slot(row, page, tuple(own)) for row, (page, own) in enumerate(pages, start=1)]
-    assert forward.passes == [slots[:2], slots[2:]]
-    assert run.logits_output.next_token_logits[:, 0].tolist() == [104, 215, 300]

@@ -79,6 +79,12 @@ def test_passes_come_from_graphs_that_give_the_eager_bits(said, fault, replayed)
     assert certificate["replayed"] == replayed
 
 
+def test_costs_are_measured_of_passes_and_steps_that_there_is_room_for(said):
+    costs = said["costs"]
+    assert [list(costs[kind]) for kind in ("pass", "decode")] == [["1", "4"], ["1"]]
+    assert all(s > 0 for kind in costs.values() for by in kind.values() for s in by.values())
+
+
 @pytest.mark.parametrize("how", [graphs.eager, graphs.replayed])
 def test_ordinary_prefills_keep_their_graphs(how):
     runner = SimpleNamespace(prefill_cuda_graph_runner="graphs", graph_shared_output="logits")

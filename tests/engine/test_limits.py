@@ -118,12 +118,6 @@ def test_ranks_and_replicas_are_supported(field):
     check(**{field: 2})
 
 
-def test_replicas_do_not_tune_themselves_apart():
-    check(Config(tune=True), tp_size=2)
-    with pytest.raises(UnsupportedError, match="--llm42-tune with --dp-size"):
-        check(Config(tune=True), dp_size=2)
-
-
 def test_the_page_size_is_t():
     with pytest.raises(UnsupportedError, match="--llm42-page"):
         check(page_size=64)

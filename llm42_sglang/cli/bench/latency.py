@@ -4,23 +4,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from llm42_sglang.cli.bench import load, options, report, servers, turns
-from llm42_sglang.cli.bench.load import Closed, Job, Load, Poisson, Relative, Staggered, Target
+from llm42_sglang.cli.bench import load, options, report, servers
+from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Relative, Staggered, Target
 from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.recompute import recompute
-from llm42_sglang.cli.bench.stats import (
-    Percentiles,
-    nearest_rank,
-    percentiles,
-    ratio,
-    time_s,
-)
+from llm42_sglang.cli.bench.stats import Percentiles, percentiles, ratio, recompute, time_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.output import cell, require_writable
 from llm42_sglang.cli.progress import bar
 
 SERVERS = ("stock", "llm42")
@@ -31,13 +26,17 @@ METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the d
     "itl": lambda outcome: outcome.inter_token_s,
     "e2e": lambda outcome: [outcome.end_to_end_s],
 }
+RATIOS = (  # of 99th percentiles: name in the JSON, metric, kinds of requests
+    ("p99_ttft_ratio", "ttft", KINDS),
+    ("p99_itl_ordinary_ratio", "itl", ("ordinary",)),
+    ("p99_gap_ordinary_ratio", "gap", ("ordinary",)),
+)
 OfStock = Relative | Staggered  # loads that follow from what stock answers in a closed loop
 DEFINITIONS = {
     "ttft": "from sending (Poisson, a staggered start: when it was due) to the first token",
     "gap": "between two chunks; a chunk is a token, or a run of committed ones",
     "itl": "gap divided by the tokens of its later chunk, once per token",
     "e2e": "from sending to the last token",
-    "clock": "each server's own; it stands still while the other one runs",
     "kinds": "stock serves the same requests, all as ordinary ones",
 }
 
@@ -73,18 +72,18 @@ def latency(
     seed: options.Seed = 0,
     out: options.Out = None,
     plot: options.Plot = None,
-    page: options.Page = None,
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
-    Both servers get the same requests, Poisson ones at the same times, and the machine in turns.
-    Percentiles are over the requests of all rounds. Unknown flags go to the servers.
+    Both servers get the same requests, Poisson ones at the same times, one server after the other.
+    Percentiles are over the requests of all rounds. Flags that are not known here go to the
+    servers.
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
     if any(isinstance(one, OfStock) for one in asked):
         options.require_full_loop(requests, in_flight)
-    report.require_writable(out, plot, page)
+    require_writable(out, plot)
     lengths = options.mix_of(prompt, new, mix)
     source = options.Source.of(lengths, model, dataset, seed)
     source.requests(requests)
@@ -100,16 +99,13 @@ def latency(
         "requests": requests,
         "loads": ", ".join(map(describe, found)),
         "rounds": rounds,
-        "flags": " ".join([*flags.everywhere, *flags.ours]),
+        "flags": flags.text,
     }
     result = summary(outcomes) | {"rates_per_s": rates, "starts_every_s": starts}
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
-    shown = report.show(
-        "seconds: P50 / P90 / P99", workload, columns, list(_rows(result["points"]))
-    )
-    picture = partial(draw, outcomes=outcomes)
-    report.plot(plot, 2, picture)
-    report.page(page, "latency", workload, [shown], 2, picture)
+    rows = list(_rows(result["points"]))
+    report.show("seconds: P50 / P90 / P99", workload, columns, rows)
+    report.plot(plot, partial(draw, outcomes=outcomes))
     report.finish(result, workload, out)
 
 
@@ -168,21 +164,17 @@ def measure(
     rounds: int,
     count: int,
 ) -> dict[Point, list[Outcome]]:
-    """Every load and share, both servers in turns, all of it once a round."""
+    """Every load and share once a round, on both servers; who is first changes with the round."""
     outcomes: dict[Point, list[Outcome]] = defaultdict(list)
-    for number in range(rounds):
-        for one in loads:
-            for share in shares:
-                requests = mark(source.requests(count, number), share)
-                title = f"round {number + 1}, {one}, {share:g} % deterministic: both in turns"
-                with bar(title, len(SERVERS) * count) as advance:
-                    arriving = _in_round(one, number)
-                    made = turns.run(
-                        [Job(targets[name], requests, arriving, advance) for name in SERVERS]
-                    )
-                for name, of in zip(SERVERS, made, strict=True):
-                    outcomes[Point(str(one), share, name)] += of
-                recompute(outcomes[Point(str(one), share, "llm42")])  # refuses unverified answers
+    for number, one, share in product(range(rounds), loads, shares):
+        requests, arriving = mark(source.requests(count, number), share), _in_round(one, number)
+        for name in SERVERS[:: -1 if number % 2 else 1]:
+            title = f"round {number + 1}, {one}, {share:g} % deterministic, {name}"
+            with bar(title, count) as advance:
+                made = load.run(targets[name], requests, arriving, advance)
+            if name == "llm42":
+                recompute(made)  # refuses answers that are not verified
+            outcomes[Point(str(one), share, name)] += made
     return dict(outcomes)
 
 
@@ -193,32 +185,22 @@ def _in_round(one: Load, number: int) -> Load:
 
 def summary(outcomes: Mapping[Point, Sequence[Outcome]]) -> dict[str, Any]:
     """The JSON. Ratios are ours over stock's, by load and share (percent, as text)."""
-    ratios: dict[str, dict[str, dict[str, float | None]]] = {
-        "p99_ttft_ratio": {},
-        "p99_itl_ordinary_ratio": {},
-        "p99_gap_ordinary_ratio": {},
-    }
-    points = []
-    for (at, share, name), ours in outcomes.items():
-        points += [
-            {"load": at, "share": share, "server": name, "kind": kind, **_described(part)}
-            for kind in KINDS
-            if (part := _of_kind(ours, kind))
-        ]
-        if name != "llm42":
-            continue
-        stock = outcomes[Point(at, share, "stock")]
-        compared = {
-            "p99_ttft_ratio": [_p99("ttft", part) for part in (ours, stock)],
-            **{
-                f"p99_{metric}_ordinary_ratio": [
-                    _p99(metric, _of_kind(part, "ordinary")) for part in (ours, stock)
-                ]
-                for metric in ("itl", "gap")
-            },
-        }
-        for key, pair in compared.items():
-            ratios[key].setdefault(at, {})[f"{share:g}"] = ratio(*pair)
+    points = [
+        {"load": at, "share": share, "server": name, "kind": kind, **_described(part)}
+        for (at, share, name), made in outcomes.items()
+        for kind in KINDS
+        if (part := _of_kind(made, kind))
+    ]
+    ratios: dict[str, dict[str, dict[str, float | None]]] = {}
+    for key, metric, kinds in RATIOS:
+        ratios[key] = {at: {} for at, _, _ in outcomes}
+        for at, share, name in outcomes:
+            if name == "llm42":
+                ours, stock = (
+                    percentiles(_values(metric, _of_kind(outcomes[Point(at, share, of)], *kinds)))
+                    for of in ("llm42", "stock")
+                )
+                ratios[key][at][f"{share:g}"] = ratio(ours.p99, stock.p99)
     return {**ratios, "definitions": DEFINITIONS, "points": points}
 
 
@@ -251,16 +233,12 @@ def _described(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _of_kind(outcomes: Iterable[Outcome], kind: str) -> list[Outcome]:
-    return [one for one in outcomes if one.request.deterministic == (kind == "deterministic")]
+def _of_kind(outcomes: Iterable[Outcome], *kinds: str) -> list[Outcome]:
+    return [one for one in outcomes if KINDS[not one.request.deterministic] in kinds]
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
     return [value for outcome in outcomes for value in METRICS[metric](outcome)]
-
-
-def _p99(metric: str, outcomes: Iterable[Outcome]) -> float | None:
-    return nearest_rank(sorted(_values(metric, outcomes)), 0.99)
 
 
 def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
@@ -270,4 +248,4 @@ def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
 
 
 def _cell(seen: Percentiles) -> str:
-    return " / ".join(report.cell(value) for value in seen[1:])
+    return " / ".join(cell(value) for value in seen[1:])

@@ -1,27 +1,21 @@
-"""The load generator: streams requests to a server and times every chunk.
+"""The load generator: when each request is sent, and a thread for each that is under way.
 
 Not SGLang's bench_serving: it keeps neither `meta_info`, where receipts are, nor output ids, and
-takes a per-request `deterministic` only by way of a data set file of its own format; nor can two of
-its loads take turns (`turns`). Its definitions of TTFT, inter-token time and throughput are kept.
+takes a per-request `deterministic` only by way of a data set file of its own format. Its
+definitions of TTFT, inter-token time and throughput are kept.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-import httpx
-
-from llm42_sglang.cli.bench.clock import Clock
-from llm42_sglang.cli.bench.outcome import Outcome, parse
+from llm42_sglang.cli.bench.outcome import Outcome, outcome_of
 from llm42_sglang.cli.bench.workload import Request
-from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.launch import ServerProcess, local_client
+from llm42_sglang.repro.connection import GENERATE, Connection, Reply, at_once
 
 TIMEOUT_S = 1800
-FLUSH_S = 30  # the server flushes only when idle; it may finish what just ended
 
 Advance = Callable[[], object]  # called whenever a request is done
 
@@ -31,12 +25,6 @@ class Target(NamedTuple):
 
     url: str
     deterministic: bool
-    process: ServerProcess | None = None  # None: started by somebody else
-
-
-class _Raw(NamedTuple):
-    sent_s: float
-    lines: list[tuple[float, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +38,14 @@ class Closed:
     def __str__(self) -> str:
         return self.name or f"{self.in_flight} in flight"
 
-    async def drive(self, send: "_Send", count: int) -> list[_Raw]:
-        """Send `count` requests; what came back, in their order."""
-        answers: dict[int, _Raw] = {}
-        todo = iter(range(count))
+    def most_in_flight(self, count: int) -> int:
+        """Requests under way at once, of `count`."""
+        return min(self.in_flight, count)
 
-        async def one_after_the_other(at_s: float | None) -> None:
-            for i in todo:
-                answers[i] = await send(i, at_s)
-                at_s = None  # at once
-
-        first_s = [client * self.every_s or None for client in range(self.in_flight)]
-        await all_or_none(map(one_after_the_other, first_s))
-        return [answers[i] for i in range(count)]
+    def due_s(self, count: int) -> list[float | None]:
+        """When each request is to be sent, from the start; None: once another is answered."""
+        first = [client * self.every_s or None for client in range(self.in_flight)]
+        return [*first, *[None] * count][:count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +59,16 @@ class Poisson:
     def __str__(self) -> str:
         return self.name or f"{self.rate_per_s:g}/s"
 
-    def arrivals_s(self, count: int) -> list[float]:
-        """The first one at 0."""
+    def most_in_flight(self, count: int) -> int:
+        """All of them, if the server does not answer in time."""
+        return count
+
+    def due_s(self, count: int) -> list[float]:
+        """When each request is to be sent; the first one at 0."""
         dice, at_s = Random(self.seed), [0.0]
         while len(at_s) < count:
             at_s.append(at_s[-1] + dice.expovariate(self.rate_per_s))
         return at_s[:count]
-
-    async def drive(self, send: "_Send", count: int) -> list[_Raw]:
-        """Send `count` requests; what came back, in their order."""
-        return await all_or_none(send(i, at_s) for i, at_s in enumerate(self.arrivals_s(count)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +108,7 @@ class Staggered:
         return Closed(self.in_flight, 1 / answered_per_s, name=str(self))
 
 
-_Send = Callable[[int, float | None], Awaitable[_Raw]]  # request's number, seconds to send it at
 Load = Closed | Poisson
-
-
-class Job(NamedTuple):
-    """What one server is to do."""
-
-    target: Target
-    requests: Sequence[Request]
-    load: Load
-    advance: Advance = lambda: None
 
 
 def run(
@@ -145,79 +118,21 @@ def run(
 
     Raises UserError if the server refuses or fails a single request.
     """
-    job = Job(target, requests, load, advance)
-    with user_errors():
-        flush(target.url)
-        raw = asyncio.run(_on_its_own(job))
-    return outcomes_of(job, raw)
+    bodies = [request.body(target.deterministic) for request in requests]
+    due_s = load.due_s(len(requests))
+    with Connection(target.url, timeout_s=TIMEOUT_S) as connection:
+        connection.flush()
+        start_s = time.perf_counter()
 
+        def send(i: int) -> Reply:
+            if (at_s := due_s[i]) is not None:
+                time.sleep(max(0, start_s + at_s - time.perf_counter()))
+            reply = connection.post(GENERATE, bodies[i]).require_ok(target.url)
+            advance()
+            return reply
 
-def flush(url: str) -> None:
-    """Empty the prefix cache."""
-    with local_client(url, TIMEOUT_S) as client:
-        _expect_ok(client.post("/flush_cache", params={"timeout": FLUSH_S}))
-
-
-def outcomes_of(job: Job, raw: Sequence[_Raw]) -> list[Outcome]:
-    """After the load: parsing would take time from the servers, which share this machine."""
-    return [parse(request, *one) for request, one in zip(job.requests, raw, strict=True)]
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """A server that is gone is a UserError."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise UserError(f"{error.request.url} stopped answering: {error!r}") from error
-
-
-async def _on_its_own(job: Job) -> list[_Raw]:
-    return await drive(job, Clock())
-
-
-async def drive(job: Job, clock: Clock) -> list[_Raw]:
-    """Send the requests; what came back, in their order, at the clock's times."""
-    bodies = [request.body(job.target.deterministic) for request in job.requests]
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(
-        base_url=job.target.url, timeout=TIMEOUT_S, trust_env=False, limits=limits
-    ) as client:
-
-        async def send(i: int, at_s: float | None) -> _Raw:
-            if at_s is not None:
-                await clock.sleep_until(at_s)
-            else:
-                at_s = clock()
-            lines = []
-            async with client.stream("POST", "/generate", json=bodies[i]) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                _expect_ok(response)
-                async for line in response.aiter_lines():
-                    lines.append((clock(), line))
-            job.advance()
-            return _Raw(at_s, lines)
-
-        await clock.started()  # or this server would have its first requests before its time
-        return await job.load.drive(send, len(bodies))
-
-
-async def all_or_none(tasks: Iterable[Awaitable]) -> list:
-    """Wait for all; the first that fails cancels the others."""
-    running = [asyncio.ensure_future(task) for task in tasks]
-    try:
-        return await asyncio.gather(*running)
-    except BaseException:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        raise
-
-
-def _expect_ok(response: httpx.Response) -> None:
-    if response.status_code != 200:
-        path = response.request.url.path
-        raise UserError(
-            f"the server answered {path} with {response.status_code}: {response.text[:300]}"
-        )
+        replies = at_once(send, range(len(requests)), load.most_in_flight(len(requests)))
+    return [
+        outcome_of(request, reply, start_s, at_s)
+        for request, reply, at_s in zip(requests, replies, due_s, strict=True)
+    ]

@@ -21,12 +21,6 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 _MIXES = ", ".join(MIXES)
 
 Out = Annotated[Path | None, typer.Option(help="Write the JSON here as well.")]
-Page = Annotated[
-    Path | None,
-    typer.Option(
-        "--report", help="Write an HTML page here.", callback=drawn("jinja2", "matplotlib")
-    ),
-]
 Plot = Annotated[Path | None, typer.Option(help="Draw a PNG here.", callback=drawn("matplotlib"))]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model; default: the embedded one.")]
 Requests = Annotated[int, typer.Option(min=1, help="Requests of each measurement.")]

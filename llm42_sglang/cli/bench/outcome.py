@@ -1,13 +1,12 @@
-"""One streamed answer, and the times that are defined on it: seconds by the clock of its load."""
+"""One streamed answer, and the times that are defined on it: seconds since its load began."""
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from llm42_sglang.cli.bench.workload import Request
-from llm42_sglang.cli.errors import UserError
+from llm42_sglang.errors import UserError
+from llm42_sglang.repro.connection import Reply, short
 
 
 class Chunk(NamedTuple):
@@ -55,23 +54,22 @@ class Outcome:
         ]
 
 
-def parse(request: Request, sent_s: float, lines: Iterable[tuple[float, str]]) -> Outcome:
-    """From the lines of an event stream, each with its time. Raises UserError."""
+def outcome_of(request: Request, reply: Reply, start_s: float, due_s: float | None) -> Outcome:
+    """From a stream, on a clock that began at `start_s`; due_s: when it was to be sent, if the
+    load says when. Raises UserError unless it has all tokens that were asked for."""
     chunks: list[Chunk] = []
     last: dict[str, Any] = {}
-    for at_s, line in lines:
-        if not line.startswith("data: {"):
-            continue
-        event = json.loads(line.removeprefix("data: "))
+    for at_s, event in reply.events:
         if "meta_info" not in event:
-            raise UserError(f"the server broke an answer off: {line[:300]}")
+            raise UserError(f"the server broke an answer off: {short(str(event))}")
         tokens = event["meta_info"]["completion_tokens"]
         if tokens > (chunks[-1].tokens if chunks else 0):
-            chunks.append(Chunk(at_s, tokens))
+            chunks.append(Chunk(at_s - start_s, tokens))
         last = event
     made = chunks[-1].tokens if chunks else 0
     if made != request.new_tokens:
         reason = last.get("meta_info", {}).get("finish_reason")
         raise UserError(f"an answer has {made} of {request.new_tokens} tokens: {reason}")
+    sent_s = reply.sent_s - start_s if due_s is None else due_s
     receipt = last["meta_info"].get("llm42") or {}
     return Outcome(request, sent_s, tuple(chunks), tuple(last["output_ids"]), receipt)

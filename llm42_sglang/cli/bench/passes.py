@@ -1,136 +1,118 @@
-"""`llm42 bench passes`: what a canonical pass costs, and what T and G do to recomputation."""
+"""`llm42 bench passes`: what a canonical pass costs for T and G, and the flags that follow."""
 
 import json
-import re
-import time
+import math
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from statistics import mean
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from llm42_sglang.cli.bench import options, report, servers
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import tail
+from llm42_sglang.cli.output import require_writable, table
 from llm42_sglang.cli.progress import say
-from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config
-from llm42_sglang.core.policy import LanePolicy
-from llm42_sglang.simulator.measured import Costs
-from llm42_sglang.simulator.report import simulate
-from llm42_sglang.simulator.systems import System, ours
-from llm42_sglang.simulator.workload import Workload
+from llm42_sglang.core.config import PAGE_SIZES
 
-COSTS = re.compile(r"llm42: costs (\{.*\})")  # logged once by `llm42 serve --llm42-tune`
-WAIT_S = 10  # after the server is healthy, for a line that is still on its way
-SIMULATED_IN_FLIGHT = 16
+MEASURE = (sys.executable, "-m", "llm42_sglang.engine.costs")
+SLACK = 1.15  # what a page may cost in the recommended group, over the cheapest
+
+# Seconds: "pass" by slots and page index, "decode" by requests and context.
+Costs = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def passes(
     context: typer.Context,
-    pages: Annotated[str, typer.Option(help="T, with commas; a server is started for each.")] = (
+    pages: Annotated[str, typer.Option(help="T, with commas; the model is loaded for each.")] = (
         "16,32,64"
     ),
-    groups: Annotated[str, typer.Option(help="G of the simulated servers, with commas.")] = (
-        "1,4,8,16"
-    ),
-    simulated: Annotated[
-        int, typer.Option("--simulated-requests", min=1, help="In each simulated run.")
-    ] = 200,
-    flip_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Wrong candidates, simulated.")
-    ] = 0.004,
-    measure: Annotated[bool, typer.Option(help="Start servers; if not, simulate only.")] = True,
+    in_flight: options.InFlight = 16,
     model: options.Model = None,
     out: options.Out = None,
     plot: options.Plot = None,
-    page: options.Page = None,
 ) -> None:
-    """Cost of a canonical pass and of a decode step for T and G; recomputation, simulated.
+    """Cost of a canonical pass and of a decode step, and flags for `llm42 serve` from them.
 
-    Costs are measured by `llm42 serve --llm42-tune` on the loaded model. Recomputation comes from
-    the simulator: the real protocol and policy, a cost model and a flip rate. Flags that are not
-    known here go to the servers.
+    Measured on the loaded model, without a server. Flags that are not known here are SGLang's.
     """
-    sizes = _choices("--pages", pages, PAGE_SIZES)
-    slots = _choices("--groups", groups, GROUPS)
-    report.require_writable(out, plot, page)
-    costs: dict[str, Costs] = {}
-    traffic = f"{simulated} requests, {SIMULATED_IN_FLIGHT} in flight, flip rate {flip_rate:g}"
-    workload: dict[str, Any] = {"simulated": traffic}
-    if measure:
-        source = options.Source.of(options.mix_of("1", "1", None), model, None, 0)
-        flags = servers.Flags.of(source.model, context.args, 0)
-        workload["model"] = source.model.name
-        costs = {str(page): measured(flags, page) for page in sizes}
-    rates = recompute_rates(sizes, slots, simulated, flip_rate)
-    result = {"costs_s": costs, "recompute_rate": rates}
-    shown = []
-    if costs:
-        shown.append(
-            report.show("measured: one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
-        )
-    columns = ("T", *(f"G = {group}" for group in slots))
-    rows = [(page, *(f"{100 * rate:.1f} %" for rate in by.values())) for page, by in rates.items()]
-    title = "simulated: candidates rolled back / decoded"
-    shown.append(report.show(title, workload, columns, rows))
-    picture = partial(draw, costs=costs, rates=rates)
-    report.plot(plot, 3, picture)
-    report.page(page, "passes", workload, shown, 3, picture)
-    report.finish(result, workload, out)
+    sizes = [int(page) for page in options.numbers("--pages", pages, 1, max(PAGE_SIZES))]
+    if wrong := [page for page in sizes if page not in PAGE_SIZES]:
+        choices = ", ".join(map(str, PAGE_SIZES))
+        raise UserError(f"--pages {wrong[0]} is not supported; choose from {choices}")
+    require_writable(out, plot)
+    source = options.Source.of(options.mix_of("1", "1", None), model, None, 0)
+    flags = servers.Flags.of(source.model, context.args, 0)
+    if flags.ours:
+        raise UserError(f"{flags.ours[0]} is what `bench passes` recommends; leave it out")
+    workload = {"model": source.model.name, "in_flight": in_flight, "flags": flags.text}
+    costs = {str(page): measured(flags, page, in_flight) for page in sizes}
+    advice = {page: recommended(int(page), of_page, in_flight) for page, of_page in costs.items()}
+    report.show("one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
+    columns = ("flags for `llm42 serve`", "ms a token, decoded", "verified", "tokens/s of stock's")
+    table(f"recommended, {in_flight} deterministic requests in flight", columns, _advised(advice))
+    report.plot(plot, partial(draw, costs=costs))
+    result = {"recommended": {page: one._asdict() for page, one in advice.items()}}
+    report.finish({"costs_s": costs, **result}, workload, out)
 
 
-def measured(flags: servers.Flags, page: int) -> Costs:
-    """Costs of one server with T = `page`."""
-    process = servers.ours(flags, "--llm42-page", str(page), "--llm42-tune")
-    say(f"starting a server with T = {page}; it measures itself; log: {process.log_path}")
-    with process:
-        deadline = time.monotonic() + WAIT_S
-        while (costs := find_costs(process.log_path)) is None:
-            if time.monotonic() > deadline:
-                raise UserError(f"the server logged no costs: {process.log_path}")
-            time.sleep(0.2)
-    return costs
+def measured(flags: servers.Flags, page: int, in_flight: int) -> Costs:
+    """Costs for T = `page`, from a process of its own. Raises UserError."""
+    log_path = servers.log_path("passes")
+    say(f"loading the model with T = {page}, and measuring it; log: {log_path}")
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    command = [*MEASURE, str(page), str(in_flight), *flags.common]
+    with log_path.open("w") as log:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    if done.returncode:
+        last = "".join(tail(log_path, 1)) or f"status {done.returncode}"
+        raise UserError(f"no costs were measured: {last.removeprefix('llm42: error: ')}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def find_costs(log: Path) -> Costs | None:
-    """The last costs in a log. Raises UserError if they are not what they should be."""
-    found = COSTS.findall(log.read_text(errors="replace"))
-    if not found:
-        return None
-    try:
-        costs = json.loads(found[-1])
-        return {
-            kind: {
-                rows: {place: float(seconds) for place, seconds in places.items()}
-                for rows, places in costs[kind].items()
-            }
-            for kind in ("pass", "decode")
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{log} has malformed costs: {error!r}") from None
+class Advice(NamedTuple):
+    """Flags, and what a token of a deterministic request then costs."""
+
+    page: int
+    group: int
+    wait: int
+    decode_s: float
+    verify_s: float
+
+    @property
+    def flags(self) -> str:
+        """For `llm42 serve`."""
+        return f"--llm42-page {self.page} --llm42-group {self.group} --llm42-wait {self.wait}"
+
+    @property
+    def of_stock(self) -> float:
+        """Throughput where all are deterministic, over stock's: a token is decoded by both."""
+        return self.decode_s / (self.decode_s + self.verify_s)
 
 
-def recompute_rates(
-    pages: Sequence[int], groups: Sequence[int], requests: int, flip_rate: float
-) -> dict[str, dict[str, float]]:
-    """Candidates rolled back over candidates decoded, by T and G."""
-    traffic = Workload(
-        requests=requests, prompt_mean=272, output_mean=128, flip_rate=flip_rate, seed=1
-    )
-    return {
-        str(page): {
-            str(group): simulate(_system(page, group), traffic).recompute_rate for group in groups
-        }
-        for page in pages
+def recommended(page: int, costs: Costs, in_flight: int) -> Advice:
+    """G: a page costs least in a wide pass, which holds everybody up for longest. So the smallest
+    G that costs at most SLACK times the least for a page.
+
+    Wait: of so many requests a page is full every T / in_flight steps. So the steps in which G
+    pages come; at least those that one pass a step takes to serve everybody (`core.policy`).
+    """
+    a_page_s = {
+        int(slots): mean(by_page.values()) / int(slots)
+        for slots, by_page in costs["pass"].items()
+        if int(slots) <= in_flight
     }
-
-
-def _system(page: int, group: int) -> System:
-    """Our lane with the server's default patience, SIMULATED_IN_FLIGHT requests at once."""
-    patience = Config()
-    policy = LanePolicy(group, patience.wait, min(patience.run_ahead, page))
-    return replace(ours(page, group), policy=policy, max_running=SIMULATED_IN_FLIGHT)
+    if not a_page_s or not costs["decode"]:
+        raise UserError("too little room for a pass; raise --max-total-tokens")
+    enough = SLACK * min(a_page_s.values())
+    group = min(slots for slots, seconds in a_page_s.items() if seconds <= enough)
+    wait = max(math.ceil(page * group / in_flight), math.ceil(in_flight / group))
+    requests = max(map(int, costs["decode"]))
+    decode_s = mean(costs["decode"][str(requests)].values()) / requests
+    return Advice(page, group, min(page, wait), decode_s, a_page_s[group] / page)
 
 
 COST_COLUMNS = ("T", "forward", "slots or requests", "page or context", "ms", "ms per row")
@@ -145,42 +127,29 @@ def _cost_rows(costs: Mapping[str, Costs]) -> Iterator[Sequence[Any]]:
                     yield page, kind, width, place, 1e3 * seconds, 1e3 * seconds / rows
 
 
-def draw(
-    axes: Sequence[Any],
-    costs: Mapping[str, Costs],
-    rates: Mapping[str, Mapping[str, float]],
-) -> None:
-    """Passes by rows, decode steps by requests (nearest context), recomputation by T."""
-    by_rows, by_requests, recomputed = axes
+def _advised(advice: Mapping[str, Advice]) -> list[Sequence[Any]]:
+    return [
+        (one.flags, 1e3 * one.decode_s, 1e3 * one.verify_s, one.of_stock) for one in advice.values()
+    ]
+
+
+def draw(axes: Sequence[Any], costs: Mapping[str, Costs]) -> None:
+    """Passes by rows, decode steps by requests; a line for each page or context."""
+    by_rows, by_requests = axes
     for page, kinds in costs.items():
         _lines(by_rows, kinds["pass"], int(page), f"T = {page}, page ")
         _lines(by_requests, kinds["decode"], 1, f"T = {page}, context ")
-    for group in next(iter(rates.values())):
-        line = [100 * by_group[group] for by_group in rates.values()]
-        recomputed.plot(list(rates), line, marker="o", label=f"G = {group}")
     by_rows.set(xlabel="rows of a canonical pass", ylabel="ms", ylim=(0, None))
     by_requests.set(xlabel="requests of a decode step", ylabel="ms", ylim=(0, None))
-    recomputed.set(xlabel="T", ylabel="candidates rolled back, % (simulated)", ylim=(0, None))
     for panel in axes:
-        if panel.lines:
-            panel.legend(fontsize="x-small")
+        panel.legend(fontsize="x-small")
 
 
 def _lines(
     panel: Any, by_width: Mapping[str, Mapping[str, float]], rows_each: int, label: str
 ) -> None:
-    """A line for each place: milliseconds by rows."""
-    places = dict.fromkeys(place for by_place in by_width.values() for place in by_place)
-    for place in places:
+    for place in dict.fromkeys(place for by_place in by_width.values() for place in by_place):
         points = [
             (int(w) * rows_each, 1e3 * by[place]) for w, by in by_width.items() if place in by
         ]
         panel.plot(*zip(*sorted(points), strict=True), marker="o", label=f"{label}{place}")
-
-
-def _choices(flag: str, text: str, allowed: Sequence[int]) -> list[int]:
-    found = options.numbers(flag, text, min(allowed), max(allowed))
-    if wrong := [number for number in found if number not in allowed]:
-        choices = ", ".join(map(str, allowed))
-        raise UserError(f"{flag} {wrong[0]:g} is not supported; choose from {choices}")
-    return [int(number) for number in found]

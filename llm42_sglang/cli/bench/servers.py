@@ -37,9 +37,15 @@ class Flags:
         return cls(model, tuple(everywhere), tuple(ours))
 
     @property
+    def text(self) -> str:
+        """What was given, for the workload."""
+        return " ".join([*self.everywhere, *self.ours])
+
+    @property
     def common(self) -> tuple[str, ...]:
-        """Of every server."""
-        return ("--model-path", str(self.model), "--random-seed", "1", *self.everywhere)
+        """Of every server. An idle one sleeps: it must not take the cores of the loaded one."""
+        own = ("--model-path", str(self.model), "--random-seed", "1", "--sleep-on-idle")
+        return (*own, *self.everywhere)
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -64,16 +70,9 @@ def serial(flags: Flags) -> ServerProcess:
     return _stock(flags, "serial", "--max-running-requests", "1")
 
 
-def fixed_shape(flags: Flags) -> ServerProcess:
-    """Ours, but every token of every request is decoded in a canonical pass, a slot a request: the
-    narrowest page, and as many slots as are in flight by default."""
-    argv = [*flags.common, "--llm42-page", "16", "--llm42-group", "16", "--llm42-run-ahead", "0"]
-    return ServerProcess(argv, env={"LLM42_FAULT": "fixed-shape"}, log_path=_log("fixed-shape"))
-
-
-def ours(flags: Flags, *more: str) -> ServerProcess:
+def ours(flags: Flags) -> ServerProcess:
     """`llm42 serve`."""
-    return ServerProcess([*flags.common, *flags.ours, *more], log_path=_log("llm42"))
+    return ServerProcess([*flags.common, *flags.ours], log_path=log_path("llm42"))
 
 
 @contextmanager
@@ -83,16 +82,14 @@ def running(**processes: ServerProcess) -> Iterator[dict[str, Target]]:
         for name, process in processes.items():
             say(f"starting {name}: about a minute; log: {process.log_path}")
             stack.enter_context(process)
-        yield {
-            name: Target(process.url, deterministic=name == "llm42", process=process)
-            for name, process in processes.items()
-        }
+        yield {name: Target(one.url, name == "llm42") for name, one in processes.items()}
 
 
 def _stock(flags: Flags, name: str, *more: str) -> ServerProcess:
     argv = [*STOCK, *flags.common, *more]
-    return ServerProcess(argv=argv, env=STOCK_ENV, log_path=_log(name))
+    return ServerProcess(argv=argv, env=STOCK_ENV, log_path=log_path(name))
 
 
-def _log(name: str) -> Path:
+def log_path(name: str) -> Path:
+    """Of a server, or of what runs in a process of its own."""
     return cache_dir() / "logs" / f"bench-{name}.log"

@@ -1,10 +1,11 @@
-"""Percentiles, by nearest rank: every number reported was measured. Rates, over whole loads."""
+"""Percentiles, rates over whole loads, and what verification threw away."""
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from llm42_sglang.cli.bench.outcome import Outcome
+from llm42_sglang.errors import UserError
 
 
 class Percentiles(NamedTuple):
@@ -17,16 +18,13 @@ class Percentiles(NamedTuple):
 
 
 def percentiles(values: Iterable[float]) -> Percentiles:
-    """P50, P90 and P99."""
+    """By nearest rank: each is the smallest value that so much of the sample does not exceed, so
+    every number reported was measured."""
     ordered = sorted(values)
-    return Percentiles(len(ordered), *(nearest_rank(ordered, share) for share in (0.5, 0.9, 0.99)))
-
-
-def nearest_rank(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that `share` of the sample does not exceed. `ordered` is ascending."""
     if not ordered:
-        return None
-    return ordered[max(math.ceil(share * len(ordered)), 1) - 1]
+        return Percentiles(0, None, None, None)
+    count = len(ordered)
+    return Percentiles(count, *(ordered[math.ceil(p * count) - 1] for p in (0.5, 0.9, 0.99)))
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:
@@ -34,15 +32,42 @@ def ratio(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
 
 
-def tokens_per_s(of: Iterable[Outcome], load: Sequence[Outcome]) -> float:
-    """Output tokens of some requests over the time of the whole load they were in.
+def tokens_per_s(load: Sequence[Outcome]) -> float:
+    """Output tokens over the time of the whole load, as SGLang's bench_serving has it.
 
-    As SGLang's bench_serving has it: every server is timed over the same work. Up to any earlier
-    moment, one that has prefilled more prompts has less to show for it.
+    Every server is timed over the same work. Up to any earlier moment, one that has prefilled more
+    prompts has less to show for it.
     """
-    return sum(one.request.new_tokens for one in of) / time_s(load)
+    return sum(one.request.new_tokens for one in load) / time_s(load)
 
 
 def time_s(load: Sequence[Outcome]) -> float:
     """From the first request sent to the last token."""
     return max(one.chunks[-1].at_s for one in load) - min(one.sent_s for one in load)
+
+
+class Recompute(NamedTuple):
+    """Over deterministic requests."""
+
+    requests: int
+    tokens_out: int
+    rolled_back: int  # tokens
+    rollbacks: int
+
+    @property
+    def rate(self) -> float | None:
+        """Of all tokens made, the share thrown away; None where nothing was made."""
+        return ratio(self.rolled_back, self.tokens_out + self.rolled_back)
+
+
+def recompute(outcomes: Sequence[Outcome]) -> Recompute:
+    """Raises UserError if a deterministic answer is not verified: it would measure nothing."""
+    served = [outcome for outcome in outcomes if outcome.request.deterministic]
+    if not all(outcome.receipt.get("verified") is True for outcome in served):
+        raise UserError("the server does not verify deterministic answers: is it `llm42 serve`?")
+    return Recompute(
+        len(served),
+        sum(len(outcome.output_ids) for outcome in served),
+        sum(outcome.receipt["tokens_rolled_back"] for outcome in served),
+        sum(outcome.receipt["rollbacks"] for outcome in served),
+    )

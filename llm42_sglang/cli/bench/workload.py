@@ -10,37 +10,23 @@ from typing import Any, NamedTuple
 from llm42_sglang.cli.errors import UserError
 
 
-class Sampling(NamedTuple):
-    """How a request samples; by default it is greedy."""
-
-    temperature: float = 0
-    top_p: float = 1
-    seed: int | None = None  # only deterministic requests have their seed honoured
-
-
-GREEDY = Sampling()
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that runs to its last token: the work does not depend on the answer."""
+    """One greedy request that runs to its last token: the work does not depend on the answer."""
 
     prompt_ids: tuple[int, ...]
     new_tokens: int
     deterministic: bool = False
-    sampling: Sampling = GREEDY
 
     def body(self, marked: bool) -> dict[str, Any]:
         """For /generate. Not `marked`: as an ordinary request, whatever it is."""
         params: dict[str, Any] = {
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
+            "temperature": 0,
             "max_new_tokens": self.new_tokens,
             "ignore_eos": True,
         }
         if marked and self.deterministic:
             params["custom_params"] = {"deterministic": True}
-            params["sampling_seed"] = self.sampling.seed
         return {"input_ids": list(self.prompt_ids), "sampling_params": params, "stream": True}
 
 

@@ -25,14 +25,13 @@ def fake(tmp_path):
 @pytest.fixture
 def fakes(fake, monkeypatch):
     """Options of the fake servers that commands start from here on, by name; filled by the test."""
-    options: dict[str, list[str]] = {"stock": [], "serial": [], "llm42": [], "fixed_shape": []}
+    options: dict[str, list[str]] = {"stock": [], "serial": [], "llm42": []}
 
     def maker(name):
-        return lambda flags, *more: fake(*options[name], *more, name=name)
+        return lambda flags: fake(*options[name], name=name)
 
     monkeypatch.setattr(servers, "stock", maker("stock"))
     monkeypatch.setattr(servers, "serial", maker("serial"))
-    monkeypatch.setattr(servers, "fixed_shape", maker("fixed_shape"))
     monkeypatch.setattr(servers, "ours", maker("llm42"))
     return options
 

@@ -1,10 +1,13 @@
 """The commands from end to end on fake servers: tables, last line, files, plots."""
 
 import json
+import sys
 
 import pytest
 
+from llm42_sglang.cli.bench import passes
 from llm42_sglang.cli.main import main
+from llm42_sglang.core.config import Config
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
@@ -14,19 +17,16 @@ SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
 def bench(capsys, model, tmp_path):
     """Run `llm42 bench`; returns its last line, parsed, and everything else it printed."""
 
-    def run(command: str, *arguments: str, folder: bool = True) -> tuple[dict, str]:
-        more = ["--model", str(model)] if folder else []
-        page = tmp_path / "report.html"
-        files = ["--out", str(tmp_path / "out.json"), "--report", str(page)]
+    def run(command: str, *arguments: str) -> tuple[dict, str]:
+        files = ["--out", str(tmp_path / "out.json"), "--plot", str(tmp_path / "plot.png")]
         with pytest.raises(SystemExit) as left:
-            main(["bench", command, *arguments, *more, *files])
+            main(["bench", command, *arguments, "--model", str(model), *files])
         printed = capsys.readouterr()
         assert left.value.code == 0, printed.err
         *shown, last = printed.out.splitlines()
         result = json.loads(last)
         assert json.loads((tmp_path / "out.json").read_text()) == result
-        assert f"llm42 bench {command}" in page.read_text()
-        assert ("<svg" in page.read_text()) == (command not in ("beside", "invariance"))
+        assert (tmp_path / "plot.png").read_bytes().startswith(PNG)
         assert not list(tmp_path.glob(".*.new"))
         return result, "\n".join(shown)
 
@@ -42,22 +42,16 @@ def refused(capsys, *arguments: str) -> str:
     return line
 
 
-def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
-    fakes["stock"] += ["--token-s", "0.005"]
-    fakes["llm42"] += ["--token-s", "0.05"]
-    fakes["serial"] += ["--token-s", "0.005"]
-    fakes["fixed_shape"] += ["--token-s", "0.5"]
+def test_throughput_finds_the_faster_server(bench, fakes):
+    fakes["stock"] += ["--token-s", "0.002"]
+    fakes["llm42"] += ["--token-s", "0.02"]
+    fakes["serial"] += ["--token-s", "0.002"]
     sizes = ["--requests", "12", "--in-flight", "4", "--rounds", "2", "--serial-requests", "4"]
-    sizes += ["--fixed-requests", "4"]
-    plot = tmp_path / "plot.png"
-    result, shown = bench(
-        "throughput", "--shares", "0,50", *sizes, *SMALL, "--plot", str(plot), "--llm42-group", "4"
-    )
+    result, shown = bench("throughput", "--shares", "0,50", *sizes, *SMALL, "--llm42-group", "4")
     assert list(result["ratio_to_stock"]) == ["0", "50"]
     assert 0 < result["ratio_to_stock"]["0"] < 1
     assert len(result["ratios_to_stock"]["50"]) == 2
     assert result["speedup_over_serial"] > 0
-    assert result["speedup_over_fixed_shape"] > 1
     assert result["speedup_at_share"] == "50"
     assert result["rollbacks"] == 2 * 6  # the fake's receipts: one each, of 3 tokens
     assert result["recompute_rate"] == pytest.approx(3 / (12 + 3))
@@ -66,32 +60,23 @@ def test_throughput_finds_the_faster_server(bench, fakes, tmp_path):
     assert result["workload"]["flags"] == "--max-total-tokens 20000 --llm42-group 4"
     assert shown.index("hardware: ") < shown.index("workload: ") < shown.index("ratio")
     assert "in_flight 4" in shown
-    assert "one at a time" in shown and "all in the fixed shape" in shown
-    assert plot.read_bytes().startswith(PNG)
+    assert "one at a time" in shown
 
 
-@pytest.mark.parametrize(
-    ("option", "server", "label"),
-    [
-        ("--serial-requests", "serial", "one at a time"),
-        ("--fixed-requests", "fixed_shape", "all in the fixed shape"),
-    ],
-)
-def test_throughput_without_a_slow_server(bench, fakes, option, server, label):
-    fakes[server] += ["--exit", "1"]  # it would not start
-    sizes = ["--requests", "6", "--in-flight", "2", "--rounds", "1", option, "0"]
+def test_throughput_without_the_slow_server(bench, fakes):
+    fakes["serial"] += ["--exit", "1"]  # it would not start
+    sizes = ["--requests", "6", "--in-flight", "2", "--rounds", "1", "--serial-requests", "0"]
     result, shown = bench("throughput", "--shares", "100", *sizes, *SMALL)
-    assert result[f"speedup_over_{server}"] is None
-    assert label not in shown
+    assert result["speedup_over_serial"] is None
+    assert "one at a time" not in shown
 
 
-def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
-    fakes["stock"] += ["--token-s", "0.005"]
-    fakes["llm42"] += ["--token-s", "0.025"]
-    plot = tmp_path / "plot.png"
+def test_latency_tells_kinds_apart(bench, fakes):
+    fakes["stock"] += ["--token-s", "0.002"]
+    fakes["llm42"] += ["--token-s", "0.02"]
     sizes = ["--requests", "6", "--in-flight", "3", "--rounds", "2"]
     sizes += ["--loads", "closed,staggered,40,50%"]
-    result, shown = bench("latency", "--shares", "50,100", *sizes, *SMALL, "--plot", str(plot))
+    result, shown = bench("latency", "--shares", "50,100", *sizes, *SMALL)
     loads = {"3 in flight", "3 in flight (staggered)", "40/s", "50 % of stock"}
     assert set(result["p99_ttft_ratio"]) == set(result["p99_itl_ordinary_ratio"]) == loads
     for load in loads:
@@ -118,35 +103,6 @@ def test_latency_tells_kinds_apart(bench, fakes, tmp_path):
     every_s = result["starts_every_s"]["3 in flight (staggered)"]
     assert every_s == pytest.approx(0.5 / rates["50 % of stock"])
     assert f"3 in flight (staggered, every {every_s:.2g} s)" in shown
-    assert plot.read_bytes().startswith(PNG)
-
-
-def test_divergence_finds_the_place_and_the_spans(bench, fakes, tmp_path):
-    plot = tmp_path / "plot.png"
-    sizes = ["--prompts", "4", "--in-flight", "4"]
-    result, shown = bench("divergence", *sizes, *SMALL, "--plot", str(plot))
-    assert result["ordinary"] == {
-        "prompts": 4,
-        "diverged": 4,
-        "diverged_at": [5] * 4,
-        "first_span": [5] * 4,
-        "second_span": [0] * 4,
-    }
-    assert result["deterministic"]["diverged"] == 0
-    assert result["deterministic"]["first_span"] == [12] * 4
-    assert "deterministic" in shown
-    assert plot.read_bytes().startswith(PNG)
-
-
-def test_a_deterministic_answer_that_diverges_is_an_error(capsys, fakes, model):
-    fakes["llm42"] += ["--broken", "diverges"]
-    arguments = ["divergence", "--prompts", "2", "--in-flight", "2", *SMALL, "--model", str(model)]
-    with pytest.raises(SystemExit) as left:
-        main(["bench", *arguments])
-    assert left.value.code == 1
-    printed = capsys.readouterr()
-    assert "2 of 2 deterministic answers differ" in printed.err.splitlines()[-1]
-    assert json.loads(printed.out.splitlines()[-1])["deterministic"]["diverged"] == 2
 
 
 def test_unverified_answers_are_an_error(capsys, fakes, model):
@@ -158,40 +114,67 @@ def test_unverified_answers_are_an_error(capsys, fakes, model):
     assert "does not verify" in capsys.readouterr().err.splitlines()[-1]
 
 
-COSTS = '{"pass": {"1": {"0": 0.1, "20": 0.2}, "2": {"0": 0.15}}, "decode": {"4": {"64": 0.05}}}'
+def costs(pass_s: dict[int, float], decode_s: dict[int, float]) -> dict:
+    """The same at both places."""
+    kinds = {"pass": (pass_s, "0", "20"), "decode": (decode_s, "64", "512")}
+    return {
+        kind: {str(width): dict.fromkeys(places, s) for width, s in of.items()}
+        for kind, (of, *places) in kinds.items()
+    }
 
 
-def test_passes_reads_what_the_servers_measured(bench, fakes, tmp_path):
-    fakes["llm42"] += ["--says", f"[2026] llm42: costs {COSTS}"]
-    plot = tmp_path / "plot.png"
-    sizes = ["--pages", "16,64", "--groups", "1,8", "--simulated-requests", "60"]
-    result, shown = bench("passes", *sizes, "--plot", str(plot))
-    assert result["costs_s"] == {"16": json.loads(COSTS), "64": json.loads(COSTS)}
-    rates = result["recompute_rate"]
-    assert 0 < rates["16"]["8"] < rates["64"]["8"] < 1
-    assert "6.25" in shown  # 100 ms over 16 rows
-    assert plot.read_bytes().startswith(PNG)
+CHEAP = {1: 0.1, 2: 0.1, 4: 0.12, 8: 0.22, 16: 0.42}  # a page: 0.1, 0.05, 0.03, 0.0275, 0.02625
 
 
-def test_passes_can_do_without_servers(bench, fakes):
-    fakes["llm42"] += ["--exit", "1"]
-    sizes = ["--pages", "16", "--groups", "1", "--simulated-requests", "10"]
-    result, _ = bench("passes", "--no-measure", *sizes, "--flip-rate", "0")
-    assert result["costs_s"] == {} and result["recompute_rate"] == {"16": {"1": 0}}
+@pytest.fixture
+def measuring(monkeypatch):
+    """What the process that measures does instead."""
+
+    def does(script: str) -> None:
+        monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
+
+    return does
+
+
+def test_passes_shows_costs_and_recommends_flags(bench, measuring):
+    made = costs(CHEAP, {1: 0.05, 16: 0.16})
+    measuring(f"import json, sys; print('so', sys.argv[1]); print(json.dumps({made}))")
+    result, shown = bench("passes", "--pages", "16,32", "--max-total-tokens", "9")
+    assert result["costs_s"] == {"16": made, "32": made}
+    assert result["workload"]["flags"] == "--max-total-tokens 9"
+    assert "--llm42-page 16 --llm42-group 4 --llm42-wait 4" in shown
+    assert "--llm42-page 32 --llm42-group 4 --llm42-wait 8" in shown
+    assert "6.25" in shown  # ms: 100 over 16 rows
+    assert result["recommended"]["32"]["verify_s"] == pytest.approx(0.03 / 32)
 
 
 @pytest.mark.parametrize(
-    ("says", "said"),
-    [("nothing", "logged no costs"), ('llm42: costs {"pass": 3}', "has malformed costs")],
+    ("pass_s", "in_flight", "group", "wait"),
+    [
+        (CHEAP, 16, 4, 8),  # four pages come in 8 steps of 16 requests
+        (CHEAP, 3, 2, 22),  # wider passes would never be full
+        (CHEAP, 1, 1, 32),  # no longer than a page
+        ({1: 0.1, 2: 0.2, 4: 0.4}, 16, 1, 16),  # one pass a step has to serve all 16
+        ({1: 0.1, 4: 0.1, 8: 0.1, 16: 0.1}, 16, 16, 32),
+    ],
 )
-def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch, says, said):
-    from llm42_sglang.cli.bench import passes
+def test_the_smallest_group_that_is_cheap_enough_and_the_steps_that_fill_it(
+    pass_s, in_flight, group, wait
+):
+    advice = passes.recommended(32, costs(pass_s, {1: 0.05, 16: 0.16}), in_flight)
+    assert (advice.group, advice.wait) == (group, wait)
+    Config(advice.page, advice.group, wait=advice.wait)  # they are flags that a server takes
+    assert advice.decode_s == pytest.approx(0.01)
+    assert advice.of_stock == pytest.approx(0.01 / (0.01 + pass_s[group] / group / 32))
 
-    monkeypatch.setattr(passes, "WAIT_S", 0)
-    fakes["llm42"] += ["--says", says]
-    with pytest.raises(SystemExit):
+
+def test_costs_that_cannot_be_measured_are_an_error(capsys, model, measuring):
+    measuring("import sys; sys.exit('llm42: error: no such model')")
+    with pytest.raises(SystemExit) as left:
         main(["bench", "passes", "--pages", "16", "--model", str(model)])
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("no costs were measured: no such model")
 
 
 @pytest.mark.parametrize(
@@ -199,9 +182,7 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
     [
         (["throughput", "--shares", "150"], "--shares takes numbers from 0 to 100"),
         (["throughput", "--requests", "16"], "take at least 48"),
-        (["beside", "--requests", "16"], "take at least 48"),
         (["throughput", "--serial-requests", "2"], "--serial-requests takes 0, or more than 2"),
-        (["throughput", "--fixed-requests", "15"], "--fixed-requests takes 0, or --in-flight 16"),
         (["throughput", "--mix", "big"], "--mix big is not known"),
         (["throughput", "--prompt-tokens", "x"], "a number of tokens is N or N-M"),
         (["throughput", "--plot", "/nowhere/x.png"], "cannot write /nowhere/x.png"),
@@ -214,14 +195,13 @@ def test_costs_that_are_not_there_are_an_error(capsys, fakes, model, monkeypatch
         (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
         (["latency", "--loads", "staggered", "--requests", "16"], "too few for a closed loop"),
         (["latency", "--dataset", "/nowhere"], "is no ShareGPT file"),
-        (["divergence", "--out", "/nowhere/x"], "cannot write /nowhere/x"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
-        (["invariance", "--out", "/nowhere/x"], "cannot write /nowhere/x"),
+        (["passes", "--llm42-group", "4"], "--llm42-group is what `bench passes` recommends"),
     ],
 )
 def test_mistakes_are_one_line_before_a_server_starts(capsys, fakes, model, arguments, said):
     for options in fakes.values():
         options += ["--exit", "9"]
-    if "--model" not in arguments and arguments[0] != "invariance":
+    if "--model" not in arguments:
         arguments = [*arguments, "--model", str(model)]
     assert said in refused(capsys, *arguments)

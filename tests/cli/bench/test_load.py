@@ -1,12 +1,15 @@
 """The load generator against a fake server that streams."""
 
+import threading
+
 import pytest
 
 from llm42_sglang.cli.bench import load
 from llm42_sglang.cli.bench.load import Closed, Poisson, Staggered, Target
-from llm42_sglang.cli.bench.outcome import parse
+from llm42_sglang.cli.bench.outcome import outcome_of
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.repro.connection import GENERATE, Connection, Event, Reply, at_once
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
 SHORT = Request((1,), 2)
@@ -62,14 +65,14 @@ def test_deterministic_streams_come_in_runs_with_a_receipt(fake):
 def test_poisson_arrivals_do_not_wait_for_answers(fake):
     with fake("--token-s", "0.1") as server:  # nearly a second each
         outcomes = load.run(Target(server.url, True), REQUESTS, Poisson(20, seed=1))
-    assert [o.sent_s for o in outcomes] == Poisson(20, seed=1).arrivals_s(8)
+    assert [o.sent_s for o in outcomes] == Poisson(20, seed=1).due_s(8)
     assert all(o.ttft_s > 0 for o in outcomes)  # and are not sent early
     assert outcomes[-1].sent_s < min(o.chunks[-1].at_s for o in outcomes)
 
 
 def test_poisson_arrivals_have_their_rate_and_depend_on_the_seed_alone():
-    times = Poisson(4, seed=7).arrivals_s(4001)
-    assert times == Poisson(4, seed=7).arrivals_s(4001) != Poisson(4, seed=8).arrivals_s(4001)
+    times = Poisson(4, seed=7).due_s(4001)
+    assert times == Poisson(4, seed=7).due_s(4001) != Poisson(4, seed=8).due_s(4001)
     assert times[0] == 0 and times == sorted(times)
     assert times[-1] == pytest.approx(1000, rel=0.1)
 
@@ -84,15 +87,18 @@ def test_the_cache_is_empty_at_the_start(fake):
 
 
 def test_a_server_that_refuses_or_is_gone_is_a_user_error(fake):
-    with fake() as server, pytest.raises(UserError, match="/flush_cache with 404"):
+    with fake() as server, pytest.raises(UserError, match="/flush_cache was answered with 404"):
         load.run(Target(server.url + "/elsewhere", True), REQUESTS, Closed(2))
     with pytest.raises(UserError, match="stopped answering"):
         load.run(Target(server.url, True), REQUESTS, Closed(2))
 
 
 def test_a_refused_request_is_a_user_error(fake, monkeypatch):
-    monkeypatch.setattr(load, "flush", lambda url: None)
-    with fake() as server, pytest.raises(UserError, match="/elsewhere/generate with 404"):
+    monkeypatch.setattr(Connection, "flush", lambda self: None)
+    with (
+        fake() as server,
+        pytest.raises(UserError, match="/elsewhere/generate was answered with 404"),
+    ):
         load.run(Target(server.url + "/elsewhere", True), REQUESTS, Closed(2))
 
 
@@ -101,27 +107,44 @@ def test_an_answer_that_is_too_short_is_a_user_error(fake):
         load.run(Target(server.url, True), REQUESTS, Closed(2))
 
 
+def streamed(*events: tuple[float, dict]) -> Reply:
+    return Reply(GENERATE, 200, "", [Event(*event) for event in events], sent_s=10.5, done_s=14.0)
+
+
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("events", "said"),
     [
         ([], "has 0 of 2 tokens"),
-        ([(1.0, 'data: {"error": {"message": "aborted"}}')], "broke an answer off.*aborted"),
+        ([(11.0, {"error": {"message": "aborted"}})], "broke an answer off.*aborted"),
     ],
 )
-def test_a_broken_stream_is_a_user_error(lines, said):
+def test_a_broken_stream_is_a_user_error(events, said):
     with pytest.raises(UserError, match=said):
-        parse(SHORT, 0.0, lines)
+        outcome_of(SHORT, streamed(*events), 10.0, None)
 
 
-def test_chunks_without_new_tokens_are_none():
-    event = 'data: {{"output_ids": {}, "meta_info": {{"completion_tokens": {}}}}}'
-    lines = [
-        (1.0, event.format("[4]", 1)),
-        (2.0, ""),
-        (2.0, event.format("[4]", 1)),
-        (3.0, event.format("[4, 5]", 2)),
-        (3.1, "data: [DONE]"),
-    ]
-    outcome = parse(SHORT, 0.5, lines)
+def test_chunks_without_new_tokens_are_none_and_times_are_of_the_load():
+    def event(ids: list[int]) -> dict:
+        return {"output_ids": ids, "meta_info": {"completion_tokens": len(ids)}}
+
+    reply = streamed((11.0, event([4])), (12.0, event([4])), (13.0, event([4, 5])))
+    outcome = outcome_of(SHORT, reply, 10.0, None)
     assert outcome.chunks == ((1.0, 1), (3.0, 2))
     assert outcome.output_ids == (4, 5)
+    assert outcome.sent_s == 0.5 and outcome_of(SHORT, reply, 10.0, 0.25).sent_s == 0.25
+
+
+def test_after_an_error_nobody_waits_for_what_is_under_way_and_nothing_more_is_sent():
+    sent, go_on = [], threading.Event()
+
+    def ask(i: int) -> int:
+        sent.append(i)
+        if i == 1:
+            raise UserError("refused")
+        go_on.wait(60)
+        return i
+
+    with pytest.raises(UserError, match="refused"):
+        at_once(ask, range(9), in_flight=2)
+    assert len(sent) <= 3  # the thread that failed may have taken one more
+    go_on.set()

@@ -3,13 +3,14 @@
 import pytest
 
 from llm42_sglang.cli.bench import report
-from llm42_sglang.cli.bench.divergence import spans
-from llm42_sglang.cli.bench.servers import Flags, fixed_shape, ours, serial, split, stock
+from llm42_sglang.cli.bench.servers import Flags, ours, serial, split, stock
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.output import cell
+from llm42_sglang.files import replacing
 
 
 def test_cells_show_three_digits():
-    assert [report.cell(x) for x in (None, 0.98765, 12345.6, 7, "a")] == [
+    assert [cell(x) for x in (None, 0.98765, 12345.6, 7, "a")] == [
         *("-", "0.988", "12346", "7", "a")
     ]
 
@@ -26,11 +27,11 @@ def test_hardware_and_workload_stand_above_the_table(capsys):
 def test_a_file_is_replaced_when_complete_or_not_at_all(tmp_path):
     file = tmp_path / "out.json"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), report.replacing(file) as new:
+    with pytest.raises(KeyboardInterrupt), replacing(file) as new:
         new.write_text("half")
         raise KeyboardInterrupt
     assert file.read_text() == "old"
-    with report.replacing(file) as new:
+    with replacing(file) as new:
         new.write_text("new")
     assert file.read_text() == "new"
     assert list(tmp_path.iterdir()) == [file]
@@ -39,15 +40,15 @@ def test_a_file_is_replaced_when_complete_or_not_at_all(tmp_path):
 def test_a_file_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="cannot write"):  # noqa: SIM117
-        with report.replacing(tmp_path / "folder") as new:
+        with replacing(tmp_path / "folder") as new:
             new.write_text("a file cannot take a folder's place")
 
 
 def test_a_plot_is_a_png_and_without_a_path_nothing_is_drawn(tmp_path):
     path = tmp_path / "plot"
-    report.plot(path, 2, lambda axes: axes[1].plot([1, 2]))
+    report.plot(path, lambda axes: axes[1].plot([1, 2]))
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    report.plot(None, 1, lambda axes: pytest.fail("drawn"))
+    report.plot(None, lambda axes: pytest.fail("drawn"))
 
 
 def test_flags_named_llm42_go_to_our_server_only():
@@ -60,16 +61,13 @@ def test_flags_named_llm42_go_to_our_server_only():
 
 def test_servers_differ_in_what_is_compared_only(tmp_path):
     flags = Flags.of(tmp_path, ["--llm42-group", "4", "--x", "1"], 50000)
-    common = ["--model-path", str(tmp_path), "--random-seed", "1"]
+    common = ["--model-path", str(tmp_path), "--random-seed", "1", "--sleep-on-idle"]
     common += ["--x", "1", "--max-total-tokens", "50000"]
     stock_argv = stock(flags).argv
     assert stock_argv[1:3] == ["-m", "sglang.launch_server"]
     assert stock_argv[5:] == common
     assert serial(flags).argv[5:] == [*common, "--max-running-requests", "1"]
     assert ours(flags).argv[6:] == [*common, "--llm42-group", "4"]
-    fixed = ["--llm42-page", "16", "--llm42-group", "16", "--llm42-run-ahead", "0"]
-    assert fixed_shape(flags).argv[6:] == [*common, *fixed]
-    assert fixed_shape(flags).env["LLM42_FAULT"] == "fixed-shape"
     assert stock(flags).env["SGLANG_PLUGINS"] == serial(flags).env["SGLANG_PLUGINS"] == "llm42_cpu"
     assert "SGLANG_PLUGINS" not in ours(flags).env
 
@@ -78,16 +76,3 @@ def test_a_pool_size_of_the_users_own_wins(tmp_path):
     for flag in (["--max-total-tokens", "9"], ["--max-total-tokens=9"]):
         assert Flags.of(tmp_path, flag, 50000).everywhere == tuple(flag)
     assert Flags.of(tmp_path, [], 5).everywhere == ("--max-total-tokens", "20000")
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "expected"),
-    [
-        ([1, 2, 3], [1, 2, 3], (None, 3, 0)),
-        ([1, 2, 3, 4, 5], [1, 9, 3, 4, 8], (1, 1, 2)),
-        ([1, 2, 3], [9, 2, 3], (0, 0, 2)),
-        ([1, 2], [1, 9], (1, 1, 0)),
-    ],
-)
-def test_spans(left, right, expected):
-    assert spans(left, right) == expected

@@ -2,22 +2,17 @@
 
 import pytest
 
-from llm42_sglang.cli.bench.recompute import Recompute
+from llm42_sglang.cli.bench.stats import Recompute
 from llm42_sglang.cli.bench.throughput import Measured, Step, schedule, summary
 
 
-def test_stock_and_ours_take_turns_share_by_share_and_round_by_round():
-    several = schedule([0, 50], 2, ["stock", "llm42", "serial", "fixed_shape"])
-    slow = [(0, "serial"), (0, "fixed_shape")]
-    first = [[(0, "stock"), (0, "llm42")], [(50, "stock"), (50, "llm42"), *slow]]
-    second = [steps[::-1] for steps in first]
-    assert [[(step.share, step.server) for step in steps] for steps in several] == first + second
-    assert [step.round for steps in several for step in steps] == [0] * 6 + [1] * 6
-
-
-def test_no_slow_server_no_load_for_it():
-    ((stock, ours),) = schedule([0], 1, ["stock", "llm42"])
-    assert (stock.server, ours.server) == ("stock", "llm42")
+def test_rounds_are_interleaved_and_who_is_first_changes():
+    steps = schedule([0, 50], 2, serial=True)
+    first = [(0, "stock"), (0, "llm42"), (50, "stock"), (50, "llm42"), (0, "serial")]
+    second = [(0, "llm42"), (0, "stock"), (50, "llm42"), (50, "stock"), (0, "serial")]
+    assert [(step.share, step.server) for step in steps] == first + second
+    assert [step.round for step in steps] == [0] * 5 + [1] * 5
+    assert [step.server for step in schedule([0], 1, serial=False)] == ["stock", "llm42"]
 
 
 @pytest.fixture
@@ -29,9 +24,8 @@ def measured() -> Measured:
             made.tokens_per_s[Step(number, share, "stock")] = speed
             made.tokens_per_s[Step(number, share, "llm42")] = speed * factor
             lost = 10 * number * (share == 100)
-            made.recomputed[Step(number, share, "llm42")] = Recompute(4, 90, lost, number, 9)
+            made.recomputed[Step(number, share, "llm42")] = Recompute(4, 90, lost, number)
         made.tokens_per_s[Step(number, 0, "serial")] = speed / 10
-        made.tokens_per_s[Step(number, 0, "fixed_shape")] = speed / 4
     return made
 
 
@@ -40,7 +34,6 @@ def test_ratios_are_medians_of_ratios_within_a_round(measured):
     assert result["ratio_to_stock"] == {"0": 1, "100": 0.8}
     assert result["ratios_to_stock"]["100"] == pytest.approx([0.9, 0.5, 0.8])
     assert result["speedup_over_serial"] == pytest.approx(8)
-    assert result["speedup_over_fixed_shape"] == pytest.approx(3.2)
     assert result["speedup_at_share"] == "100"
     assert result["tokens_per_s"]["serial"] == [10, 10, 1]
 

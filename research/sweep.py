@@ -1,14 +1,13 @@
 """T, G and wait against throughput and recomputation: where the defaults come from.
 
     scripts/bench passes --out costs.json
-    scripts/run python scripts/sweep.py costs.json [--out sweep.json]
+    scripts/run python research/sweep.py costs.json [--out sweep.json]
 
 The real protocol and policy serve two workloads under the costs in that file, with every setting:
-everything deterministic, and half of it beside ordinary requests. The run-ahead is the wait, at
-most a page. Without a file the costs are those guessed for an 8B model on one H100
-(simulator/costs.py). What ordinary requests wait is not told: the simulated server prefills all
-that wait before it decodes on, ours does not; and its prefill passes take due pages along, which
-ours seldom do with overlap scheduling. The last line is JSON.
+everything deterministic, and half of it beside ordinary requests. Without a file the costs are
+those guessed for an 8B model on one H100 (simulator.py). What ordinary requests wait is not told:
+the simulated server prefills all that wait before it decodes on, ours does not; and its prefill
+passes take due pages along, which ours seldom do with overlap scheduling. The last line is JSON.
 """
 
 import argparse
@@ -23,18 +22,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from simulator import CostModel, System, Workload, cost_model, simulate
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import LanePolicy
 from llm42_sglang.files import write_whole
-from llm42_sglang.simulator.costs import CostModel
-from llm42_sglang.simulator.measured import cost_model
-from llm42_sglang.simulator.report import simulate
-from llm42_sglang.simulator.systems import System
-from llm42_sglang.simulator.workload import Workload
 
 GROUPS = (1, 2, 4, 8, 16)
-WAITS = (0, 4, 8, 16, 32)  # decode steps; the run-ahead goes up to the same number
+WAITS = (0, 4, 8, 16, 32)  # decode steps, at most T
 SHOWN = 12  # rows of the table, besides the defaults
 
 
@@ -66,7 +61,7 @@ def main() -> None:
         "in_flight": arguments.in_flight,
         "settings": rows,
     }
-    print("costs from:", result["costs_from"] or "guesses, see simulator/costs.py")
+    print("costs from:", result["costs_from"] or "guesses, see simulator.py")
     print("workload:", result["workload"])
     Console(width=140).print(table(rows))
     if arguments.out:
@@ -104,17 +99,16 @@ def sweep(
     """Every setting: its throughput, and what it recomputes."""
     half = replace(everything, deterministic_share=0.5)
     for page, group, wait in product(models, GROUPS, WAITS):
-        ahead = min(wait, page)
-        system = System(
-            "", page, LanePolicy(group, wait, ahead), max_running=in_flight, narrow=True
-        )
+        if wait > page:
+            continue
+        policy = LanePolicy(group, wait_steps=wait, run_ahead=wait)
+        system = System("", page, policy, max_running=in_flight, narrow=True)
         alone = simulate(system, everything, models[page])
         mixed = simulate(system, half, models[page])
         yield {
             "page": page,
             "group": group,
             "wait": wait,
-            "run_ahead": ahead,
             "tokens_per_s": alone.output_tokens_per_s,
             "recompute_rate": alone.recompute_rate,
             "slots_per_pass": alone.slots_per_pass,
@@ -127,7 +121,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     default = Config()
     best = rows[0]["tokens_per_s"]
     made = Table(title="all deterministic: output tokens/s over the best setting's")
-    columns = ("place", "T", "G", "wait", "run-ahead", "of best", "recompute %", "slots/pass")
+    columns = ("place", "T", "G", "wait", "of best", "recompute %", "slots/pass")
     for column in (*columns, "half deterministic: tokens/s"):
         made.add_column(column, justify="right")
     for place, row in enumerate(rows, 1):
@@ -136,7 +130,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             continue
         made.add_row(
             str(place),
-            *map(str, (*shape, row["run_ahead"])),
+            *map(str, shape),
             f"{row['tokens_per_s'] / best:.3f}",
             f"{100 * row['recompute_rate']:.1f}",
             f"{row['slots_per_pass']:.1f}",

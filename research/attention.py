@@ -1,6 +1,6 @@
 """Attention backend `llm42_cpu` against SGLang's torch_native, without a model.
 
-    scripts/run python scripts/bench_attention.py [--repeats 15] [--page 32] [--out FILE]
+    scripts/run python research/attention.py [--repeats 15] [--page 32] [--out FILE]
 
 The layers of SmolLM2-135M with random weights, and the platform's fp32 linears. Every round times
 every case once, in turn; a ratio is the median of the rounds'.

@@ -1,6 +1,6 @@
 """Our lane against LLM-42's, in a simulated server: the real protocol and policy, modelled costs.
 
-    scripts/run python scripts/simulate.py [--requests 300] [--out sim.json] [--plot windows.png]
+    scripts/run python research/simulate.py [--requests 300] [--out sim.json] [--plot windows.png]
 
 Prints the cost model and each workload above its table. The last line is JSON, in seconds and
 tokens: workloads, costs and every report.
@@ -12,24 +12,25 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-
-from llm42_sglang.files import write_whole
-from llm42_sglang.simulator.costs import CostModel
-from llm42_sglang.simulator.report import Latency, Report, simulate
-from llm42_sglang.simulator.systems import (
+from simulator import (
     ABLATION,
     PAPER_RECOMPUTE,
+    CostModel,
+    Latency,
+    Report,
+    Workload,
     ours,
+    simulate,
     sliding,
     synchronous,
     without_run_ahead,
 )
-from llm42_sglang.simulator.workload import Workload
+
+from llm42_sglang.files import write_whole
 
 COUNTS = ("tok/s", "recompute %", "per output %", "passes", "slots", "verify %")
 LATENCIES = ("TTFT ms", "gap ms", "ms/token")
@@ -43,14 +44,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     parser.add_argument("--plot", type=Path, help="draw the window x group ablation here")
     arguments = parser.parse_args()
-    if arguments.plot and not find_spec("matplotlib"):
-        parser.error("--plot needs matplotlib, which this environment lacks")
     offline = Workload(requests=arguments.requests)
     online = replace(offline, rate_per_s=12.0, deterministic_share=0.5)
     long = replace(offline, output_mean=1024)
     systems = [ours(32, 16), without_run_ahead(ours(32, 16)), synchronous(32), synchronous(256)]
     ordinary = replace(ours(32, 16), name="ordinary serving")
-    print("cost model (guesses, see simulator/costs.py):", asdict(CostModel()))
+    print("cost model (guesses, see simulator.py):", asdict(CostModel()))
     runs = {
         "offline, all deterministic": (offline, systems),
         "offline, none deterministic": (replace(offline, deterministic_share=0), [ordinary]),

@@ -1,93 +1,75 @@
-"""What canonical passes and decode steps cost on this machine, and the settings that follow.
+"""What canonical passes and decode steps cost on this machine, measured on the loaded model.
 
-Measured on the loaded model. The server is idle, as at certification: rows and pages are used
-without being allocated. The simulator then serves the same traffic with every setting under these
-costs; the simulated server carries no pages in decode steps. No setting changes a bit, but for G,
-which is part of the fingerprint: write the chosen flags down rather than tune at every start.
+    python -m llm42_sglang.engine.costs T REQUESTS FLAGS...     JSON in the last line
+
+`llm42 bench passes` runs it: one process, no server. Rows and pages are used without being
+allocated, as at certification. Passes are eager, whatever CUDA graphs there are.
 """
 
 import json
-import logging
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from sglang.benchmark.one_batch import load_model
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
+from sglang.srt.runtime_context import SpawnRanks, publish
+from sglang.srt.server_args import PortArgs
 
-from llm42_sglang.core.config import Config
-from llm42_sglang.core.policy import LanePolicy
+from llm42_sglang.core.config import Config, ConfigError
+from llm42_sglang.engine import launch
+from llm42_sglang.engine.backends import canonical_mode
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
 from llm42_sglang.engine.exam import has_room
-from llm42_sglang.simulator.measured import Costs, cost_model
-from llm42_sglang.simulator.report import simulate
-from llm42_sglang.simulator.systems import System
-from llm42_sglang.simulator.workload import Workload
-
-logger = logging.getLogger(__name__)
 
 ROUNDS = 3
 GROUPS = (1, 2, 4, 8, 16)
 PAGES = (0, 20)
-ROWS = (1, 4, 16)
+ROWS = (1, 4)  # and as many as are asked for
 CONTEXTS = (64, 512)
-REQUESTS = 100  # simulated, of each setting
+
+# Seconds: "pass" by slots and page index, "decode" by requests and context; keys are text.
+Costs = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-def tune(forward: CanonicalForward) -> Config:
-    """The configuration with the settings that this machine serves most tokens with."""
-    config = forward.config
-    room = forward.runner.req_to_token_pool.size
-    groups = [group for group in GROUPS if has_room(forward, group)] or [GROUPS[0]]
-    # Every rank measures, for a pass is one of all of them; the first one's costs decide.
-    costs = forward.ranks.gather(measure(forward, groups))[0]
-    logger.info("llm42: costs %s", json.dumps(costs))
-    settings = [
-        replace(config, group=group, wait=wait, run_ahead=min(wait, config.page))
-        for group in groups
-        for wait in (0, 8, 16, 32)
-    ]
-    best = max(settings, key=lambda setting: _tokens_per_second(setting, costs, room))
-    logger.info(
-        "llm42: tuned: --llm42-group %d --llm42-wait %d --llm42-run-ahead %d",
-        *(best.group, best.wait, best.run_ahead),
-    )
-    return best
+def main(page: str, requests: str, *flags: str) -> None:
+    """Load the model as a server with these flags would, and measure it."""
+    config = Config(page=int(page), wait=0)
+    args = launch.prepare(config, [*flags])
+    if args.tp_size * args.dp_size * args.pp_size > 1:
+        raise ConfigError("passes are measured on one rank; leave --tp-size and the like out")
+    publish(args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
+    runner = load_model(args, PortArgs.init_new(args), 0, 0)[0].torch_runner
+    forward = CanonicalForward(runner, config, mode=canonical_mode(runner))
+    print(json.dumps(measure(forward, GROUPS, (*ROWS, int(requests)))))
 
 
-def measure(forward: CanonicalForward, groups: list[int]) -> Costs:
-    """Seconds: "pass" by slots and page index, "decode" by rows and context."""
+def measure(forward: CanonicalForward, groups: Sequence[int], rows: Sequence[int]) -> Costs:
+    """What there is room for."""
     context = forward.req_to_token.shape[1]
     pages = [page for page in PAGES if (page + 1) * forward.config.page <= context]
-    rows = [rows for rows in ROWS if rows <= forward.runner.req_to_token_pool.size]
     lengths = [length for length in CONTEXTS if length < context]
     passes = {}
-    for group in groups:
+    for group in (group for group in groups if has_room(forward, group)):
         forward.widths = (group,)
         passes[str(group)] = {str(page): pass_seconds(forward, group, page) for page in pages}
     decode = {
         str(n): {str(length): decode_seconds(forward, n, length) for length in lengths}
-        for n in rows
+        for n in dict.fromkeys(rows)
+        if n <= forward.runner.req_to_token_pool.size
     }
     return {"pass": passes, "decode": decode}
 
 
-def _tokens_per_second(config: Config, costs: Costs, room: int) -> float:
-    """Simulated, everything deterministic, requests enough to keep a batch full."""
-    policy = LanePolicy(config.group, config.wait, config.run_ahead)
-    system = System("", config.page, policy, max_running=min(room, max(ROWS)), narrow=True)
-    workload = Workload(requests=REQUESTS, prompt_mean=256, output_mean=128)
-    return simulate(system, workload, cost_model(config.page, costs)).output_tokens_per_s
-
-
 @torch.no_grad()
-def pass_seconds(forward: CanonicalForward, width: int, page: int, scored: bool = True) -> float:
+def pass_seconds(forward: CanonicalForward, width: int, page: int) -> float:
     """Seconds of a pass of `width` slots, each at `page` of its request; the median."""
     tokens = tuple(range(100, 100 + forward.config.page))
     _place(forward, range(1, width + 1), page + 1)
-    slots = [Slot(row, page, tokens, scored) for row in range(1, width + 1)]
+    slots = [Slot(row, page, tokens) for row in range(1, width + 1)]
     return _median(lambda: forward(slots))
 
 
@@ -150,3 +132,10 @@ def _median(run: Callable[[], object]) -> float:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (ConfigError, launch.LaunchError) as error:
+        sys.exit(f"llm42: error: {error}")

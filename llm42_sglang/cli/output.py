@@ -1,0 +1,54 @@
+"""What commands print and write: tables on standard output, and files that can be written."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from llm42_sglang.cli.errors import UserError
+from llm42_sglang.tools import drawn
+
+FILE_WIDTH = 160  # columns, where the output is no terminal
+
+Page = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write an HTML page here.", callback=drawn("jinja2")),
+]
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Cells are shown by `cell`, columns of numbers to the right."""
+    shown = Table(title=title)
+    for i, column in enumerate(columns):
+        text = all(isinstance(row[i], str) for row in rows)
+        shown.add_column(column, justify="left" if text else "right")
+    for row in rows:
+        shown.add_row(*map(cell, row))
+    console().print(shown)
+
+
+def console() -> Console:
+    """Standard output, wide where it is no terminal. What models and users wrote is no markup."""
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    return Console(width=width, markup=False, emoji=False)
+
+
+def cell(value: Any) -> str:
+    """Three digits that matter; a dash where there is nothing."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def require_writable(*paths: Path | None) -> None:
+    """Before the work, not after it. Raises UserError."""
+    for path in paths:
+        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise UserError(f"cannot write {path}: {path.parent} is no folder that can be written")

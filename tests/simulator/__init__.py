@@ -1,1 +1,0 @@
-"""Tests of the simulator: that it counts right, and that it shows what is known."""
