@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llm42_sglang.cli import launch
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, is_taken
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
@@ -22,6 +23,7 @@ def quickstart(monkeypatch):
     spec = importlib.util.spec_from_file_location("quickstart", QUICKSTART)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(launch, "POLL_S", 0.05)
     monkeypatch.setattr(module, "SAMPLING", module.Sampling(max_tokens=8))
     return module
 
