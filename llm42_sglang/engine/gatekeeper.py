@@ -118,7 +118,8 @@ class Gatekeeper:
 
     async def describe_fingerprint(self) -> JSONResponse:
         """GET FACTS_PATH: the fingerprint and its facts; 503 while there is a problem."""
-        return facts_response(self.fingerprint, self.facts, self.problem)
+        proof = {"fingerprint": self.fingerprint, "facts": self.facts}
+        return facts_response(proof, self.problem)
 
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""
