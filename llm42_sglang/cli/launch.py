@@ -69,6 +69,7 @@ class ServerProcess:
         grace_s: float = 15,
         progress: Progress = lambda seconds, line: None,
     ) -> None:
+        self.args = args
         self.port = free_port() if port is None else port
         self.url = f"http://{HOST}:{self.port}"
         self.log_path = log_path

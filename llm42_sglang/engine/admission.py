@@ -22,6 +22,8 @@ class HomogeneousPrefillAdder(PrefillAdder):
     chunk ends at the first of the other kind, which it has held up already.
     """
 
+    rem_chunk_tokens: int | None
+
     def __init__(self, *args, slots: int, overtaking: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.slots = slots  # of a pass
@@ -41,7 +43,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
 
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
         """As SGLang's, but CONTINUE (the next one, please) or OTHER (no more) when the kinds would
-        mix, and OTHER when the pass is full."""
+        mix, and OTHER when the pass is full; `Scheduler._get_new_batch_prefill_raw` obeys."""
         if self._would_mix(req):
             self.passed_over += 1
             goes_on = self.overtaking and self.passed_over <= MOST_PASSED_OVER

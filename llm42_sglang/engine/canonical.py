@@ -2,10 +2,11 @@
 
 SGLang does the work: its ForwardBatch, its model runner, its attention backend and KV pool. Only
 the batch is ours, and its shape never follows the load. A slot without a page runs a dummy, in the
-page and request row that SGLang itself keeps for padding (page 0, row 0), so no KV slot is
-reserved. A pass may be narrower than G slots only in the widths that certification has found to
-give the same bits as G; and it runs the language-model head only over slots that need logits, in
-those widths too. It comes from a CUDA graph where certification has found the eager pass's bits.
+page and request row that SGLang itself keeps for padding (page 0 of PagedTokenToKVPoolAllocator,
+row 0), so no KV slot is reserved. A pass may be narrower than G slots only in the widths that
+certification has found to give the same bits as G; and it runs the language-model head only over
+slots that need logits, in those widths too. It comes from a CUDA graph where certification has
+found the eager pass's bits.
 
 A pass can carry a decode step: the rows of SGLang's decode batch, each a request with one new row,
 fill its last slots, with padding. One forward then does what two would do, and where a forward of
@@ -224,8 +225,8 @@ class CanonicalForward:
 
 @contextmanager
 def _of_many_requests(runner: ModelRunner) -> Iterator[None]:
-    """While active, an eager forward may hold more requests than the server runs: SGLang's buffers
-    for its inputs have a row for each of those, and it can do without."""
+    """While active, an eager forward may hold more requests than the server runs: the buffers of
+    `EagerRunner.load_batch` have a row for each of those, and it can do without."""
     uncopied = envs.SGLANG_EAGER_INPUT_NO_COPY
     before = uncopied.get()
     uncopied.set(True)

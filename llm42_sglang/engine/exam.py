@@ -183,9 +183,9 @@ class Exam:
             logger.warning("llm42: %s %s; not used", what, problem)
         return problem is None
 
-    def _run_all(self, row: int, **how: bool) -> list[Bits]:
+    def _run_all(self, row: int, *, crowded: bool = False, scored: bool = True) -> list[Bits]:
         """Every page of the request, one a pass, in order."""
-        return [self._run(row, page, **how) for page in self.pages]
+        return [self._run(row, page, crowded=crowded, scored=scored) for page in self.pages]
 
     def _run(
         self,

@@ -23,8 +23,9 @@ def decode(forward: CanonicalForward, batch: ScheduleBatch, rows: DecodeRows) ->
     logits: list[torch.Tensor] = []
     for first in range(0, len(slots), group):
         some = slots[first : first + group]
-        pages = zip(some, forward(some), strict=True)
-        logits += [of_page[len(slot.tokens) - 1] for slot, of_page in pages]
+        for slot, of_page in zip(some, forward(some), strict=True):
+            assert of_page is not None, "a scored slot has no logits"
+            logits.append(of_page[len(slot.tokens) - 1])
     output = LogitsProcessorOutput(next_token_logits=torch.stack(logits))
     return ModelRunnerOutput(output, can_run_graph=False)
 

@@ -50,6 +50,7 @@ class CanonicalLane:
             # A chunk may end anywhere; the next one computes its partial page again.
             start, _ = page_span(page_index(req.prefix_len, self.config.page), self.config.page)
             span = Span(start, req.extend_end)
+            # What `Req.get_fill_ids` gave: prompt and committed output.
             jobs += jobs_for(req, req.full_untruncated_fill_ids, span, self.config.page)
         guests = passengers(self._spare_slots(len(jobs)))
         rows_of = self._run([*jobs, *map(self._due_job, guests)], prefilling=len(jobs))

@@ -1,6 +1,6 @@
 """Server modes that deterministic service does not support: refused at start-up, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,18 +33,23 @@ def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
+def _limits(fields: Sequence[str], refused: Callable[[Any], bool]) -> tuple[Limit, ...]:
+    def of(field: str) -> Limit:
+        return Limit(_flag(field), lambda args: refused(getattr(args, field)))
+
+    return tuple(map(of, fields))
+
+
 def _on(*fields: str) -> tuple[Limit, ...]:
-    return tuple(Limit(_flag(f), lambda args, f=f: bool(getattr(args, f))) for f in fields)
+    return _limits(fields, bool)
 
 
 def _above_one(*fields: str) -> tuple[Limit, ...]:
-    return tuple(Limit(_flag(f), lambda args, f=f: (getattr(args, f) or 1) > 1) for f in fields)
+    return _limits(fields, lambda value: (value or 1) > 1)
 
 
 def _not(plain: str, *fields: str) -> tuple[Limit, ...]:
-    return tuple(
-        Limit(_flag(f), lambda args, f=f: getattr(args, f) not in (plain, None)) for f in fields
-    )
+    return _limits(fields, lambda value: value not in (plain, None))
 
 
 _TUNED = ("moe_runner_backend", "fp8_gemm_runner_backend", "fp4_gemm_runner_backend")

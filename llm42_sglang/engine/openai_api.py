@@ -8,9 +8,9 @@ Few seams, each the narrowest that sees what it needs:
   door, and a refusal must come first.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
@@ -86,12 +86,13 @@ class OpenAIHooks:
         if isinstance(result, BaseModel):
             return stamped_body(result, exchange, self.gate.fingerprint)
         if isinstance(result, StreamingResponse):
-            result.body_iterator = self._stamped_events(result.body_iterator, exchange)
+            events = cast(AsyncGenerator[str, None], result.body_iterator)
+            result.body_iterator = self._stamped_events(events, exchange)
         elif isinstance(result, AsyncGenerator):
             return self._stamped_events(result, exchange)
         return result
 
-    async def _stamped_events(self, events: AsyncIterator[str], exchange: Exchange):
+    async def _stamped_events(self, events: AsyncGenerator[str, None], exchange: Exchange):
         async with aclosing(events):  # a client that leaves must end the request at once
             async for event in events:
                 yield stamped_event(event, exchange, self.gate.fingerprint)

@@ -11,7 +11,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import torch
+from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
+from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.pages import page_index, page_span
 from llm42_sglang.core.receipts import Receipt, output_digest
@@ -51,13 +53,17 @@ class Outlook(NamedTuple):
 class DeterministicReq(Req):
     """SGLang's request, with the protocol's state beside it."""
 
+    sampling_params: SamplingParams
+    grammar: BaseGrammarObject | None
+    to_finish: FINISH_ABORT | None
+
     def __init__(
         self, *args, page_size: int, fingerprint: str, extra_key: str | None = None, **kwargs
     ):
         # The fingerprint salts the key: pages of other weights or shapes can never match.
         self.page_size = page_size
         self.fingerprint = fingerprint
-        self.track: Track | None = None
+        self._track: Track | None = None
         self._due_since: int | None = None  # decode step
         self._withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
@@ -66,6 +72,16 @@ class DeterministicReq(Req):
         self._reader = LogprobReader(self.logprob)
         # SGLang's count of reasoning tokens, one visible token at a time (`results` sets it).
         self.count_reasoning: Callable[[list[int]], None] = lambda tokens: None
+
+    @property
+    def track(self) -> Track:
+        """The protocol's state; there is none before the first prefill begins."""
+        assert self._track is not None, "no prefill has begun"
+        return self._track
+
+    @track.setter
+    def track(self, track: Track) -> None:
+        self._track = track
 
     @cached_property
     def chooser(self) -> Chooser:
@@ -91,7 +107,7 @@ class DeterministicReq(Req):
 
     def begin_prefill(self) -> None:
         """Before each chunk: what the radix cache or an earlier chunk holds is canonical."""
-        if self.track is None:
+        if self._track is None:
             known = len(self.origin_input_ids) + len(self.output_ids)
             self.track = Track(page_size=self.page_size, committed_len=known)
         self.apply(Prefilled(self.prefix_len))
@@ -156,7 +172,7 @@ class DeterministicReq(Req):
     def outlook(self, in_flight: int, step: int) -> Outlook | None:
         """Where the request stands for the lane, once `in_flight` decode steps have been seen;
         None unless it decodes. `step` counts the server's decode steps."""
-        track = self.track
+        track = self._track
         if track is None or not track.decoding or self.finished():
             return None
         tokens = track.known_len + in_flight
@@ -196,7 +212,7 @@ class DeterministicReq(Req):
         """An audit has failed: end with an error, and vouch for nothing."""
         self._withdrawn = True
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        if self.track is None and self.grammar is None:  # its prompt need not run
+        if self._track is None and self.grammar is None:  # its prompt need not run
             self.set_finish_with_abort(AUDIT_FAILED, status, "ServiceUnavailableError")
         else:
             self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
@@ -206,7 +222,7 @@ class DeterministicReq(Req):
         outputs = self.output_ids_through_stop
         known = len(self.origin_input_ids) + len(self.output_ids)
         values = self.logprob.output_token_logprobs_val if self.return_logprob else []
-        track, plan = self.track, self.chooser.plan
+        track, plan = self._track, self.chooser.plan
         return Receipt(
             verified=not self._withdrawn and track is not None and track.committed_len == known,
             fingerprint=self.fingerprint,
@@ -296,10 +312,11 @@ class DeterministicReq(Req):
     def skip_radix_cache_insert(self) -> bool:
         """Nothing enters the tree while provisional KV rows could go with it.
 
-        SGLang inserts whole pages: of a finished request those of the KV it owns, of another one
-        those of its prefill; with overlap, a decode step may have been launched since.
+        SGLang (`release_kv_cache`, `checkpoint_kv_cache`) inserts whole pages: of a finished
+        request those of the KV it owns, of another one those of its prefill; with overlap, a
+        decode step may have been launched since.
         """
-        if self.track is None:
+        if self._track is None:
             return self._skip_radix_cache_insert
         upto = self.owned_kv_len() if self.finished() else self.extend_end
         dirty = upto - upto % self.page_size > self.track.canonical_len
@@ -312,7 +329,7 @@ class DeterministicReq(Req):
     def reset_for_retract(self) -> None:
         """Candidates go with the KV they were computed on; committed tokens stay."""
         super().reset_for_retract()
-        if self.track is not None:
+        if self._track is not None:
             self.apply(Retracted(len(self.origin_input_ids) + len(self.output_ids)))
             self._reader.forget()
         self._due_since = None

@@ -107,7 +107,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
 
     def _apply_decode_logprobs(self, *, req: Req, **kwargs) -> None:
         """After a decode step there is nothing to hand over, after a commit its run."""
-        if isinstance(req, DeterministicReq):
-            req.logprobs.hand_over()
-        else:
+        if not isinstance(req, DeterministicReq):
             super()._apply_decode_logprobs(req=req, **kwargs)
+        elif req.logprobs is not None:
+            req.logprobs.hand_over()

@@ -243,12 +243,13 @@ class Verifier:
             self._rewind_kv(outcome.req)
         inputs = [outcome.req.next_input(outcome.run) for outcome in outcomes]
         rows = batch.req_pool_indices[at.to(batch.device)]
+        # Where `resolve_forward_inputs` finds the next step's.
         payload = RelayPayload(bonus_tokens=torch.tensor(inputs, device=batch.device))
         self.scheduler.future_map.stash(rows, payload)
 
     def _rewind_kv(self, req: DeterministicReq) -> None:
         """Whole pages past the known tokens go back; within a page the next steps write again."""
-        kv, kv_len = req.kv, req.track.kv_len
+        kv, kv_len = req.kv, req.track.kv_len  # SGLang's ReqKvInfo
         whole_end = -(-kv_len // self.page) * self.page
         if kv.kv_allocated_len > whole_end:  # [whole_end, kv_allocated_len) was decoded ahead
             row = self.scheduler.req_to_token_pool.req_to_token[kv.req_pool_idx]
@@ -260,7 +261,8 @@ class Verifier:
 
     @property
     def _queue(self) -> deque:
-        """Steps launched and not yet processed: (batch, result); none without overlap."""
+        """Steps launched and not yet processed: (batch, result); none without overlap. See
+        `Scheduler.event_loop_overlap`."""
         return getattr(self.scheduler, "result_queue", None) or deque()
 
     def _results_wanted(self, batches: Batches) -> bool:

@@ -39,7 +39,7 @@ class Exchange:
     def note(self, result: dict | list[dict]) -> None:
         """Keep the receipts of one result of the engine: a choice, or all of them."""
         if isinstance(result, list):
-            items = enumerate(result)
+            items = [*enumerate(result)]
         else:
             items = [(result.get("index", 0), result)]
         for index, item in items:
@@ -82,16 +82,15 @@ def stamped_body(body: BaseModel, exchange: Exchange, fingerprint: str) -> BaseM
         return body
     choices = len(getattr(body, "choices", None) or ()) or 1
     receipts = [exchange.receipts.get(index) for index in range(choices)]
-    return _stamped_class(type(body)).model_construct(
-        **dict(body),
-        **{FINGERPRINT: fingerprint, RECEIPT: receipts[0] if len(receipts) == 1 else receipts},
-    )
+    stamps: dict[str, Any] = {FINGERPRINT: fingerprint}
+    stamps[RECEIPT] = receipts[0] if len(receipts) == 1 else receipts
+    return _stamped_class(type(body)).model_construct(**dict(body), **stamps)
 
 
 @cache
 def _stamped_class(plain: type[BaseModel]) -> type[BaseModel]:
     """A subclass, because SGLang's response classes allow no extra attributes."""
-    stamps = {FINGERPRINT: (str, ...), RECEIPT: (Any, ...)}
+    stamps: dict[str, Any] = {FINGERPRINT: (str, ...), RECEIPT: (Any, ...)}
     return create_model(plain.__name__, __base__=plain, **stamps)
 
 

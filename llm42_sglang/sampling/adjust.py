@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from typing import TypeAlias
 
 import torch
 
-Mask = torch.Tensor | Callable[[torch.Tensor], torch.Tensor]
+Mask: TypeAlias = torch.Tensor | Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,64 +1,56 @@
-"""The determinism matrix in small: requests alone, in flight, warm and cold, bit for bit."""
+"""The determinism matrix of `repro.conditions`, on a server whose decode steps are perturbed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+from llm42_sglang.repro.conditions import CONDITIONS, observe
+from llm42_sglang.repro.endpoint import Endpoint, connect
+from llm42_sglang.repro.output import mismatch
+from llm42_sglang.repro.suite import Case, Sampling
+from llm42_sglang.repro.wire import Answer
 from tests.engine import client
 
-PROMPTS = (4, 9)  # of client.prompts(): 33 and 333 tokens
-NEW_TOKENS = 34  # crosses a page's end, whatever the prompt
-SAMPLED = {"temperature": 0.9, "top_k": 50, "top_p": 0.95, "sampling_seed": 7}
+NEW_TOKENS = 34  # crosses two ends of pages of 16 tokens
+IN_FLIGHT = 6
+SAMPLED = {"temperature": 0.9, "top_k": 50, "top_p": 0.95, "seed": 7}
+CASES = [
+    Case(
+        id=f"{len(client.prompts()[i])} tokens, {name}",
+        input_ids=client.prompts()[i],
+        sampling=Sampling(max_tokens=NEW_TOKENS, ignore_eos=True, top_logprobs=2, **how),
+    )
+    for i in (3, 8)
+    for name, how in (("greedy", {}), ("sampled", SAMPLED))
+]
 
 
-@dataclass(frozen=True)
-class Bits:
-    """All that must not change: ids, logprobs, and the alternatives' logprobs."""
-
-    ids: tuple[int, ...]
-    logprobs: tuple
-    top_logprobs: tuple
-
-    @classmethod
-    def of(cls, answer: client.Answer) -> "Bits":
-        meta = answer.meta
-        tops = tuple(tuple(map(tuple, row)) for row in meta["output_top_logprobs"])
-        return cls(answer.ids, tuple(map(tuple, meta["output_token_logprobs"])), tops)
+def answers(endpoint: Endpoint, condition: str, deterministic: bool = True) -> list[Answer]:
+    """Every case's answer under one condition."""
+    seen = observe(endpoint, CASES, CONDITIONS[condition], IN_FLIGHT, deterministic=deterministic)
+    return [observation.answer for observation in seen]
 
 
-def requests(deterministic: bool = True, **fields) -> list[dict]:
-    """Every prompt greedy and sampled; `fields` go into each request's body."""
-    extra = {"return_logprob": True, "top_logprobs_num": 2, **fields}
-    return [
-        client.body(client.prompts()[i], deterministic, max_new_tokens=NEW_TOKENS, **how) | extra
-        for i in PROMPTS
-        for how in ({}, SAMPLED)
+def require_equal(expected: list[Answer], got: list[Answer]) -> None:
+    """Ids, text, logprobs and the alternatives' logprobs, bit for bit."""
+    differences = [
+        mismatch(one.output, other.output) for one, other in zip(expected, got, strict=True)
     ]
+    assert not any(differences), differences
 
 
-def bits_of(answers: Sequence[client.Answer]) -> list[Bits]:
-    """What must not change, answer by answer."""
-    return [Bits.of(answer) for answer in answers]
-
-
-def run(url: str) -> list[client.Answer]:
-    """Assert that load, cache and order do not show; returns the answers given alone.
+def run(url: str) -> list[Answer]:
+    """Assert that load, cache, order and streaming do not show; returns the answers given alone.
 
     The server's decode steps must be perturbed (LLM42_FAULT=decode): that is the negative control.
     Without verification they would change the answers, and ordinary ones they do change.
     """
-    alone = client.ask_all(url, requests(), in_flight=1)
-    warm = client.ask_all(url, requests(), in_flight=6, shuffle=1)
-    client.flush(url)
-    with client.ordinary_traffic(url, streams=2):
-        cold = client.ask_all(url, requests(), in_flight=5, shuffle=2)
-    assert bits_of(warm) == bits_of(alone)
-    assert bits_of(cold) == bits_of(alone)
-    assert sum(answer.meta["cached_tokens"] for answer in warm) > 0
-    everything = [*alone, *warm, *cold]
-    assert all(answer.meta["llm42"]["verified"] for answer in everything)
-    assert {len(answer.ids) for answer in everything} == {NEW_TOKENS}
-    assert client.total(everything, "rollbacks") > len(everything)
-    assert all(len(set(answer.ids)) > 2 for answer in alone)  # or nothing could have gone wrong
-    ordinary = client.ask_all(url, requests(deterministic=False)[:1], in_flight=1)
-    assert ordinary[0].ids != alone[0].ids
+    with connect(url) as endpoint:
+        alone = answers(endpoint, "alone")
+        everything = list(alone)
+        for condition in ("load", "shuffled", "warm", "streaming"):
+            everything += (got := answers(endpoint, condition))
+            require_equal(alone, got)
+        ordinary = answers(endpoint, "alone", deterministic=False)
+    assert all(answer.output.verified for answer in everything)
+    assert {len(answer.output.ids) for answer in everything} == {NEW_TOKENS}
+    assert sum(answer.counter("rollbacks") for answer in everything) > len(everything)
+    assert all(len(set(answer.output.ids)) > 2 for answer in alone)  # or nothing could go wrong
+    assert mismatch(alone[0].output, ordinary[0].output)
     return alone

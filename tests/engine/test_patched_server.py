@@ -1,32 +1,22 @@
 """A server, and a client program, of a SGLang that `llm42 patch apply` has patched.
 
-The installed wheel is not touched: `sglang` is a folder of links to it, the patched files apart,
-that stands first on PYTHONPATH. The server is started by SGLang's own command, which hands our
-flags over to `llm42 serve`.
+The server is started by SGLang's own command, which hands our flags over to `llm42 serve`.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.cli.patching import series
-from llm42_sglang.cli.patching.wheel import examine, find_wheel
-from tests.engine import client
-from tests.engine.conftest import BASE, Server
+from tests.engine import client, installed
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.server("patched")
 
 TOKENS = 24
-ROOT = Path(__file__).parents[2]
-LAUNCH = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
 
 # Prints what a program of the frontend language got, as JSON. argv: URL, then per run "ask" or
 # "plain" and a number of threads.
@@ -59,36 +49,6 @@ print(json.dumps(got))
 """
 
 
-@pytest.fixture(scope="module")
-def patched(tmp_path_factory) -> Path:
-    """A folder whose `sglang` is the installed one, patched."""
-    folder, wheel = tmp_path_factory.mktemp("patched"), find_wheel()
-    shutil.copytree(wheel.root / "sglang", folder / "sglang", copy_function=os.symlink)
-    for files in examine(wheel, series.load()).values():
-        for file in files:
-            copy = folder / file.path.relative_to(wheel.root)
-            copy.unlink()  # a link
-            copy.write_bytes(file.patched)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def python_path(patched) -> str:
-    return f"{patched}:{ROOT}"
-
-
-@pytest.fixture(scope="module")
-def url(servers, python_path, reference) -> str:
-    """After `reference`, which needs the base server: one at a time.
-
-    Narrow passes are made to give other bits, so none but those of G = 8 slots may be used.
-    """
-    flags = ("--model-path", str(ensure_default_model()), "--llm42-page", "32")
-    ours_off = tuple(arg for arg in BASE.args if arg != "--llm42-default")
-    env = (("PYTHONPATH", python_path), ("LLM42_FAULT", "width"))
-    return servers.url(Server((*ours_off, *flags), env, LAUNCH))
-
-
 @pytest.fixture
 def api(url) -> openai.OpenAI:
     http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
@@ -109,9 +69,9 @@ def test_the_native_field_gives_the_reference(url, reference):
     assert fingerprints == {reference[0].meta["llm42"]["fingerprint"]}
 
 
-def test_only_widths_that_give_the_same_bits_are_used(servers, url):
-    """The base server's narrower passes gave the answers of the full ones here."""
-    assert "passes of 8 slots give the same bits" in servers.process.log_path.read_text()
+def test_only_widths_that_give_the_same_bits_are_used(url):
+    """The narrower passes of "tiny" gave the answers of the full ones here."""
+    assert client.get(url, "/llm42/fingerprint").json()["certificate"]["widths"] == [4]
 
 
 @pytest.mark.parametrize("value", [False, None])
@@ -121,7 +81,7 @@ def test_the_native_field_is_a_choice(url, value):
 
 def test_a_value_that_is_not_boolean_is_refused(url):
     response = client.post(url, native(client.prompts()[0], "yes"))
-    assert response.status_code == 400
+    assert response.status == 400
     assert "deterministic" in response.json()["error"]["message"]
 
 
@@ -153,22 +113,23 @@ def test_openai_bodies_carry_field_and_seed(api, url):
     assert [receipt["output_digest"] for receipt in receipts(seed=8)] != digests
 
 
-def run_program(url: str, python_path: str, *runs: str) -> list[dict]:
+def run_program(url: str, env: dict[str, str], *runs: str) -> list[dict]:
     """What each run got: one process for several, for SGLang takes long to import."""
-    env = os.environ | {"PYTHONPATH": python_path, "SGLANG_PLUGINS": "none"}
+    env = os.environ | env | {"SGLANG_PLUGINS": "none"}
     command = [sys.executable, "-c", PROGRAM, url, *" ".join(runs).split()]
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_a_frontend_program_repeats_itself(url, python_path):
+def test_a_frontend_program_repeats_itself(url, servers):
     """gen, gen_int, gen_string and select, one program at a time and all at once."""
+    env = installed.command("patched", servers.folder)[1]
     client.flush(url)
-    (alone,) = run_program(url, python_path, "ask 1")
+    (alone,) = run_program(url, env, "ask 1")
     client.flush(url)
     with client.ordinary_traffic(url, streams=2):
-        crowded, *plain = run_program(url, python_path, "ask 3", "plain 1", "plain 3")
+        crowded, *plain = run_program(url, env, "ask 3", "plain 1", "plain 3")
     assert crowded["answers"] == alone["answers"]
     assert crowded["scores"] == alone["scores"]  # select: bit by bit
     assert all(receipt["verified"] and receipt["seed"] == 7 for receipt in alone["receipts"])

@@ -66,11 +66,19 @@ def config_of(architecture: str) -> PretrainedConfig:
 
 
 def make(architecture: str, folder: Path) -> Path:
-    """The model's folder, made in `folder` if it is not there: the same weights every time."""
+    """The model's folder, made in `folder` if it is not there: the same weights every time.
+
+    architecture: see `config_of`; with ", one weight changed" after it, one is another one.
+    """
     path = folder / architecture
     if not path.exists():
         torch.manual_seed(SEED)
-        model = AutoModelForCausalLM.from_config(config_of(architecture), dtype=torch.bfloat16)
+        name, _, change = architecture.partition(", ")
+        model = AutoModelForCausalLM.from_config(config_of(name), dtype=torch.bfloat16)
+        if change:
+            assert change == "one weight changed", change
+            with torch.no_grad():
+                model.model.norm.weight[0] *= 2
         model.save_pretrained(path)
         for file in ensure_default_model().glob("tokenizer*"):
             shutil.copy(file, path)

@@ -38,6 +38,7 @@ BACKENDS: Mapping[str, Backend] = {
     ),
     "fa3": Backend(flash_attention.mode_of, "`num_splits=1`"),
     "fa4": Backend(flash_attention.mode_of, "`num_splits=1`"),
+    # `extend_attention_fwd` and its `_fwd_kernel`; TritonAttnBackend.forward_extend calls them.
     "triton": Backend(unchanged, "nothing to do: its extend kernel never splits the context"),
     "torch_native": Backend(
         unchanged, "nothing to do: one request after the other", certified_on_cpu=True

@@ -60,6 +60,7 @@ sglang.srt.managers.schedule_policy
 sglang.srt.managers.utils
   35fad02c 6d8d0da5  GenerationBatchResult  return the tokens of a deterministic prefill
   7bac0852 785b2670  GenerationBatchResult.get_num_generated_tokens  count committed tokens only
+  5e86b1ce a80e28ed  GenerationBatchResult.copy_to_cpu  copy the tokens of a deterministic prefill, which has nothing else
 sglang.srt.managers.overlap_utils
   6b0c5951 8c59896d  FutureMap.stash  set the next decode input after a rollback
   7a98a54f e429f506  RelayPayload  set the next decode input after a rollback
@@ -79,6 +80,7 @@ sglang.srt.managers.scheduler_components.output_streamer
   ecda8481 5bbfbf2a  SchedulerOutputStreamer  subclass it
   05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams for a forward
   fe1ccc2a e527b933  SchedulerOutputStreamer.build_additional_customized_info  add receipts
+  bool 68644087  SchedulerOutputStreamer.has_additional_customized_info  add receipts
   1eda252b 83a8adaa  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
 sglang.srt.mem_cache.common
   78f658ad ecfc6b82  release_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
@@ -176,8 +178,12 @@ sglang.srt.layers.moe.topk
   6a36e2c3 701300a9  StandardTopKOutput  read a row's experts
 sglang.srt.layers.quantization.unquant
   2e38e77b aee4a595  UnquantizedEmbeddingMethod  compute the language-model head in fp32
+  ffd614e8 658e2df9  UnquantizedEmbeddingMethod.embedding  keep embeddings in the model's precision
+  49bdb924 ad28c5d6  UnquantizedEmbeddingMethod.apply  compute the language-model head in fp32
   2e38e77b c8739b18  UnquantizedLinearMethod  compute linears in mixed precision
+  49bdb924 12d1c951  UnquantizedLinearMethod.apply  compute linears in mixed precision
   bdc51dcf abae0c63  UnquantizedFusedMoEMethod  compute experts in mixed precision
+  aac07a86 d2cb0559  UnquantizedFusedMoEMethod.apply  compute experts in mixed precision
 sglang.srt.layers.radix_attention
   49a59231 e9048f8f  AttentionType  tell plain causal attention from the rest
   c3fc5486 90c1a974  RadixAttention  read a layer's heads and scale
@@ -186,10 +192,15 @@ sglang.srt.mem_cache.swa_memory_pool
   c3bd4ab6 1a516693  SWAKVPool.translate_loc_from_full_to_swa  find a windowed layer's KV slots
 sglang.srt.platforms.cpu
   2e38e77b 466032ac  CpuDeviceMixin  describe the CPU
+  8e806653 6dfb94bf  CpuDeviceMixin.get_device  describe the CPU
 sglang.srt.platforms.device_mixin
   733f97e3 3cfb32ca  PlatformEnum  declare an out-of-tree platform
 sglang.srt.platforms.interface
   2e38e77b a3c467e0  SRTPlatform  declare an out-of-tree platform
+  c3db51b2 b2aca536  SRTPlatform.apply_server_args_defaults  choose the CPU attention backend
+  bb418bb7 8a90c322  SRTPlatform.get_default_attention_backend  choose the CPU attention backend
+  b60c5fea b2aca536  SRTPlatform.init_backend  register the CPU attention backend
+  7d8992aa b2aca536  SRTPlatform.post_load_model  replace linears and experts of a loaded model
 sglang.srt.plugins
   2e38e77b a5c46848  load_plugins  load the plugin before the flags are parsed
 sglang.srt.utils
@@ -202,6 +213,8 @@ sglang.srt.model_executor.model_runner_components.weight_updater
   9f089e95 a13468a7  WeightUpdater.update_weights_from_tensor  refuse weight updates
   1a211715 b717d9a4  WeightUpdater.update_weights_from_ipc  refuse weight updates
   5921ee58 c6a6c73c  WeightUpdater.load_weights_from_distributed  refuse weight updates
+  13bef4ac 22d574a5  WeightUpdater.begin_weight_update  refuse weight updates
+  082e4d87 609aff14  WeightUpdater.end_weight_update  refuse weight updates
 sglang.srt.constrained.base_grammar_backend
   5d58dc56 73ba6ffd  BaseGrammarObject.accept_token  advance a grammar by committed tokens
   c13b8daa 73ba6ffd  BaseGrammarObject.rollback  take candidates back from a grammar

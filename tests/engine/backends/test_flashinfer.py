@@ -1,6 +1,7 @@
 """FlashInfer: SGLang's own planning and attention code, run on the CPU around fake wrappers.
 
-The fakes take what the installed wrapper takes (its signatures are enforced) and remember it.
+The fakes take what the installed wrapper takes (its signatures are enforced) and remember it. What
+FlashInfer makes of a plan's arguments is in `test_flashinfer_planner.py`.
 Checked by hand, each fails a test here: dropping `disable_split_kv`, `use_paged`,
 `prefill_wrappers_paged`, `prefill_split_tile_size` or `forward_metadata` from the mode, giving the
 fast path's workspace to the wrapper.
@@ -161,6 +162,7 @@ def test_a_pass_is_planned_unsplit_over_its_own_wrapper_and_workspace(backend):
     (plan,) = own.plans
     assert plan["disable_split_kv"] is True
     assert plan.get("fixed_split_size") is None
+    assert plan["page_size"] == 1
     assert plan["qo_indptr"].tolist() == [0, T, 2 * T]
     assert plan["paged_kv_indptr"].tolist() == [0, 2 * T, 6 * T]
     assert own.runs == ["forward"]

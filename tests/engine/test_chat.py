@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine import client
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.server("tiny")
 
 ON = {"deterministic": True}  # unpatched: by hooks
 WEATHER = {
@@ -99,31 +99,3 @@ def test_samples_of_a_chat_are_those_of_single_requests(api):
         single = chat(api, "Name a colour.", seed=11 + i, max_tokens=10)
         assert single.llm42["output_digest"] == receipt["output_digest"]
         assert single.choices[0].message.content == several.choices[i].message.content
-
-
-def conversation(url: str, deterministic: bool) -> list[client.Answer]:
-    """Three turns, each of which sends everything that was said before."""
-    known = list(client.prompts()[6][:50])
-    answers = []
-    for turn in range(3):
-        known += client.prompts()[7][turn * 20 : turn * 20 + 20]
-        answers.append(client.generate(url, known, deterministic, max_new_tokens=36))
-        known += answers[-1].ids
-    return answers
-
-
-def test_a_conversation_uses_the_prefix_cache_and_no_bit_changes(url):
-    client.flush(url)
-    warm = conversation(url, deterministic=True)
-    client.flush(url)
-    ordinary = conversation(url, deterministic=False)
-    cached = [[a.meta["cached_tokens"] for a in answers] for answers in (warm, ordinary)]
-    assert cached[0] == cached[1] and all(count > 0 for count in cached[0][1:])
-    known = list(client.prompts()[6][:50])
-    for turn, answer in enumerate(warm):
-        known += client.prompts()[7][turn * 20 : turn * 20 + 20]
-        client.flush(url)
-        cold = client.generate(url, known, max_new_tokens=36)
-        assert cold.meta["cached_tokens"] == 0
-        assert cold.ids == answer.ids
-        known += answer.ids

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine import client
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.server("tiny")
 
 FILTERS = {
     "none": {},
@@ -20,7 +20,7 @@ MATRIX = [{"temperature": 0, **FILTERS["all"], "sampling_seed": 7}] + [
     {"temperature": 0.8, **filters, "sampling_seed": seed}
     for seed, filters in enumerate(FILTERS.values(), start=7)
 ]
-TOKENS = 34  # crosses a page of 32, wherever the prompt ends
+TOKENS = 34  # crosses two ends of pages, wherever the prompt ends
 LOGPROBS = {
     "return_logprob": True,
     "logprob_start_len": 20,
@@ -61,10 +61,8 @@ def requests(deterministic: bool = True, **fields) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def alone(servers) -> list[client.Answer]:
-    from tests.engine.conftest import BASE
-
-    url = servers.url(BASE)
+def alone(recorded, servers) -> list[client.Answer]:
+    url = servers.url("tiny")
     client.flush(url)
     return client.ask_all(url, requests(), in_flight=1)
 
@@ -130,7 +128,7 @@ def test_n_samples_draw_with_seeds_of_their_own(url):
     prompt = client.prompts()[2]
     sampling = {"temperature": 1.0, "max_new_tokens": 12, "sampling_seed": 5}
     response = client.post(url, client.body(prompt, n=3, **sampling))
-    assert response.status_code == 200, response.text
+    assert response.status == 200, response.text
     samples = response.json()
     assert [s["meta_info"]["llm42"]["seed"] for s in samples] == [5, 6, 7]
     for offset, sample in enumerate(samples):
@@ -152,7 +150,7 @@ def completions(url: str, in_flight: int, deterministic: bool, prompts: int = 32
             "custom_params": {"deterministic": deterministic},
         }
         response = client.post(url, body, path="/v1/completions")
-        assert response.status_code == 200, response.text
+        assert response.status == 200, response.text
         (choice,) = response.json()["choices"]
         return choice["text"], repr(choice["logprobs"])
 

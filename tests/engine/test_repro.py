@@ -1,4 +1,4 @@
-"""record, check, replay, probe and the pytest plugin on the real server."""
+"""record, check, replay, probe and the pytest plugin on a real server."""
 
 import json
 import os
@@ -7,23 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from llm42_sglang.core.receipts import fingerprint
 from llm42_sglang.repro.golden import load_golden
+from tests.engine import client
 from tests.engine.conftest import llm42
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.server("tiny")
 
 SAMPLE = Path(__file__).parents[1] / "pytest_plugin" / "sample"
 
 
 def test_the_server_says_what_its_fingerprint_is_made_of(url, reference):
-    body = httpx.get(f"{url}/llm42/fingerprint", timeout=60, trust_env=False).json()
+    body = client.get(url, "/llm42/fingerprint").json()
     assert body["fingerprint"] == reference[0].meta["llm42"]["fingerprint"]
     assert fingerprint(body["facts"]) == body["fingerprint"]
-    assert len(body["facts"]["weights"]) == 64 and body["facts"]["page"] == 32
+    assert len(body["facts"]["weights"]) == 64 and body["facts"]["page"] == client.T
 
 
 def test_what_was_recorded_passes_in_load_from_the_cache_and_as_a_stream(

@@ -1,0 +1,168 @@
+"""The servers that tests ask: a short list of named configurations, each started once a run."""
+
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llm42_sglang.cli.launch import ServerProcess
+from tests.engine import client, installed, tiny_models
+from tests.engine.preloaded import SERVE, Forked, Preloaded
+
+# SGLang's own checks at their strictest: every leak or double free ends the server.
+ENV = {
+    "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1",
+    "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
+    "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1",
+    "LLM42_CPU_LINEAR": "fp32",  # the same arithmetic on every host; see `platform.linear`
+    "GOMP_SPINCOUNT": "2000",  # as our platform sets it for processes that SGLang spawns
+}
+# A core for each of two processes; SGLang wants to be told on a host with one NUMA node.
+CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}
+DECODE = {"LLM42_FAULT": "decode"}  # every 7th decode step proposes wrong tokens
+
+SMALL = ("--llm42-page", "16", "--llm42-group", "4")
+POOL = ("--max-total-tokens", "8000", "--chunked-prefill-size", "128")
+# A small greedy model would fill JSON with blank lines for ever.
+TOOLS = ("--constrained-json-disable-any-whitespace", "--tool-call-parser", "qwen25")
+TENSOR, DATA = ("--tp-size", "2"), ("--dp-size", "2")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How a server is started. model: one of `tiny_models`, None for the embedded one."""
+
+    model: str | None
+    flags: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    # As a user would: a process for the command, which spawns SGLang's own. Else they are forked.
+    command: str | None = None  # "installed" or "patched"; see `installed`
+
+
+BASE = (*SMALL, *POOL, *TOOLS)
+MOE = (*SMALL, *POOL, *tiny_models.FP32)
+# In the order in which they are started. At the end those that tests start by themselves.
+CONFIGURATIONS: dict[str, Configuration] = {
+    "tiny": Configuration("qwen3", (*BASE, "--llm42-default")),
+    # Another loop, no --llm42-default, and wrong candidates.
+    "faulty": Configuration(
+        "qwen3", (*BASE, "--disable-overlap-schedule", "--enable-metrics"), DECODE
+    ),
+    # Narrower passes give other bits, so that only those of G slots may be used.
+    "patched": Configuration("qwen3", BASE, {"LLM42_FAULT": "width"}, command="patched"),
+    "other weights": Configuration("qwen3, one weight changed", (*BASE, "--llm42-default")),
+    "retracting": Configuration(
+        "qwen3",
+        (*SMALL, *POOL, "--llm42-group", "2"),
+        {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "12"},
+    ),
+    "drifting": Configuration(
+        "qwen3",
+        (*SMALL, *POOL, "--llm42-group", "2", "--enable-metrics", "--max-running-requests", "4"),
+        {"LLM42_FAULT": "drift"},
+    ),
+    "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory"), DECODE),
+    "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR), DECODE | CORES),
+    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES),
+    "installed": Configuration("qwen3", POOL, command="installed"),  # T and G by default
+    "embedded": Configuration(None, ("--max-total-tokens", "20000", "--llm42-default")),
+    "a rank strays": Configuration(
+        "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES
+    ),
+    "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler"}),
+    # Those that certification refuses.
+    "a3": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "a3"}),
+    # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.
+    "experts": Configuration("qwen3_moe", MOE, {"LLM42_FAULT": "experts"}),
+    # The KV of rank 1 alone is another one at every run.
+    "rank 1": Configuration(
+        "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,a1-kv"} | CORES
+    ),
+}
+
+
+class ForkedServer(ServerProcess):
+    """A server that is forked from the preloaded process."""
+
+    def __init__(self, preloaded: Preloaded, args: Sequence[str], **options) -> None:
+        super().__init__(args, **options)
+        self._preloaded = preloaded
+
+    def _spawn(self) -> Forked:
+        arguments = ["serve", "--port", str(self.port), *self.args]
+        return self._preloaded.fork(SERVE, arguments, self.env, self.log_path)
+
+    def stop(self) -> None:
+        """Kill it: SGLang would take six seconds to end by itself."""
+        if self._process is not None:
+            self._remember_family()
+            self._end(self._family, signal.SIGKILL)
+            self._process = None
+
+
+class Servers:
+    """Starts servers of the list; at most one runs, and none a second time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: Counter[str] = Counter()
+        self.name: str | None = None
+        self.process: ServerProcess | None = None
+        self._preloaded: Preloaded | None = None
+
+    @property
+    def preloaded(self) -> Preloaded:
+        if self._preloaded is None:
+            self._preloaded = Preloaded(self.folder / "preloaded.log", ENV)
+        return self._preloaded
+
+    def url(self, name: str) -> str:
+        """The URL of the running server of this name."""
+        if name != self.name:
+            self.stop()
+            process = self.make(name)
+            process.start()
+            self.name, self.process = name, process
+        assert self.process.alive, f"the server {name!r} has ended:\n{self.process.log_tail()}"
+        return self.process.url
+
+    def make(self, name: str) -> ServerProcess:
+        """A server that the caller starts and stops; no other runs meanwhile."""
+        self.stop()
+        self.counts[name] += 1
+        assert self.counts[name] == 1, (
+            f"the server {name!r} is started a second time; a start is expensive: mark its tests "
+            "with its name, and they are run together"
+        )
+        configuration = CONFIGURATIONS[name]
+        log_path = self.folder / f"{name.replace(' ', '-')}.log"
+        options = {"log_path": log_path, "env": ENV | configuration.env}
+        args = [*configuration.flags]
+        if configuration.model:
+            args += ["--model-path", str(tiny_models.make(configuration.model, self.folder))]
+        if configuration.command is None:
+            return ForkedServer(self.preloaded, args, **options)
+        argv, env = installed.command(configuration.command, self.folder)
+        return ServerProcess(argv=[*argv, *args], log_path=log_path, env=options["env"] | env)
+
+    def stop(self) -> None:
+        """Stop the running server; it must still be alive, idle, and have found no leak."""
+        process, self.process, self.name = self.process, None, None
+        if process is None:
+            return
+        alive = process.alive
+        if alive:
+            client.flush(process.url)  # a 200 only when nothing is left running
+        log = process.log_path.read_text(errors="replace")
+        process.stop()
+        assert alive, f"the server ended by itself:\n{log[-3000:]}"
+        assert "leak" not in log.lower(), log[-3000:]
+
+    def close(self) -> None:
+        """Stop everything."""
+        try:
+            self.stop()
+        finally:
+            if self._preloaded is not None:
+                self._preloaded.stop()
