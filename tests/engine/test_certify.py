@@ -15,7 +15,7 @@ import pytest
 
 from llm42_sglang.engine import graphs
 from tests.engine import tiny_models
-from tests.engine.conftest import ENV
+from tests.engine.servers import ENV
 
 WIDTHS = [1, 2, 4]
 

@@ -1,26 +1,55 @@
-"""The promise, with the real model, defaults, and the rounding differences that load makes by itself.
+"""The promise, with the real model and by default: what load does by itself, and what we undo.
 
-Nothing is injected here: it is the demonstration of `scripts/quickstart`.
+Nothing is injected here. `scripts/quickstart` shows the same to a person.
 """
 
 import pytest
 
+from llm42_sglang.repro.conditions import CONDITIONS, observe, question
+from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.output import mismatch
+from llm42_sglang.repro.prompts import PROMPTS
+from llm42_sglang.repro.suite import Sampling
+from llm42_sglang.repro.wire import Answer
 from tests.engine import client
 
 pytestmark = pytest.mark.server("embedded")
 
+SAMPLING = Sampling(max_tokens=64, ignore_eos=True)
+IN_FLIGHT = 12
+
+
+def answers(url: str, deterministic: bool, *conditions: str) -> list[list[Answer]]:
+    """Every prompt's answer, by condition."""
+    cases = [question(prompt, prompt, True, SAMPLING) for prompt in PROMPTS]
+    with connect(url) as endpoint:
+        return [
+            [
+                seen.answer
+                for seen in observe(
+                    *(endpoint, cases, CONDITIONS[name], IN_FLIGHT), deterministic=deterministic
+                )
+            ]
+            for name in conditions
+        ]
+
 
 def test_ordinary_answers_diverge_and_deterministic_ones_do_not(url):
-    from llm42_sglang.cli.demo import compare
-
-    ordinary = compare(url, deterministic=False, progress=lambda text: None)
-    deterministic = compare(url, deterministic=True, progress=lambda text: None)
-    # The negative control: the same script, without the feature.
-    assert any(pair.diverged_at is not None for pair in ordinary)
-    assert all(pair.diverged_at is None for pair in deterministic)
-    assert all(pair.verified for pair in deterministic)
+    alone, *others = answers(url, True, "alone", "load", "shuffled", "warm", "streaming")
+    for got in others:
+        assert not any(map(differs, alone, got))
+    everything = [answer for got in (alone, *others) for answer in got]
+    assert all(answer.output.verified for answer in everything)
     # What this machine's own rounding made the fast path propose was caught and undone.
-    assert sum(pair.total("rollbacks") for pair in deterministic) > 0
+    assert sum(answer.counter("rollbacks") for answer in everything) > 0
+    # The negative control: the same script, without the feature.
+    assert any(map(differs, *answers(url, False, "alone", "load")))
+
+
+def differs(one: Answer, other: Answer) -> bool:
+    """Whether the texts or tokens do; logprobs of ordinary answers always differ a little."""
+    found = mismatch(one.output, other.output)
+    return found is not None and found.what != "logprobs"
 
 
 def conversation(url: str, deterministic: bool) -> list[client.Answer]:

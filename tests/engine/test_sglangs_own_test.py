@@ -1,4 +1,4 @@
-"""SGLang's own determinism test, which sends no per-request flag: the server has --llm42-default."""
+"""SGLang's own determinism test, which sends no per-request flag: `--llm42-default` is for it."""
 
 import json
 import re

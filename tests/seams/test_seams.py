@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm42_sglang.engine import hooks, plugin, seams
+from llm42_sglang.engine.seams.seam import with_sorted_unions
 
 PACKAGE = Path(seams.__file__).parents[1]
 
@@ -74,3 +75,12 @@ def test_a_hook_that_sglang_did_not_apply_is_noticed(monkeypatch):
     monkeypatch.setattr(hooks, "_targets", ["sglang.srt.nowhere"])
     with pytest.raises(seams.SeamError, match="on sglang"):
         hooks.require_live()
+
+
+def test_the_order_in_which_a_union_is_written_does_not_count():
+    """Python keeps one object for equal unions: imports decide which text a signature has."""
+    one = "(a: Union[str, List[Union[int, str]], NoneType] = None, b: Union[int, str] = 0)"
+    other = "(a: Union[List[Union[str, int]], NoneType, str] = None, b: Union[str, int] = 0)"
+    third = one.replace("b: Union[int, str]", "b: Union[int, bytes]")
+    assert with_sorted_unions(one) == with_sorted_unions(other) != with_sorted_unions(third)
+    assert with_sorted_unions("(a: int = 1)") == "(a: int = 1)"

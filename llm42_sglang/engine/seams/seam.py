@@ -38,9 +38,30 @@ def fingerprint(symbol: object) -> str:
     elif callable(symbol):
         # Defaults that are functions print their address.
         text = re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(symbol)))
+        text = with_sorted_unions(text)
     else:
         return type(symbol).__name__
     return digest(text)
+
+
+def with_sorted_unions(text: str) -> str:
+    """A signature's text, the members of every `Union[...]` in order of the alphabet.
+
+    Python keeps one object for equal unions, written in whatever order came first: the text of one
+    module's signature would depend on what was imported before it.
+    """
+    before, union, rest = text.partition("Union[")
+    if not union:
+        return text
+    members, depth, start = [], 0, 0
+    for end, sign in enumerate(rest):
+        if depth == 0 and sign in ",]":
+            members.append(with_sorted_unions(rest[start:end].strip()))
+            start = end + 1
+            if sign == "]":
+                break
+        depth += {"[": 1, "]": -1}.get(sign, 0)
+    return f"{before}Union[{', '.join(sorted(members))}]{with_sorted_unions(rest[start:])}"
 
 
 def digest(text: str) -> str:

@@ -24,8 +24,8 @@ sglang.srt.managers.scheduler
   702bce92 c3887c4f  Scheduler.get_init_info  prove that the hooks are live
   e69881a3 465e3be0  Scheduler._should_defer_prefill  give a decode step between prompts of which one is deterministic
   e2b03b38 43b5db83  Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
-  2ef0ac34 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes, release streams
-  67aaf766 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
+  a066db4d 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes, release streams
+  016c3880 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
   f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
   c3b6ad8b 442574fe  Scheduler.run_event_loop  end the server when its ranks disagree
 sglang.srt.managers.data_parallel_controller
@@ -46,7 +46,7 @@ sglang.srt.managers.schedule_batch
   property 454bf2d0  Req.output_ids_through_stop  digest what the client sees
   750b4479 eeb0839a  Req.get_fill_ids  rely on fill ids being prompt and committed output
   1b1e093d c5cfb0a9  ReqLogprob  fill in logprobs of canonical rows
-  d22494de 6dafefbe  FINISH_MATCHED_TOKEN  finish when the grammar is complete
+  15624dcf 6dafefbe  FINISH_MATCHED_TOKEN  finish when the grammar is complete
   7b5f2ab7 3fd76326  FINISH_ABORT  end a request whose grammar broke
 sglang.srt.runtime_context
   20468c83 3c3fc00d  get_observability  count for /metrics only where somebody reads it
@@ -58,7 +58,7 @@ sglang.srt.managers.schedule_policy
   59295100 8eb00ab4  PrefillAdder.preempt_to_schedule  evict nobody for a request that the batch cannot take
   a042445e 5ee46c2d  PrefillAdder.add_chunked_req  rely on a chunk keeping its kind of batch
 sglang.srt.managers.utils
-  35fad02c 6d8d0da5  GenerationBatchResult  return the tokens of a deterministic prefill
+  3af99a54 6d8d0da5  GenerationBatchResult  return the tokens of a deterministic prefill
   7bac0852 785b2670  GenerationBatchResult.get_num_generated_tokens  count committed tokens only
   5e86b1ce a80e28ed  GenerationBatchResult.copy_to_cpu  copy the tokens of a deterministic prefill, which has nothing else
 sglang.srt.managers.overlap_utils
@@ -69,13 +69,13 @@ sglang.srt.managers.tp_worker
   7cc9d237 f1b0ed5f  TpModelWorker.forward_batch_generation  stand in for the forward of deterministic prefill
 sglang.srt.managers.scheduler_components.batch_result_processor
   a445d2ee 81ac72c7  SchedulerBatchResultProcessor  replace it by DeterministicResultProcessor
-  6d922b4f e5518780  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
+  fdb46246 e5518780  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
   21b196f4 bad675fc  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified runs
-  ec6b63b7 8668c654  SchedulerBatchResultProcessor._maybe_update_reasoning_tokens  count the reasoning tokens that a client sees
+  8282cb8f 8668c654  SchedulerBatchResultProcessor._maybe_update_reasoning_tokens  count the reasoning tokens that a client sees
   47955add 6dfde880  SchedulerBatchResultProcessor.move_logprobs_to_cpu  a canonical prefill has no logits output to move
   5206a383 a8bf4726  SchedulerBatchResultProcessor._apply_prefill_logprobs  hand over logprobs of canonical rows
   cac212d9 2588ac1c  SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs  hand over logprobs of canonical rows
-  b86cfe93 d45c55ec  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
+  3ceb881d d45c55ec  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
 sglang.srt.managers.scheduler_components.output_streamer
   ecda8481 5bbfbf2a  SchedulerOutputStreamer  subclass it
   05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams for a forward
@@ -101,8 +101,8 @@ sglang.srt.model_executor.model_runner
   dd03f88d e3c15bde  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
   18cdd389 469c2785  ModelRunner.check_weights  keep /weights_checker from overwriting weights
 sglang.srt.layers.logits_processor
-  56248010 4daab57a  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
-  b7613405 f8face29  LogitsProcessorOutput  give the logits of a decode step that carries pages
+  8d1ece16 4daab57a  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
+  835b641e f8face29  LogitsProcessorOutput  give the logits of a decode step that carries pages
 sglang.srt.model_executor.runner.eager_runner
   7524ab60 9b3c533e  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
 sglang.srt.environ
@@ -111,22 +111,22 @@ sglang.srt.environ
 sglang.srt.speculative.spec_info
   0faa018c 4d6cc983  SpeculativeAlgorithm  name the absence of a draft model
 sglang.srt.sampling.sampling_params
-  82348f06|9d34a4ba 34a5be78  SamplingParams  read a request's sampling parameters
+  aa91d8ff|590ed2b0 34a5be78  SamplingParams  read a request's sampling parameters
   312d003d          ee63edf5  CustomParamValue  refuse custom parameters that do not survive the way to the scheduler
 sglang.srt.managers.io_struct
-  883862f9 499f152c  GenerateReqInput  read a request before it is tokenized
-  707a58ca b3d96b08  TokenizedGenerateReqInput  read a request after it is tokenized
+  4fec8516 499f152c  GenerateReqInput  read a request before it is tokenized
+  7496c552 b3d96b08  TokenizedGenerateReqInput  read a request after it is tokenized
 sglang.srt.managers.tokenizer_manager
-  279d3612 fa75ae7a  TokenizerManager._create_tokenized_object  refuse or mark requests
+  d0549527 fa75ae7a  TokenizerManager._create_tokenized_object  refuse or mark requests
   d694f944 46912fe0  TokenizerManager.update_request_meta_info  put the receipt into meta_info
-  6ed75cb1 5f2f7629  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
-  84ab4ade 4d0c3f6e  TokenizerManager._send_one_request  give each of n samples its seed
+  f227a69c 5f2f7629  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
+  c57ad525 4d0c3f6e  TokenizerManager._send_one_request  give each of n samples its seed
 sglang.srt.entrypoints.openai.serving_chat
-  20eaab63 6b27fdc7  OpenAIServingChat.handle_request  stamp /v1/chat/completions
+  3c868afe 6b27fdc7  OpenAIServingChat.handle_request  stamp /v1/chat/completions
 sglang.srt.entrypoints.openai.serving_completions
-  20eaab63 6b27fdc7  OpenAIServingCompletion.handle_request  stamp /v1/completions
+  3c868afe 6b27fdc7  OpenAIServingCompletion.handle_request  stamp /v1/completions
 sglang.srt.entrypoints.openai.serving_responses
-  f968a3e2 6d18d67b  OpenAIServingResponses.create_responses  stamp /v1/responses
+  c7cadc03 6d18d67b  OpenAIServingResponses.create_responses  stamp /v1/responses
   a3963ba7 49e52d8b  OpenAIServingResponses._generate_with_builtin_tools  refuse before /v1/responses opens a stream
 sglang.srt.entrypoints.engine
   fff0a78a ffa65f69  Engine._launch_subprocesses  check that the scheduler's hooks are live
@@ -138,7 +138,7 @@ sglang.srt.entrypoints.http_server
   f779cf80 a7df3486  _setup_and_run_http_server  gate /health, and fields that nobody reads
   0472bfbd 7c10c61f  app  gate /health, and fields that nobody reads
 sglang.srt.server_args
-  42ad16c5 b6bb41ea  ServerArgs  read the server's flags
+  45a41d60 b6bb41ea  ServerArgs  read the server's flags
   10a3fbd1 79a4fd12  prepare_server_args  parse the server's flags
 sglang.srt.arg_groups.overrides
   8c1bb88e 2385e77f  attention_backends_of  read the server's flags
@@ -210,7 +210,7 @@ sglang.version
 sglang.srt.model_executor.model_runner_components.weight_updater
   76ece541 67421d75  WeightUpdater  refuse weight updates
   59623f76 944eb230  WeightUpdater.update_weights_from_disk  refuse weight updates
-  9f089e95 a13468a7  WeightUpdater.update_weights_from_tensor  refuse weight updates
+  090dd9ac a13468a7  WeightUpdater.update_weights_from_tensor  refuse weight updates
   1a211715 b717d9a4  WeightUpdater.update_weights_from_ipc  refuse weight updates
   5921ee58 c6a6c73c  WeightUpdater.load_weights_from_distributed  refuse weight updates
   13bef4ac 22d574a5  WeightUpdater.begin_weight_update  refuse weight updates
