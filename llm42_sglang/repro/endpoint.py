@@ -144,7 +144,7 @@ def _fingerprint(connection: Connection) -> Fingerprint | None:
     return claimed
 
 
-def _first_model(connection: Connection) -> str | None:
+def _first_model(connection: Connection) -> Any:
     models = (_get(connection, "/v1/models") or {}).get("data") or [{}]
     return models[0].get("id")
 
