@@ -1,4 +1,4 @@
-"""Start a server with the embedded model and show what determinism changes.
+"""Start a server with the embedded model and show what determinism changes; see `compare`.
 
 Run by scripts/quickstart, which prepares the environment first. Leaves with status 0 if, and only
 if, no deterministic request diverged and every one of them was verified.
@@ -7,30 +7,18 @@ if, no deterministic request diverged and every one of them was verified.
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from itertools import count
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llm42_sglang.cli.cache import cache_dir
+from llm42_sglang.cli.demo import NEW_TOKENS, Comparison, compare
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, leave_on_signals
 from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.repro.conditions import CONDITIONS, observe, question
-from llm42_sglang.repro.endpoint import connect
-from llm42_sglang.repro.probe import Probed
-from llm42_sglang.repro.prompts import PROMPTS
-from llm42_sglang.repro.suite import Sampling
 
 SERVER_ARGS = ["--max-total-tokens", "40000"]  # a small KV pool; the demonstration needs no more
-SAMPLING = Sampling(max_tokens=96, ignore_eos=True)
-IN_FLIGHT = 2 * len(PROMPTS)  # half of them are company
-CALLS = {  # by name of the condition
-    "alone": f"{len(PROMPTS)} prompts, one after the other",
-    "load": f"the same prompts, {IN_FLIGHT} requests in flight",
-}
 QUIET_S = 10  # without a terminal: seconds between two signs of life
 
 console = Console(highlight=False)
@@ -79,67 +67,30 @@ def run(port: int | None, serve: bool) -> int:
 
 def demonstrate(url: str) -> bool:
     """Both comparisons with their tables. Returns whether the deterministic one held."""
-    new = f"{SAMPLING.max_tokens} new tokens each"
-    say(f"greedy, {new}, prefix cache emptied before each measurement")
-    ordinary = compare(url, deterministic=False)
+    say(f"greedy, {NEW_TOKENS} new tokens each, prefix cache emptied before each measurement")
+    ordinary = compare(url, deterministic=False, progress=say)
     console.print(ordinary_table(ordinary))
-    if not any(map(_diverged, ordinary)):
+    if not any(_diverged(ordinary)):
         say("no ordinary request diverged this time: luck, not a promise; a longer run may differ")
-    deterministic = compare(url, deterministic=True)
+    deterministic = compare(url, deterministic=True, progress=say)
     console.print(deterministic_table(deterministic))
-    diverged = sum(map(_diverged, deterministic))
-    unverified = len(deterministic) - sum(map(_verified, deterministic))
-    say(f"ordinary:      {sum(map(_diverged, ordinary))} of {len(ordinary)} diverged under load")
+    diverged, unverified = sum(_diverged(deterministic)), sum(not c.verified for c in deterministic)
+    say(f"ordinary:      {sum(_diverged(ordinary))} of {len(ordinary)} diverged under load")
     say(f"deterministic: {diverged} of {len(deterministic)} diverged, {unverified} not verified")
     return diverged == unverified == 0
 
 
-def compare(url: str, deterministic: bool) -> list[Probed]:
-    """PROMPTS one after the other, then all at once beside ordinary requests.
-
-    Raises UserError if the server refuses a request or stops answering.
-    """
-    cases = [question(prompt, prompt, True, SAMPLING) for prompt in PROMPTS]
-    kind = "deterministic" if deterministic else "ordinary"
-    with connect(url) as endpoint:
-        alone, loaded = (
-            observe(
-                *(endpoint, cases, CONDITIONS[name], IN_FLIGHT),
-                _counting(f"{kind} requests: {call}"),
-                deterministic,
-            )
-            for name, call in CALLS.items()
-        )
-    return [
-        Probed(case, (before.answer,), (after.answer,))
-        for case, before, after in zip(cases, alone, loaded, strict=True)
-    ]
-
-
-def _counting(title: str) -> Callable[[], None]:
-    """Says what begins, and four times how far it is."""
-    say(title)
-    answered, began_s = count(1), time.monotonic()
-
-    def advance() -> None:
-        number = next(answered)
-        if number % (len(PROMPTS) // 4) == 0:
-            say(f"  {number} of {len(PROMPTS)} answered after {time.monotonic() - began_s:.0f} s")
-
-    return advance
-
-
-def ordinary_table(answers: list[Probed]) -> Table:
+def ordinary_table(comparisons: list[Comparison]) -> Table:
     """Prompt by prompt: the first token that differs between alone and under load."""
     table = Table(title="Ordinary requests: alone and under load")
     table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=44)
     table.add_column("diverged")
-    for one in answers:
-        table.add_row(one.case.question, _verdict(one))
+    for comparison in comparisons:
+        table.add_row(comparison.prompt, _verdict(comparison))
     return table
 
 
-def deterministic_table(answers: list[Probed]) -> Table:
+def deterministic_table(comparisons: list[Comparison]) -> Table:
     """As `ordinary_table`, with what the receipts say; counts are over both runs of a
     prompt, `rolled back` counts tokens."""
     counters = {
@@ -152,12 +103,12 @@ def deterministic_table(answers: list[Probed]) -> Table:
     table.add_column("diverged", no_wrap=True)
     table.add_column("verified", no_wrap=True)
     for counter, header in counters.items():
-        total = str(sum(_total(one, counter) for one in answers))
-        table.add_column(header, total, justify="right", no_wrap=True)
-    for one in answers:
-        verified = "yes" if _verified(one) else "[red]no[/red]"
-        counts = (str(_total(one, counter)) for counter in counters)
-        table.add_row(one.case.question, _verdict(one), verified, *counts)
+        footer = str(sum(comparison.total(counter) for comparison in comparisons))
+        table.add_column(header, footer, justify="right", no_wrap=True)
+    for comparison in comparisons:
+        counts = [str(comparison.total(counter)) for counter in counters]
+        verified = "yes" if comparison.verified else "[red]no[/red]"
+        table.add_row(comparison.prompt, _verdict(comparison), verified, *counts)
     return table
 
 
@@ -192,20 +143,12 @@ def say(message: str) -> None:
     console.print(f"llm42: {message}", markup=False, soft_wrap=True)
 
 
-def _diverged(prompt: Probed) -> bool:
-    return prompt.diverged_at != [None]
+def _diverged(comparisons: list[Comparison]) -> list[bool]:
+    return [comparison.diverged_at is not None for comparison in comparisons]
 
 
-def _verified(prompt: Probed) -> bool:
-    return all(answer.output.verified for answer in prompt.answers)
-
-
-def _total(prompt: Probed, counter: str) -> int:
-    return sum(answer.counter(counter) for answer in prompt.answers)
-
-
-def _verdict(prompt: Probed) -> str:
-    (index,) = prompt.diverged_at
+def _verdict(comparison: Comparison) -> str:
+    index = comparison.diverged_at
     return "[green]no[/green]" if index is None else f"[red]token {index}[/red]"
 
 

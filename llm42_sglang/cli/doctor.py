@@ -35,7 +35,7 @@ def doctor(
     ] = None,
     stamp: Annotated[
         bool,
-        typer.Option("--stamp", help="Print the seams tables with the installed fingerprints."),
+        typer.Option("--stamp", help="Print the seams table with the installed signatures."),
     ] = False,
 ) -> None:
     """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
@@ -49,7 +49,7 @@ def doctor(
 
 @judging
 def _against(named: str) -> None:
-    from llm42_sglang.cli.upstream.report import against
+    from llm42_sglang.cli.upstream.compare import against
 
     text, changed = against(named)
     typer.echo(text)
@@ -58,13 +58,9 @@ def _against(named: str) -> None:
 
 
 def _stamp() -> None:
-    from llm42_sglang.cli.upstream.modules import installed
-    from llm42_sglang.cli.upstream.stamp import runtime, stamped, static
-    from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
+    from llm42_sglang.cli.upstream.stamp import stamped
 
-    here = installed()
-    lines = [*stamped(SEAMS, here, runtime), "", *stamped(GPU_SEAMS, here, static)]
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(stamped()))
 
 
 def _check_up() -> None:
@@ -111,14 +107,19 @@ def _plugin() -> Finding:
 
 
 def _seams() -> Finding:
-    from llm42_sglang.cli.upstream.compare import restamp_wanted
-    from llm42_sglang.cli.upstream.modules import installed
+    from llm42_sglang.cli.upstream.sources import installed
+    from llm42_sglang.cli.upstream.symbols import Finder
     from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
+    from llm42_sglang.engine.seams.table import READ_FOR
 
     check(SEAMS)
-    if unread := restamp_wanted((*SEAMS, *GPU_SEAMS), installed()):
-        return Finding(False, f"{unread[0]} has another body than expected; see docs/bump.md")
-    return Finding(True, f"{len(SEAMS)} SGLang symbols are as this version expects them")
+    sources = installed()  # which are the shipped ones, or reading them raises
+    rows, finder = (*SEAMS, *GPU_SEAMS), Finder(sources)
+    if gone := [seam.path for seam in rows if finder.find(seam.path) is None]:
+        return Finding(False, f"{gone[0]} is gone; see docs/bump.md")
+    if sources.version != READ_FOR:
+        return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
+    return Finding(True, f"{len(rows)} SGLang symbols are as this version expects them")
 
 
 def _patches() -> Finding:

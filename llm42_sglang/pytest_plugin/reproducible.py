@@ -1,6 +1,8 @@
 """`assert_reproducible`: a prompt under all conditions, against the golden file beside the test."""
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -8,11 +10,12 @@ from typing import Any, NoReturn
 import pytest
 from pydantic import ValidationError
 
+from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.errors import UserError
 from llm42_sglang.pytest_plugin.message import explained
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
 from llm42_sglang.repro.documents import first_complaint
-from llm42_sglang.repro.endpoint import Endpoint
+from llm42_sglang.repro.endpoint import Endpoint, connect
 from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
 from llm42_sglang.repro.judge import Judged, Verdict, judge
 from llm42_sglang.repro.output import Output
@@ -62,12 +65,9 @@ class Reproducible:
         """
         __tracebackhide__ = True
         self.calls += 1
-        case = self._case(question, sampling)
-        try:
+        with failing():
+            case = self._case(question, sampling)
             return self._updated(case) if self.update else self._checked(case)
-        except UserError as error:
-            complaint = str(error)
-        _fail(complaint)
 
     def _case(self, question: Question, sampling: Mapping[str, Any]) -> Case:
         __tracebackhide__ = True
@@ -77,15 +77,15 @@ class Reproducible:
         try:
             return Case.model_validate(content)
         except ValidationError as error:
-            complaint = first_complaint(error)
-        _fail(complaint)
+            raise UserError(first_complaint(error)) from None
 
     def _checked(self, case: Case) -> Output:
         __tracebackhide__ = True
         hint = "pytest --llm42-update records it"
         golden = load_golden(self.golden) if self.golden.exists() else None
-        recorded = _find(golden, case.id)
-        if golden is None or recorded is None:
+        cases = golden.cases if golden else []
+        recorded = next((one for one in cases if one.id == case.id), None)
+        if recorded is None:
             _fail(f"{self.golden.name} holds no answer of {case.id}; {hint}")
         if _question_of(recorded) != _question_of(case):
             _fail(f"{self.golden.name} holds the answer to another question; {hint}")
@@ -128,8 +128,33 @@ class Reproducible:
         return output
 
 
-def _find(golden: Golden | None, name: str) -> Recorded | None:
-    return next((case for case in golden.cases if case.id == name), None) if golden else None
+@contextmanager
+def started(command: str, log_path: Path) -> Iterator[str]:
+    """The URL of a server that runs in the block; without a command `llm42 serve`."""
+    server = ServerProcess(argv=shlex.split(command) or None, log_path=log_path)
+    with failing():
+        server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def connected(url: str) -> Endpoint:
+    """To be used as a context manager."""
+    with failing():
+        return connect(url)
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """A UserError becomes the test's failure: a line, without the history of both."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except UserError as error:
+        failure = pytest.fail.Exception(f"llm42: {error}", pytrace=False)
+        raise failure from None
 
 
 def _question_of(case: Case) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
-
-import jinja2
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from llm42_sglang.report.tokens import SideBySide
+
+if TYPE_CHECKING:  # jinja2 is there when a page is drawn, not before
+    import jinja2
 
 Mood = Literal["good", "bad", "unsure"]
 
@@ -61,7 +62,9 @@ def render(page: Page) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llm42_sglang.report", "."),
         autoescape=True,

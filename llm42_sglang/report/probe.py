@@ -7,7 +7,7 @@ from typing import Any
 from llm42_sglang.report.check import agreement, timings
 from llm42_sglang.report.page import Bar, Page, Section, Table, render
 from llm42_sglang.report.tokens import side_by_side
-from llm42_sglang.repro.probe import Probed
+from llm42_sglang.repro.probe import COLUMNS, UNITS, Probed, row_of
 
 MOST_STRETCHES = 16
 
@@ -61,7 +61,7 @@ def _places(probed: Sequence[Probed]) -> Iterator[Section]:
     places = [at for one in probed for at in one.diverged_at if at is not None]
     if not places:
         return
-    unit = "characters" if any(one.unit == "text" for one in probed) else "tokens"
+    unit = f"{min(UNITS[one.unit] for one in probed)}s"
     width = max(places) // MOST_STRETCHES + 1
     counts = Counter(at // width for at in places)
     bars = [
@@ -77,18 +77,10 @@ def _places(probed: Sequence[Probed]) -> Iterator[Section]:
 
 
 def _table(probed: Sequence[Probed]) -> Table:
-    columns = ("prompt", "unique alone", "unique in load", "logprob spread, nats")
-    rows = [
-        (
-            one.case.id,
-            f"{one.unique(one.alone)} of {len(one.alone)}",
-            f"{one.unique(one.loaded)} of {len(one.loaded)}",
-            f"{max(one.logprob_spreads):.3g}" if one.logprob_spreads else "-",
-        )
-        for one in probed
-    ]
+    rows = [row_of(one) for one in probed]
+    cells = [(*row, "-" if spread is None else f"{spread:.3g}") for *row, spread in rows]
     marked = frozenset(i for i, one in enumerate(probed) if one.unique(one.answers) > 1)
-    return Table(columns, rows, marked)
+    return Table(COLUMNS, cells, marked)
 
 
 def _bars(probed: Sequence[Probed]) -> Iterator[Bar]:

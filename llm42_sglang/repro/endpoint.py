@@ -65,10 +65,10 @@ class Endpoint:
         Raises UserError if the endpoint refuses it or stops answering.
         """
         path = path_of(case, self.api)
-        wanted = deterministic if self.ours else None
+        wish = deterministic if self.ours else None
         while True:
             level = self._details.get(path, 0)
-            body = body_of(case, path, self.model, wanted, stream, DETAILS[level])
+            body = body_of(case, path, self.model, wish, stream, DETAILS[level])
             reply = self.connection.post(path, body)
             if reply.status not in _REFUSED or path == GENERATE or level + 1 == len(DETAILS):
                 break
@@ -136,15 +136,15 @@ def _fingerprint(connection: Connection) -> Fingerprint | None:
         body = response.json() if response.status_code == 200 else {}
         if "fingerprint" not in body:
             return None
-        told = Fingerprint(digest=body["fingerprint"], facts=body["facts"])
+        claimed = Fingerprint(digest=body["fingerprint"], facts=body["facts"])
     except (ValueError, KeyError, TypeError, ValidationError):
         return None
-    if fingerprint(told.facts) != told.digest:
+    if fingerprint(claimed.facts) != claimed.digest:
         raise UserError(f"{connection.url}: the facts do not hash to the fingerprint beside them")
-    return told
+    return claimed
 
 
-def _first_model(connection: Connection) -> str | None:
+def _first_model(connection: Connection) -> Any:
     models = (_get(connection, "/v1/models") or {}).get("data") or [{}]
     return models[0].get("id")
 

@@ -60,6 +60,25 @@ class Probed:
         return [max(row) - min(row) for row in rows]
 
 
+COLUMNS = (
+    *("prompt", "unique alone", "unique in load", "first divergence"),
+    "logprob spread, nats",
+)
+UNITS = {"ids": "token", "tokens": "token", "text": "character"}
+
+
+def row_of(probed: Probed) -> tuple[str, str, str, str, float | None]:
+    """One prompt's cells, below COLUMNS."""
+    places = [at for at in probed.diverged_at if at is not None]
+    return (
+        probed.case.id,
+        f"{probed.unique(probed.alone)} of {len(probed.alone)}",
+        f"{probed.unique(probed.loaded)} of {len(probed.loaded)}",
+        f"{UNITS[probed.unit]} {min(places)}" if places else "none",
+        max(probed.logprob_spreads, default=None),
+    )
+
+
 def unit_of(answer: Answer, unit: str) -> Sequence[Any]:
     """The answer's ids, tokens or characters."""
     return getattr(answer.output, unit)

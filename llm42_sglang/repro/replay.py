@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.files import write_whole
+from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.differences import Fingerprint, explain
 from llm42_sglang.repro.documents import read_object, require_format, validated
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.judge import Verdict
 from llm42_sglang.repro.output import Output, Stamp, mismatch
-from llm42_sglang.repro.wire import CHAT, COMPLETIONS, GENERATE, Answer, answer_of
+from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
 
 FORMAT = "llm42-receipt"
 VERSION = 1

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.documents import read_text, validated
+from llm42_sglang.tools import require
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 # In tables, XML and file names; no white space at the ends, no control characters.
@@ -140,25 +140,8 @@ def _json_lines(path: Path, text: str) -> list[Any]:
     return cases
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value} twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _yaml(path: Path, text: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    require(f"reading {path}", "yaml")
+    from llm42_sglang.repro.yaml_text import parse
+
+    return parse(path, text)

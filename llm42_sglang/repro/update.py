@@ -38,5 +38,5 @@ def _require_reproducible(judged: Judged) -> None:
 def _with_new_output(judged: Judged) -> Recorded:
     """Of the condition that tells most: streams may lack token ids."""
     outputs = [one.answer.output for one in judged.observations]
-    told = max(outputs, key=lambda output: (output.ids is not None, output.logprobs is not None))
-    return judged.case.model_copy(update={"output": told})
+    fullest = max(outputs, key=lambda output: (output.ids is not None, output.logprobs is not None))
+    return judged.case.model_copy(update={"output": fullest})

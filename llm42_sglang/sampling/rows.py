@@ -6,10 +6,10 @@ arithmetic, comparisons, and integer sums. So no batch, order or scheduling can 
 
 import torch
 
-from llm42_sglang.sampling.greedy import NO_TOKEN, greedy
 from llm42_sglang.sampling.kept import kept_ids
 from llm42_sglang.sampling.noise import gumbel, gumbel_at
 from llm42_sglang.sampling.plan import Plan
+from llm42_sglang.sampling.ranking import NO_TOKEN, greedy
 
 
 def sample(logits: torch.Tensor, plan: Plan, position: int) -> int:

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from llm42_sglang.cli import launch
 from llm42_sglang.cli.launch import (
     SERVE,
     ServerError,
@@ -26,8 +27,10 @@ FAKE = str(Path(__file__).with_name("fake_server.py"))
 
 
 @pytest.fixture
-def fake(tmp_path):
+def fake(tmp_path, monkeypatch):
     """A function that makes a ServerProcess around the fake server."""
+
+    monkeypatch.setattr(launch, "POLL_S", 0.05)
 
     def make(*options: str, **settings) -> ServerProcess:
         argv = [sys.executable, FAKE, "{port}", *options]
@@ -60,7 +63,7 @@ def test_waits_for_health_and_reports_progress(fake):
         assert len(seen) >= 3
     assert "loading weights" in [line for _, line in seen]  # without its colour codes
     seconds = [seconds for seconds, _ in seen]
-    assert seconds == sorted(seconds) and seconds[-1] > 0.5
+    assert seconds == sorted(seconds) and seconds[-1] > 2 * launch.POLL_S
 
 
 def test_a_free_port_is_none_that_linux_or_sglang_gives_to_others():
@@ -101,11 +104,6 @@ def test_a_server_that_stays_sick_is_an_error_and_is_ended(fake, tmp_path):
     with pytest.raises(ServerError, match="was not healthy after 0 s"):
         server.start()
     assert not any(map(runs, json.loads(children.read_text())))
-
-
-def test_a_deadline_that_passes_is_an_error(fake):
-    with pytest.raises(ServerError, match="was not healthy after 0 s"):
-        fake("--sick", "1000", deadline_s=0).start()
 
 
 def test_a_command_that_is_terminated_stops_its_server(tmp_path):
@@ -189,14 +187,10 @@ def test_an_interrupt_during_the_start_ends_the_server(fake):
     assert not server.alive and not is_taken(server.port)
 
 
-def test_tail_drops_colours_empty_lines_and_overwritten_bars(tmp_path):
+def test_the_end_of_a_log_is_lines_that_tell_something(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"first\n\x1b[1mbold\x1b[0m\r\n\n 10%\r 50%\r100%\n\n")
     assert tail(log, 2) == ["bold", "100%"]
-
-
-def test_last_event_is_a_line_that_tells_something(tmp_path):
-    log = tmp_path / "log"
     log.write_text("Load weight end.\nx.py:1: UserWarning: old\n  warnings.warn(\n")
     assert last_event(log) == "Load weight end."
     log.write_text("")

@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.patching import series
-from llm42_sglang.cli.patching.diff import MalformedPatch, Mismatch, parse
+from llm42_sglang.cli.patching.diff import Mismatch, parse
 
 OLD = b"one\ntwo\nthree\nfour\nfive\nsix\n"
 NEW = b"zero\none\ntwo\nthree\nfour\nsix\n"
@@ -66,21 +65,16 @@ def test_anything_else_is_a_mismatch(content, line):
 )
 def test_a_malformed_patch_is_refused(text, changed):
     assert text in PATCH
-    with pytest.raises(MalformedPatch):
+    with pytest.raises(ValueError):
         parse(PATCH.replace(text, changed, 1))
 
 
-def test_hunks_whose_numbers_do_not_add_up_are_refused():
-    (diff,) = parse(PATCH.replace(b"+5,2", b"+6,2"))
-    with pytest.raises(MalformedPatch, match="add up"):
-        diff.apply(OLD)
-
-
-def test_series_and_files_are_one_to_one():
-    files = {path.name for path in series.FOLDER.glob("*.patch")}
-    names = [patch.name for patch in series.load()]
-    assert set(names) == files
-    assert len(names) == len(files) > 0
+def test_series_and_files_are_one_to_one_and_no_file_is_in_two_patches():
+    patches = series.load()
+    names = [patch.name for patch in patches]
+    assert sorted(names) == sorted(path.name for path in series.FOLDER.glob("*.patch")) != []
+    paths = [diff.path for patch in patches for diff in patch.diffs]
+    assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.parametrize("patch", [patch.name for patch in series.load()])
@@ -89,16 +83,3 @@ def test_a_patch_says_why_it_exists_and_what_tests_it(patch):
     assert tuple(re.findall(r"^([\w-]+): \S", header, re.MULTILINE)) == HEADER
     path, _, test = header.rpartition("Test: ")[2].partition("::")
     assert f"def {test}(" in (series.FOLDER.resolve().parent / path).read_text()
-
-
-def test_a_series_that_names_nothing_is_refused_with_a_remedy(tmp_path):
-    with pytest.raises(UserError, match="install llm42-sglang again"):
-        series.load(tmp_path)
-
-
-def test_two_patches_on_one_file_are_refused(tmp_path):
-    (tmp_path / "series").write_text("a.patch\nb.patch\n")
-    for name in ("a.patch", "b.patch"):
-        (tmp_path / name).write_bytes(PATCH)
-    with pytest.raises(UserError, match=r"b\.patch changes pkg/file\.py a second time"):
-        series.load(tmp_path)

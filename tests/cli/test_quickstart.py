@@ -2,11 +2,13 @@
 
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
+from llm42_sglang.cli import demo, launch
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, is_taken
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
@@ -22,7 +24,8 @@ def quickstart(monkeypatch):
     spec = importlib.util.spec_from_file_location("quickstart", QUICKSTART)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "SAMPLING", module.Sampling(max_tokens=8))
+    monkeypatch.setattr(launch, "POLL_S", 0.05)
+    monkeypatch.setattr(module, "compare", partial(demo.compare, new_tokens=8))
     return module
 
 
@@ -36,40 +39,32 @@ def test_there_are_sixteen_different_prompts():
     assert len({*PROMPTS, *COMPANY}) == 16
 
 
-def test_what_is_compared_is_a_prompt_alone_and_in_company(quickstart):
+def test_what_is_compared_is_a_prompt_alone_and_in_company():
+    said = []
     with FakeEndpoint(*GOOD) as server:
-        ordinary = quickstart.compare(server.url, deterministic=False)
-        deterministic = quickstart.compare(server.url, deterministic=True)
-    assert [one.case.question for one in ordinary] == list(PROMPTS)
-    assert [one.diverged_at for one in ordinary] == [[5]] * 8
-    assert [one.diverged_at for one in deterministic] == [[None]] * 8
-    assert all(answer.output.verified for one in deterministic for answer in one.answers)
+        ordinary = demo.compare(server.url, False, said.append, new_tokens=8)
+        deterministic = demo.compare(server.url, True, said.append, new_tokens=8)
+    assert [one.prompt for one in ordinary] == list(PROMPTS)
+    assert [one.diverged_at for one in ordinary] == [5] * 8
+    assert [one.diverged_at for one in deterministic] == [None] * 8
+    assert not any(one.verified for one in ordinary)
+    assert all(one.verified for one in deterministic)
+    assert {one.total("verify_passes") for one in deterministic} == {2 + 2}
+    assert sum("8 of 8 answered" in line for line in said) == 4
     with pytest.raises(UserError, match="no server answers"):
-        quickstart.compare(server.url, deterministic=True)
+        demo.compare(server.url, True, said.append)
 
 
 @pytest.mark.parametrize(
-    ("options", "good", "said"),
+    ("options", "status", "said"),
     [
-        (GOOD, True, "deterministic: 0 of 8 diverged, 0 not verified"),
-        (("--flips", "load"), False, "deterministic: 8 of 8 diverged, 0 not verified"),
-        ((*GOOD, "--unverified"), False, "deterministic: 0 of 8 diverged, 8 not verified"),
+        (GOOD, 0, "0 of 8 diverged, 0 not verified"),
+        (("--flips", "load"), 1, "8 of 8 diverged, 0 not verified"),
+        ((*GOOD, "--unverified"), 1, "0 of 8 diverged, 8 not verified"),
     ],
 )
-def test_the_verdict_follows_from_divergence_and_verification(
-    capsys, quickstart, options, good, said
-):
-    with FakeEndpoint(*options) as server:
-        assert quickstart.demonstrate(server.url) is good
-    out = capsys.readouterr().out
-    assert said in out
-    assert "ordinary:      8 of 8 diverged" in out
-    assert "token 5" in out
-
-
-@pytest.mark.parametrize(("options", "status"), [(GOOD, 0), (("--flips", "load"), 1)])
 def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
-    tmp_path, capsys, monkeypatch, quickstart, options, status
+    tmp_path, capsys, monkeypatch, quickstart, options, status, said
 ):
     servers = []
 
@@ -81,7 +76,10 @@ def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
     monkeypatch.setattr(quickstart, "ensure_default_model", lambda progress: tmp_path)
     assert quickstart.run(port=None, serve=False) == status
     assert not is_taken(servers[0].port)
-    assert ("curl -s" in capsys.readouterr().out) is (status == 0)
+    out = capsys.readouterr().out
+    assert f"deterministic: {said}" in out and "ordinary:      8 of 8 diverged" in out
+    assert "token 5" in out
+    assert ("curl -s" in out) is (status == 0)
 
 
 def test_a_server_that_ends_while_serving_is_a_user_error(tmp_path, quickstart):

@@ -1,9 +1,15 @@
-"""SGLang as others have it: patched by `llm42 patch apply`, or with our wheel and no checkout."""
+"""SGLang as others have it: patched by `llm42 patch apply`, or alone with our wheel."""
 
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.wheel import examine, find_wheel
@@ -12,14 +18,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(kind: str, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The server's command, `{port}` in it, and its environment; what it needs is made in
-    `folder`."""
-    match kind:
-        case "patched":
-            # SGLang's own command, which hands our flags over to `llm42 serve`.
-            launch = [sys.executable, "-m", "sglang.launch_server", "--port", "{port}"]
-            return launch, {"PYTHONPATH": f"{patched(folder)}:{ROOT}"}
-    raise ValueError(kind)
+    """What starts a server ("{port}" stands for its port), and its environment; what they need is
+    made in `folder`."""
+    if kind == "patched":  # SGLang's own command, which hands our flags over to `llm42 serve`
+        launch = [sys.executable, "-m", "sglang.launch_server", "--port", "{port}"]
+        return launch, {"PYTHONPATH": f"{patched(folder)}:{ROOT}"}
+    assert kind == "wheel", kind
+    venv = with_wheel(folder)
+    serve = ["env", "-C", str(elsewhere(folder)), str(venv / "bin" / "llm42"), "serve"]
+    path = f"{venv / 'bin'}:{os.environ['PATH']}"
+    return [*serve, "--port", "{port}"], {"PYTHONPATH": "", "PATH": path}
 
 
 def patched(folder: Path) -> Path:
@@ -34,3 +42,69 @@ def patched(folder: Path) -> Path:
                 copy.unlink()  # a link
                 copy.write_bytes(file.patched)
     return folder
+
+
+def elsewhere(folder: Path) -> Path:
+    """A folder with nothing in it."""
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    return folder / "elsewhere"
+
+
+def with_wheel(folder: Path) -> Path:
+    """A virtual environment with SGLang, linked from this one, and a wheel of this project.
+
+    Neither this environment's other packages nor this checkout can be imported there.
+    """
+    venv = folder / "venv"
+    if not venv.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+        _link_sglang(Path(sysconfig.get_path("purelib", vars={"base": str(venv)})))
+        wheel = _build_wheel(folder)
+        _pip("--python", venv / "bin" / "python", "install", "--no-deps", "--no-index", wheel)
+    return venv
+
+
+def _build_wheel(folder: Path) -> Path:
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "llm42_sglang", tree / "llm42_sglang", ignore=ignored)
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, tree)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _pip(*arguments: object) -> None:
+    command = [sys.executable, "-I", "-m", "pip", "--quiet", *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+def _link_sglang(site_packages: Path) -> None:
+    for name in _needed_by("sglang"):
+        found = distribution(name)
+        for top in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            link = site_packages / top
+            if not link.is_symlink():
+                link.symlink_to(found.locate_file(top))
+
+
+def _needed_by(name: str) -> set[str]:
+    """The distribution and, as far as they are installed here, all that it needs."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    todo = [(name, frozenset[str]())]
+    while todo:
+        name, extras = todo.pop()
+        if (name, extras) in seen:
+            continue
+        try:
+            requirements = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:  # for another platform
+            continue
+        seen.add((name, extras))
+        for one in requirements:
+            contexts = [{"extra": extra} for extra in ("", *extras)]
+            if one.marker is None or any(map(one.marker.evaluate, contexts)):
+                todo.append((canonicalize_name(one.name), frozenset(one.extras)))
+    return {name for name, _ in seen}

@@ -37,7 +37,7 @@ class Configuration:
     flags: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     # As a user would: a process for the command, which spawns SGLang's own. Else they are forked.
-    command: str | None = None  # "installed" or "patched"; see `installed`
+    command: str | None = None  # "wheel" or "patched"; see `installed`
 
 
 BASE = (*SMALL, *POOL, *TOOLS)
@@ -65,7 +65,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory"), DECODE),
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR), DECODE | CORES),
     "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES),
-    "installed": Configuration("qwen3", POOL, command="installed"),  # T and G by default
+    "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
     "embedded": Configuration(None, ("--max-total-tokens", "20000", "--llm42-default")),
     "a rank strays": Configuration(
         "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES

@@ -90,7 +90,7 @@ def _result(index: int, tokens: int, deterministic: bool) -> dict:
 @pytest.fixture
 def gate() -> Gatekeeper:
     gate = Gatekeeper(Config())
-    gate.problem, gate.fingerprint = None, FINGERPRINT
+    gate.problem, gate.proof = None, {"fingerprint": FINGERPRINT}
     return gate
 
 

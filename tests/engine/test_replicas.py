@@ -1,5 +1,7 @@
 """Data parallelism: every replica's scheduler must prove that its hooks are live. No server."""
 
+import asyncio
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +13,14 @@ from llm42_sglang.engine.gatekeeper import Gatekeeper
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 
 
-def info(fingerprint: str = "f") -> dict:
-    return {"status": "ready", INFO_KEY: {"fingerprint": fingerprint, "facts": {"tp": 1}}}
+def info(fingerprint: str = "f", widths: tuple[int, ...] = (1, 8)) -> dict:
+    certificate = {"widths": widths}
+    proof = {"fingerprint": fingerprint, "facts": {"tp": 1}, "certificate": certificate}
+    return {"status": "ready", INFO_KEY: proof}
 
 
-def problem_after(*reported: dict, expected: int = 2) -> str | None:
-    """The front's, once the controller has handed on what the schedulers have reported."""
+def gate_after(*reported: dict, expected: int = 2) -> Gatekeeper:
+    """The front, once the controller has handed on what the schedulers have reported."""
     controller = SimpleNamespace(
         _scheduler_init_infos=list(reported),
         launch_dp_size=expected,
@@ -26,11 +30,14 @@ def problem_after(*reported: dict, expected: int = 2) -> str | None:
     gate = Gatekeeper(Config())
     init = SchedulerInitResult(scheduler_infos=[handed_on], all_child_pids=[])
     gate.check_schedulers((None, init))
-    return gate.problem
+    return gate
 
 
 def test_two_live_replicas_of_one_fingerprint_are_healthy():
-    assert problem_after(info(), info()) is None
+    gate = gate_after(info(), info())
+    assert gate.problem is None
+    told = json.loads(asyncio.run(gate.describe_fingerprint()).body)
+    assert told == {"fingerprint": "f", "facts": {"tp": 1}, "certificate": {"widths": [1, 8]}}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,9 @@ def test_two_live_replicas_of_one_fingerprint_are_healthy():
     ],
 )
 def test_one_that_is_not_is_a_problem(reported, told):
-    assert told in problem_after(*reported)
+    gate = gate_after(*reported)
+    assert told in gate.problem
+    assert asyncio.run(gate.describe_fingerprint()).status_code == 503
 
 
 def test_a_controller_without_the_hook_is_a_problem():

@@ -1,5 +1,6 @@
 """Single requests: finishing, streaming, receipts, refusals."""
 
+import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -192,14 +193,14 @@ def test_ordinary_requests_keep_every_feature(url):
     )
     response = client.post(url, request | {"return_logprob": True})
     assert response.status == 200, response.text
-    assert len(response.json()) == 2
+    assert len(json.loads(response.text)) == 2
 
 
 def test_reserved_namespace_is_closed_to_ordinary_requests(url, reference):
     """Nobody can plant pages where deterministic requests look for theirs."""
     key = f"llm42:{reference[0].meta['llm42']['fingerprint']}:"
     request = client.body(client.prompts()[0], deterministic=False) | {"extra_key": key}
-    assert client.post(url, request).status_code == 400
+    assert client.post(url, request).status == 400
 
 
 def _leave_after(url: str, prompt, chunks: int) -> None:

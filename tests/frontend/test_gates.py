@@ -51,12 +51,14 @@ def test_health_tells_the_problem(path):
 
 
 def test_a_client_can_hash_the_facts_itself():
-    response = facts_response(fingerprint(FACTS), FACTS, problem=None)
+    proof = {"fingerprint": fingerprint(FACTS), "facts": FACTS, "certificate": {"widths": (1, 8)}}
+    response = facts_response(proof, problem=None)
     body = json.loads(response.body)
     assert response.status_code == 200
     assert body["facts"] == FACTS
     assert fingerprint(body["facts"]) == body["fingerprint"]
-    response = facts_response("", {}, problem="the hooks are not live")
+    assert body["certificate"] == {"widths": [1, 8]}
+    response = facts_response({}, problem="the hooks are not live")
     assert response.status_code == 503
     assert "the hooks are not live" in json.loads(response.body)["error"]["message"]
 

@@ -72,9 +72,13 @@ def test_answers_are_recorded_on_demand_and_then_pass(project):
         assert project.golden.read_bytes() == first
 
 
-def test_a_token_that_flips_in_load_fails_and_is_explained(recorded):
+def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(recorded):
+    before = recorded.golden.read_bytes()
     with FakeEndpoint("--flips", "load") as server:
         status, said = recorded.pytest("--llm42-url", server.url)
+        update, refused = recorded.pytest("--llm42-url", server.url, "--llm42-update")
+    assert update == 1 and "llm42: not recorded: FAILED" in refused
+    assert recorded.golden.read_bytes() == before
     assert status == 1 and "4 failed, 1 passed" in said
     assert "llm42: FAILED: in load, token 5: recorded" in said
     assert "prompt: 'The capital of France is'" in said
@@ -82,27 +86,6 @@ def test_a_token_that_flips_in_load_fails_and_is_explained(recorded):
     assert "  recorded | " in said and "  in load  | " in said
     assert "if the change is meant: pytest --llm42-update" in said
     assert "Traceback" not in said and "reproducible.py" not in said
-
-
-def test_other_weights_are_named(recorded):
-    with FakeEndpoint("--weights", "2") as server:
-        status, said = recorded.pytest("--llm42-url", server.url, "-k", "capital")
-    assert status == 1
-    assert "UNKNOWN: the answer changed with the fingerprint (weights changed)" in said
-
-
-def test_a_server_without_receipts_does_not_pass(recorded):
-    with FakeEndpoint("--kind", "stock") as server:
-        status, said = recorded.pytest("--llm42-url", server.url, "-k", "capital")
-    assert status == 1 and "the answers carry no receipt" in said
-
-
-def test_noise_is_not_recorded(recorded):
-    before = recorded.golden.read_bytes()
-    with FakeEndpoint("--flips", "load") as server:
-        status, said = recorded.pytest("--llm42-url", server.url, "--llm42-update")
-    assert status == 1 and "llm42: not recorded: FAILED" in said
-    assert recorded.golden.read_bytes() == before
 
 
 def test_answers_of_two_fingerprints_in_one_file(recorded):
@@ -115,26 +98,29 @@ def test_answers_of_two_fingerprints_in_one_file(recorded):
     assert status == 1 and "changed with the fingerprint (nothing was recorded)" in said
 
 
-def test_another_question_is_not_compared(recorded):
-    test = recorded.folder / "test_answers.py"
-    test.write_text(test.read_text().replace("capital of France", "capital of Spain"))
-    with FakeEndpoint() as server:
-        status, said = recorded.pytest("--llm42-url", server.url, "-k", "capital")
-    assert status == 1 and "holds the answer to another question" in said
-
-
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("server", "edit", "arguments", "said"),
     [
-        (["--llm42-url", "http://127.0.0.1:9"], "llm42: no server answers at"),
-        (["-o", "llm42_command=false {port}"], "llm42: the server ended with status 1"),
-        (["-o", "llm42_conditions=calm", "@"], "llm42_conditions: 'calm' is none of alone,"),
+        (
+            "--weights 2",
+            "",
+            "",
+            "UNKNOWN: the answer changed with the fingerprint (weights changed)",
+        ),
+        ("--kind stock", "", "", "the answers carry no receipt"),
+        ("", "France/Spain", "", "holds the answer to another question"),
+        ("", "max_tokens=12/max_token=12", "", "sampling.max_token"),
+        ("", "", "--llm42-url=http://127.0.0.1:9", "llm42: no server answers at"),
+        ("", "", "-ollm42_conditions=calm", "llm42_conditions: 'calm' is none of alone,"),
+        (None, "", "-ollm42_command=false", "llm42: the server ended with status 1"),
     ],
 )
-def test_mistakes_are_a_line(recorded, arguments, said):
-    with FakeEndpoint() as server:
-        given = [f"--llm42-url={server.url}" if one == "@" else one for one in arguments]
-        status, shown = recorded.pytest(*given, "-k", "capital")
+def test_what_does_not_pass_is_a_line(recorded, server, edit, arguments, said):
+    test = recorded.folder / "test_answers.py"
+    test.write_text(test.read_text().replace(*edit.split("/")) if edit else test.read_text())
+    with FakeEndpoint(*(server or "").split()) as fake:
+        env = {} if server is None else {"LLM42_URL": fake.url}
+        status, shown = recorded.pytest("-k", "capital", *arguments.split(), **env)
     assert status == 1 and said in shown
     assert "Traceback" not in shown and "another exception" not in shown
 
@@ -147,14 +133,6 @@ def test_a_half_written_golden_file_is_a_line(recorded):
             status, said = recorded.pytest(f"--llm42-url={server.url}", "-k", "capital", *more)
             assert status == 1 and "is not JSON, or was cut off" in said
             assert recorded.golden.read_bytes() == half
-
-
-def test_an_unknown_sampling_name_is_a_line(recorded):
-    test = recorded.folder / "test_answers.py"
-    test.write_text(test.read_text().replace("max_tokens=12", "max_token=12"))
-    with FakeEndpoint() as server:
-        status, said = recorded.pytest("--llm42-url", server.url, "-k", "capital")
-    assert status == 1 and "sampling.max_token" in said
 
 
 def test_a_server_is_started_once_and_ended(recorded):

@@ -1,5 +1,6 @@
 """Fake endpoints, a suite, and the commands as a user calls them."""
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,8 @@ cases:
     messages: [{role: user, content: "Say hello, please."}]
     tags: [chat]
   - id: sampled
-    prompt: A poem about winter
-    sampling: {temperature: 0.8, seed: 7}
+    input_ids: [65, 66, 67]
+    sampling: {temperature: 0.8, seed: 7, top_logprobs: 2}
 """
 
 
@@ -58,10 +59,26 @@ def suite(tmp_path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory) -> Path:
+    """A folder with the suite, as recorded on a server of ours, and receipts of its cases."""
+    folder = tmp_path_factory.mktemp("recording")
+    (folder / "suite.yaml").write_text(SUITE)
+    paths = {"--out": folder / "golden.json", "--receipts": folder / "receipts"}
+    options = [str(word) for pair in paths.items() for word in pair]
+    with FakeEndpoint() as server, pytest.raises(SystemExit) as left:
+        main(["record", str(folder / "suite.yaml"), "--url", server.url, *options])
+    assert left.value.code == 0
+    return folder
+
+
 @pytest.fixture
-def golden(tmp_path, suite, fake, llm42) -> Path:
-    """The suite as recorded on a server of ours."""
-    path = tmp_path / "golden.json"
-    done = llm42("record", suite, "--url", fake().url, "--out", path)
-    assert done.status == 0, done.err
-    return path
+def golden(tmp_path, recording) -> Path:
+    """A copy of the recorded suite."""
+    return Path(shutil.copy(recording / "golden.json", tmp_path))
+
+
+@pytest.fixture
+def receipts(tmp_path, recording) -> Path:
+    """A copy of the folder of what the suite's cases were answered."""
+    return Path(shutil.copytree(recording / "receipts", tmp_path / "receipts"))

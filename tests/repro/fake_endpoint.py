@@ -66,7 +66,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         """Everything about one answer, whatever the API."""
         crowded = self.arrive(path, body)
         params = body.get("sampling_params", body)
-        question = body.get("text") or body.get("prompt") or body["messages"][-1]["content"]
+        question = question_of(body)
         count = params.get("max_new_tokens") or params.get("max_tokens")
         base = sum(map(ord, question)) + 7 * int(self.options.weights)
         ids = [(base + 13 * i * i) % 1000 for i in range(count)]
@@ -160,13 +160,13 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(404, {"error": "no such path"})
 
     def native(self, body: dict) -> None:
-        answer = self.server.answer("/generate", body)
+        answer, top = self.server.answer("/generate", body), body.get("top_logprobs_num", 0)
         if not body.get("stream"):
-            self.reply(200, native_event(answer, 0, len(answer["ids"])))
+            self.reply(200, native_event(answer, top, 0, len(answer["ids"])))
             return
         ends = [*range(4, len(answer["ids"]), 4), len(answer["ids"])]
         starts = [0, *ends[:-1]] if self.server.options.incremental else [0] * len(ends)
-        self.stream([native_event(answer, *span) for span in zip(starts, ends, strict=True)])
+        self.stream([native_event(answer, top, *span) for span in zip(starts, ends, strict=True)])
 
     def openai(self, path: str, body: dict) -> None:
         answer = self.server.answer(path, body)
@@ -196,13 +196,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def question_of(body: dict) -> str:
+    """The text, the last message, or token ids as characters."""
+    if "messages" in body:
+        return body["messages"][-1]["content"]
+    asked = body.get("text") or body.get("input_ids") or body["prompt"]
+    return asked if isinstance(asked, str) else "".join(map(chr, asked))
+
+
 def deterministic(body: dict) -> bool:
     """Whether the request asks for it."""
     custom = body.get("sampling_params", {}).get("custom_params", {})
     return bool(body.get("deterministic") or custom.get("deterministic"))
 
 
-def native_event(answer: dict, start: int, end: int) -> dict:
+def native_event(answer: dict, top: int, start: int, end: int) -> dict:
     """Tokens [start, end) of an answer."""
     done = end == len(answer["ids"])
     scored = zip(answer["logprobs"], answer["ids"], answer["tokens"], strict=True)
@@ -210,6 +218,8 @@ def native_event(answer: dict, start: int, end: int) -> dict:
         "completion_tokens": end,
         "finish_reason": {"type": "length", "length": end} if done else None,
         "output_token_logprobs": [list(entry) for entry in scored][start:end],
+        "output_top_logprobs": [[[v, 0, None]] * top for v in answer["logprobs"][start:end]],
+        "cached_tokens": 0,
     }
     if done and answer["receipt"]:
         meta["llm42"] = answer["receipt"]

@@ -19,17 +19,58 @@ def one_line(done) -> str:
     return line
 
 
-def test_the_same_server_passes_under_all_conditions(golden, fake, llm42):
-    server = fake()
-    done = llm42("check", golden, "--url", server.url)
-    assert done.status == 0
-    assert done.out.count("PASSED") == 3 + 1
-    assert "same bits under 5 conditions, verified" in done.out
-    assert "fingerprint: the same" in done.out
-    assert done.out.splitlines()[-1] == "PASSED: 3 of 3 cases passed"
+@pytest.mark.parametrize(
+    ("options", "verdict", "said"),
+    [
+        ("", "PASSED: 3 of 3", "same bits under 5 conditions, verified"),
+        ("--incremental", "PASSED: 3 of 3", "fingerprint: the same"),
+        ("--torch 2.15.0", "PASSED: 3 of 3", "fingerprint: torch 2.14.1 -> 2.15.0"),
+        # Negative controls: the fingerprint is the same, verified is claimed, a bit differs.
+        ("--flips load", "FAILED: 0 of 3", "token 5: recorded"),
+        ("--flips stream", "FAILED: 0 of 3", "token 5: recorded"),
+        ("--wobble", "FAILED: 0 of 3", "logprobs: recorded"),
+        ("--kind stock --flips load", "FAILED: 0 of 3", "fingerprint: the endpoint has no"),
+        ("--kind stock", "UNKNOWN: 0 of 3", "carry no receipt"),
+        ("--unverified", "UNKNOWN: 0 of 3", "not every answer is verified"),
+        ("--weights 2", "UNKNOWN: 0 of 3", "changed with the fingerprint (weights changed)"),
+    ],
+)
+def test_the_verdict_in_every_form(golden, fake, llm42, tmp_path, options, verdict, said):
+    server, junit, page = fake(*options.split()), tmp_path / "junit.xml", tmp_path / "page.html"
+    done = llm42("check", golden, "--url", server.url, "--junit", junit, "--report", page)
+    word = verdict.partition(":")[0]
+    assert done.status == (word != "PASSED")
+    assert said in done.out
+    assert done.out.splitlines()[-1] == f"{verdict} cases passed"
+    suite = xml.parse(junit).getroot().find("testsuite")
+    children = {"PASSED": [], "FAILED": ["failure"], "UNKNOWN": ["error"]}[word]
+    assert [[one.tag for one in case] for case in suite.iter("testcase")] == [children] * 3
+    assert f"<h1>{word}</h1>" in page.read_text()
     kinds = [body.get("stream", False) for _, body in server.requests]
     assert kinds.count(True) == 3  # the streaming condition
     assert len(kinds) > 5 * 3  # there was company
+
+
+@pytest.mark.parametrize("flips", ["load", "stream"])
+def test_alone_nothing_flips(golden, fake, llm42, flips):
+    assert llm42("check", golden, "--url", fake("--flips", flips).url, *ONE).status == 0
+
+
+def test_the_files_explain_the_difference(golden, fake, llm42, tmp_path):
+    junit, report = tmp_path / "junit.xml", tmp_path / "page.html"
+    files = ("--junit", junit, "--report", report)
+    llm42("check", golden, "--url", fake("--flips", "stream").url, *files)
+    suite = xml.parse(junit).getroot().find("testsuite")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "3", "0")
+    assert "token 5" in suite.find("testcase/failure").get("message")
+    page = report.read_text()
+    assert "The first difference: sea" in page
+    assert "&lt;b&gt;is&lt;/b&gt;" in page and "<b>" not in page  # the fake's words
+    assert "tokens part at 5" in page and "all 12 tokens agree" in page
+    llm42("check", golden, "--url", fake("--weights", "2").url, *ONE, *files)
+    suite = xml.parse(junit).getroot().find("testsuite")
+    values = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    assert values["fingerprints"] == "weights changed"
 
 
 def test_recording_again_gives_the_same_bytes(golden, suite, fake, llm42, tmp_path):
@@ -38,57 +79,9 @@ def test_recording_again_gives_the_same_bytes(golden, suite, fake, llm42, tmp_pa
     assert again.read_bytes() == golden.read_bytes()
 
 
-def test_streams_of_increments_are_put_together(golden, fake, llm42):
-    assert llm42("check", golden, "--url", fake("--incremental").url).status == 0
-
-
-@pytest.mark.parametrize("flips", ["load", "stream"])
-def test_a_token_that_flips_under_a_condition_fails(golden, fake, llm42, flips):
-    """Negative control: the fingerprint is the same, verified is claimed, one token differs."""
-    done = llm42("check", golden, "--url", fake("--flips", flips).url)
-    assert done.status == 1
-    assert "token 5: recorded" in done.out
-    assert done.out.splitlines()[-1] == "FAILED: 0 of 3 cases passed"
-    calm = "streaming" if flips == "load" else "load"
-    quiet = llm42("check", golden, "--url", fake("--flips", flips).url, *ONE)
-    assert quiet.status == 0, f"alone nothing flips, {calm} aside"
-
-
-def test_logprobs_that_wobble_under_load_fail_though_no_token_differs(golden, fake, llm42):
-    done = llm42("check", golden, "--url", fake("--wobble").url)
-    assert done.status == 1 and "logprobs: recorded" in done.out
-
-
-def test_other_weights_are_named(golden, fake, llm42):
-    done = llm42("check", golden, "--url", fake("--weights", "2").url)
-    assert done.status == 1
-    assert "the answer changed with the fingerprint (weights changed)" in done.out
-    assert "fingerprint: weights changed" in done.out
-    assert done.out.splitlines()[-1].startswith("UNKNOWN")
-
-
-def test_another_version_with_the_same_answers_passes_and_is_named(golden, fake, llm42):
-    done = llm42("check", golden, "--url", fake("--torch", "2.15.0").url)
-    assert done.status == 0
-    assert "fingerprint: torch 2.14.1 -> 2.15.0" in done.out
-    assert "under another fingerprint" in done.out
-
-
-def test_without_receipts_same_bits_are_unknown_and_others_fail(golden, fake, llm42):
-    done = llm42("check", golden, "--url", fake("--kind", "stock").url)
-    assert done.status == 1
-    assert "carry no receipt" in done.out
-    assert done.out.splitlines()[-1].startswith("UNKNOWN")
-    done = llm42("check", golden, "--url", fake("--kind", "stock", "--flips", "load").url)
-    assert done.out.splitlines()[-1].startswith("FAILED")
-
-
-def test_unverified_answers_are_unknown_and_are_not_recorded(golden, suite, fake, llm42, tmp_path):
-    server = fake("--unverified")
-    done = llm42("check", golden, "--url", server.url, *ONE)
-    assert done.status == 1 and "not every answer is verified" in done.out
+def test_unverified_answers_are_not_recorded(suite, fake, llm42, tmp_path):
     out = tmp_path / "new.json"
-    done = llm42("record", suite, "--url", server.url, "--out", out)
+    done = llm42("record", suite, "--url", fake("--unverified").url, "--out", out)
     assert "case sea: the server does not verify its answer" in one_line(done)
     assert not out.exists()
 
@@ -115,20 +108,17 @@ def test_only_some_cases(golden, fake, llm42):
 
 
 def test_update_records_what_is_reproducible(golden, fake, llm42):
+    before = golden.read_bytes()
+    assert llm42("check", golden, "--url", fake().url, "--update").status == 0
+    assert golden.read_bytes() == before  # ids and all, which streams of chats lack
     server = fake("--weights", "2", "--torch", "2.15.0")
     assert llm42("check", golden, "--url", server.url, *ONE).status == 1
     done = llm42("check", golden, "--url", server.url, "--update")
     assert done.status == 0 and "now holds the new answers" in done.out
-    assert llm42("check", golden, "--url", server.url).status == 0
+    assert llm42("check", golden, "--url", server.url, *ONE).status == 0
     assert llm42("check", golden, "--url", fake().url, *ONE).status == 1
     ids = [case["id"] for case in json.loads(golden.read_text())["cases"]]
     assert ids == ["sea", "greeting", "sampled"]
-
-
-def test_update_with_chat_streams_keeps_the_ids(golden, fake, llm42):
-    before = golden.read_bytes()
-    assert llm42("check", golden, "--url", fake().url, "--update").status == 0
-    assert golden.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -145,22 +135,6 @@ def test_update_refuses_noise(golden, fake, llm42, options, only, said):
     assert done.status == 2
     assert said in done.err.splitlines()[-1]
     assert golden.read_bytes() == before
-
-
-def test_junit_tells_failures_from_errors(golden, fake, llm42, tmp_path):
-    report = tmp_path / "junit.xml"
-    llm42("check", golden, "--url", fake("--flips", "load").url, "--junit", report)
-    suite = xml.parse(report).getroot().find("testsuite")
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "3", "0")
-    assert "token 5" in suite.find("testcase/failure").get("message")
-    llm42("check", golden, "--url", fake("--weights", "2").url, "--junit", report)
-    suite = xml.parse(report).getroot().find("testsuite")
-    assert (suite.get("failures"), suite.get("errors")) == ("0", "3")
-    values = {one.get("name"): one.get("value") for one in suite.iter("property")}
-    assert values["fingerprints"] == "weights changed"
-    llm42("check", golden, "--url", fake().url, "--junit", report, *ONE)
-    suite = xml.parse(report).getroot().find("testsuite")
-    assert [len(case) for case in suite.iter("testcase")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -219,15 +193,6 @@ def test_a_server_that_ends_meanwhile_leaves_the_golden_file(golden, suite, fake
 def test_every_condition_is_named_in_the_help(llm42):
     shown = llm42("check", "--help").out
     assert all(name in shown for name in CONDITIONS)
-
-
-def test_the_report_is_a_page_of_the_check(golden, fake, llm42, tmp_path):
-    report = tmp_path / "report.html"
-    llm42("check", golden, "--url", fake("--flips", "load").url, "--report", report)
-    page = report.read_text()
-    assert "<h1>FAILED</h1>" in page and "The first difference: sea" in page
-    assert "&lt;b&gt;is&lt;/b&gt;" in page and "<b>" not in page  # the fake's words
-    assert "tokens part at 5" in page and "all 12 tokens agree" in page
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(fake, llm42, tmp_path):

@@ -13,6 +13,7 @@ from llm42_sglang.cli.bench.workload import MIXES, Lengths, Mix, Request
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.progress import say
+from llm42_sglang.tools import drawn
 
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -20,7 +21,7 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 _MIXES = ", ".join(MIXES)
 
 Out = Annotated[Path | None, typer.Option(help="Write the JSON here as well.")]
-Plot = Annotated[Path | None, typer.Option(help="Draw a PNG here.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw a PNG here.", callback=drawn("matplotlib"))]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model; default: the embedded one.")]
 Requests = Annotated[int, typer.Option(min=1, help="Requests of each measurement.")]
 InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]

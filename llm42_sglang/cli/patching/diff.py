@@ -3,19 +3,11 @@
 Lines are bytes with their line ends, so whitespace, CRLF and a missing last newline count.
 """
 
-import io
 import re
 from typing import NamedTuple
 
-_HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@.*\n")
-_CONTEXT, _REMOVED, _ADDED = b" ", b"-", b"+"
-_SWAPPED = {_CONTEXT: _CONTEXT, _REMOVED: _ADDED, _ADDED: _REMOVED}
-
-Line = tuple[bytes, bytes]  # (mark, text with its line end)
-
-
-class MalformedPatch(ValueError):
-    """The patch file is not a unified diff as `diff -u` writes it."""
+_FILE = re.compile(rb"^--- a/(.+)\n\+\+\+ b/\1\n", re.MULTILINE)
+_HUNK = re.compile(rb"^@@ -(\d+),(\d+) \+(\d+),(\d+) @@.*\n", re.MULTILINE)
 
 
 class Mismatch(ValueError):
@@ -27,104 +19,76 @@ class Mismatch(ValueError):
 
 
 class Hunk(NamedTuple):
-    """One change with its context. Line numbers count from 1."""
+    """One change: lines with their context, from the line number `start`, counted from 1."""
 
-    old_start: int
-    new_start: int
-    lines: tuple[Line, ...]
-
-    @property
-    def old(self) -> list[bytes]:
-        """The lines before the change."""
-        return [text for mark, text in self.lines if mark != _ADDED]
-
-    @property
-    def new(self) -> list[bytes]:
-        """The lines after the change."""
-        return [text for mark, text in self.lines if mark != _REMOVED]
-
-    def reversed(self) -> "Hunk":
-        """The hunk that undoes this one."""
-        swapped = tuple((_SWAPPED[mark], text) for mark, text in self.lines)
-        return Hunk(self.new_start, self.old_start, swapped)
+    start: int
+    old: list[bytes]
+    new: list[bytes]
 
 
 class FileDiff(NamedTuple):
-    """The changes to one file; `path` is relative to the folder that holds the package."""
+    """The changes to one file, there and back; `path` begins with the package's folder."""
 
     path: str
-    hunks: tuple[Hunk, ...]
+    forward: list[Hunk]
+    backward: list[Hunk]
 
     def apply(self, content: bytes) -> bytes:
         """The changed content. Raises Mismatch."""
-        lines = _lines(content)
-        changed: list[bytes] = []
-        done = 0  # lines[0:done] are dealt with
-        for hunk in self.hunks:
-            begin = hunk.old_start - 1
-            _require(lines, begin, hunk.old)
-            changed += lines[done:begin]
-            if begin < done or len(changed) != hunk.new_start - 1:
-                raise MalformedPatch(f"{self.path}: line numbers of a hunk do not add up")
-            changed += hunk.new
-            done = begin + len(hunk.old)
-        return b"".join(changed + lines[done:])
+        return _replace(content, self.forward)
 
     def revert(self, content: bytes) -> bytes:
         """The inverse of `apply`. Raises Mismatch."""
-        return FileDiff(self.path, tuple(hunk.reversed() for hunk in self.hunks)).apply(content)
+        return _replace(content, self.backward)
 
 
 def parse(patch: bytes) -> tuple[FileDiff, ...]:
-    """The files a patch changes. What stands before the first `---` line is its header."""
-    lines = _lines(patch)
-    starts = (i for i, line in enumerate(lines) if line.startswith(b"--- "))
-    at = next(starts, len(lines))
-    diffs = []
-    while at < len(lines):
-        diff, at = _file_diff(lines, at)
-        diffs.append(diff)
-    if not diffs:
-        raise MalformedPatch("the patch changes nothing")
-    return tuple(diffs)
+    """The files a patch changes. What stands before the first `---` line is its header.
+
+    Raises ValueError unless it is what `diff -u` writes.
+    """
+    _, *files = _FILE.split(patch)
+    if not files:
+        raise ValueError("the patch changes nothing")
+    return tuple(
+        _file_diff(path.decode(), hunks)
+        for path, hunks in zip(files[::2], files[1::2], strict=True)
+    )
 
 
-def _file_diff(lines: list[bytes], at: int) -> tuple[FileDiff, int]:
-    old, new = (*lines[at : at + 2], b"", b"")[:2]
-    path = old.removeprefix(b"--- a/").rstrip(b"\n")
-    if old != b"--- a/" + path + b"\n" or new != b"+++ b/" + path + b"\n":
-        raise MalformedPatch(f"line {at + 1}: expected '--- a/FILE' and '+++ b/FILE'")
-    at += 2
-    hunks = []
-    while at < len(lines) and not lines[at].startswith(b"--- "):
-        hunk, at = _hunk(lines, at)
-        hunks.append(hunk)
-    return FileDiff(path.decode(), tuple(hunks)), at
+def _file_diff(path: str, text: bytes) -> FileDiff:
+    head, *hunks = _HUNK.split(text)
+    if head or not hunks:
+        raise ValueError(f"{path}: expected a hunk")
+    forward, backward = [], []
+    for at in range(0, len(hunks), 5):
+        old_start, old_count, new_start, new_count = map(int, hunks[at : at + 4])
+        lines = _lines(hunks[at + 4])
+        old = [line[1:] for line in lines if line[:1] in b" -"]
+        new = [line[1:] for line in lines if line[:1] in b" +"]
+        if (len(old), len(new)) != (old_count, new_count) or not _marked(lines):
+            raise ValueError(f"{path}: a hunk does not have the lines it states")
+        forward.append(Hunk(old_start, old, new))
+        backward.append(Hunk(new_start, new, old))
+    return FileDiff(path, forward, backward)
 
 
-def _hunk(lines: list[bytes], at: int) -> tuple[Hunk, int]:
-    head = _HUNK.fullmatch(lines[at])
-    if head is None:
-        raise MalformedPatch(f"line {at + 1}: expected a hunk")
-    old_start, old_count, new_start, new_count = (int(n or 1) for n in head.groups())
-    body: list[Line] = []
-    left = [old_count, new_count]
-    while any(left):
-        at += 1
-        mark, text = (lines[at][:1], lines[at][1:]) if at < len(lines) else (b"", b"")
-        left[0] -= mark != _ADDED
-        left[1] -= mark != _REMOVED
-        if mark not in _SWAPPED or min(left) < 0 or not text.endswith(b"\n"):
-            raise MalformedPatch(f"line {at + 1}: the hunk does not have the lines it states")
-        body.append((mark, text))
-    return Hunk(old_start, new_start, tuple(body)), at + 1
+def _marked(lines: list[bytes]) -> bool:
+    return all(line[:1] in (b" ", b"-", b"+") and line.endswith(b"\n") for line in lines)
 
 
-def _require(lines: list[bytes], begin: int, expected: list[bytes]) -> None:
-    for index, text in enumerate(expected, begin):
-        if index >= len(lines) or lines[index] != text:
-            raise Mismatch(index + 1)
+def _replace(content: bytes, hunks: list[Hunk]) -> bytes:
+    lines = _lines(content)
+    changed: list[bytes] = []
+    done = 0  # lines[0:done] are dealt with
+    for start, old, new in hunks:
+        for index, expected in enumerate(old, start - 1):
+            if index >= len(lines) or lines[index] != expected:
+                raise Mismatch(index + 1)
+        changed += lines[done : start - 1] + new
+        done = start - 1 + len(old)
+    return b"".join(changed + lines[done:])
 
 
 def _lines(content: bytes) -> list[bytes]:
-    return io.BytesIO(content).readlines()  # at \n only; bytes.splitlines takes \r too
+    return re.findall(rb".*\n|.+", content)  # at \n only; bytes.splitlines takes \r too

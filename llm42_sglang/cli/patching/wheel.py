@@ -6,6 +6,7 @@ The wheel's own RECORD has the sha256 of every file as shipped: that is what pri
 import base64
 import csv
 import hashlib
+import sys
 from collections.abc import Sequence
 from enum import Enum
 from importlib.metadata import Distribution, distributions
@@ -59,7 +60,8 @@ class File(NamedTuple):
 
 def find_wheel(root: Path | None = None) -> Wheel:
     """The sglang in `root`, or the installed one. Raises UserError unless it is the pinned one."""
-    found = distributions(name="sglang", **({} if root is None else {"path": [str(root)]}))
+    path = sys.path if root is None else [str(root)]
+    found = distributions(name="sglang", path=path)
     wheel = next(iter(found), None)
     where = "installed" if root is None else f"in {root}"
     if wheel is None:
@@ -98,26 +100,16 @@ def _examine(wheel: Wheel, diff: FileDiff) -> File:
         )
     try:
         content = path.read_bytes()
+        if wheel.shipped(diff.path, content):
+            return File(path, State.PRISTINE, content, diff.apply(content))
+        shipped = diff.revert(content)
     except OSError as error:
         return File(path, State.ALTERED, complaint=f"cannot be read: {error.strerror}")
-    if wheel.shipped(diff.path, content):
-        return File(path, State.PRISTINE, content, _patched(diff, content))
-    try:
-        shipped = diff.revert(content)
     except Mismatch as error:
         return File(path, State.ALTERED, complaint=f"see its line {error.line}")
     if wheel.shipped(diff.path, shipped):
         return File(path, State.PATCHED, shipped, content)
     return File(path, State.ALTERED, complaint="outside the lines that the patch changes")
-
-
-def _patched(diff: FileDiff, shipped: bytes) -> bytes:
-    try:
-        return diff.apply(shipped)
-    except Mismatch as error:
-        raise UserError(
-            f"the patches were made for another build of sglang: {diff.path}, {error}; {REINSTALL}"
-        ) from None
 
 
 def _digest(content: bytes) -> str:

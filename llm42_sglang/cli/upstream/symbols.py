@@ -1,192 +1,184 @@
-"""One symbol of an SGLang, found in its sources: signature and body.
+"""One symbol of an SGLang, found in its sources: where it is defined, its signature, its body.
 
-Signatures are compared as text, so an annotation or a default counts; bodies without comments,
-docstrings and blank lines.
+All are texts of `ast.unparse`, so comments and layout do not count, annotations and defaults do.
 """
 
 import ast
-import io
-import tokenize
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from llm42_sglang.cli.upstream.modules import Module, Modules, bound_names
-from llm42_sglang.engine.seams.seam import digest
+from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.upstream.sources import Sources
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-_ENUMS = {"Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+Names = dict[str, list[ast.stmt]]  # name -> the statements that bind it
 
 
 class Symbol(NamedTuple):
     """What there is to say of a symbol without importing it."""
 
     home: str  # module that defines it, or its class
-    signature: str
+    signature: tuple[str, ...]  # arguments, or fields, or an enum's members
     parts: dict[str, str]  # body: of a class by member, else one part without a name
-
-    @property
-    def body(self) -> str:
-        """Fingerprint of the body."""
-        return digest("\n".join(f"{name}\n{text}" for name, text in sorted(self.parts.items())))
 
 
 class _Found(NamedTuple):
-    """A statement, and the module it stands in."""
+    """The statements that bind a name, and the module they stand in."""
 
-    module: Module
-    node: ast.stmt
-
-
-def find(modules: Modules, path: str) -> Symbol | None:
-    """The symbol with this dotted path, imports and base classes followed; None if it is gone."""
-    parts = path.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        module = modules.get(".".join(parts[:cut]))
-        if module is not None:
-            return _find(modules, module, parts[cut:])
-    return None
+    module: str
+    nodes: list[ast.stmt]
 
 
-def _find(modules: Modules, module: Module, names: list[str]) -> Symbol | None:
-    found = _named(modules, module, names[0])
-    if found is None:
-        return None
-    home = found.module.name
-    for name in names[1:]:
-        if not isinstance(found.node, ast.ClassDef):
+class Finder:
+    """Finds symbols in the sources; imports nothing."""
+
+    def __init__(self, sources: Sources):
+        self.sources = sources
+        self._known: dict[str, Names | None] = {}
+
+    def find(self, path: str) -> Symbol | None:
+        """The symbol with this dotted path, imports and base classes followed; None: it is gone."""
+        module = path
+        names: list[str] = []
+        while self.names(module) is None and "." in module:
+            module, _, name = module.rpartition(".")
+            names.insert(0, name)
+        found = self._global(module, names[0])
+        home = found.module if found else ""
+        for name in names[1:]:
+            found = found and self._member(found, name)
+        if not found:
             return None
-        found = _member(modules, found, name)
-        if found is None:
-            return None
-    return _symbol(modules, found, home)
+        _drop_docstrings(found.nodes)
+        return Symbol(home, self._signature(found), _parts(found.nodes))
 
+    def names(self, module: str) -> Names | None:
+        """What a module's top level binds; None if there is no such module. Parsed once."""
+        if module not in self._known:
+            self._known[module] = self._parse(module)
+        return self._known[module]
 
-def _named(modules: Modules, module: Module, name: str, hops: int = 8) -> _Found | None:
-    """What a module calls `name`, at most `hops` imports away."""
-    node = module.names.get(name)
-    if node is None or (isinstance(node, ast.AnnAssign) and node.value is None):
-        sources = [(star, name) for star in module.stars]
-    elif isinstance(node, ast.ImportFrom):
-        original = next(a.name for a in node.names if (a.asname or a.name) == name)
-        sources = [(module.absolute(node), original)]
-    elif isinstance(node, ast.Import):
+    def _parse(self, module: str) -> Names | None:
+        stem = module.replace(".", "/")
+        for path, package in ((f"{stem}.py", False), (f"{stem}/__init__.py", True)):
+            content = self.sources.read(path)
+            if content is not None:
+                try:
+                    return _bound(_statements(ast.parse(content).body, module, package))
+                except SyntaxError as error:
+                    raise UserError(
+                        f"{path} of sglang {self.sources.version} cannot be parsed by this "
+                        f"Python: {error.msg}"
+                    ) from None
         return None
-    else:
-        return _Found(module, node)
-    for source, original in sources:
-        target = modules.get(source) if hops else None
-        found = target and _named(modules, target, original, hops - 1)
-        if found:
-            return found
-    return None
+
+    def _global(self, module: str, name: str, hops: int = 8) -> _Found | None:
+        """What a module calls `name`, at most `hops` imports away."""
+        names = self.names(module) or {}
+        nodes = names.get(name, names.get("*", []))
+        if local := [node for node in nodes if not isinstance(node, ast.ImportFrom)]:
+            return _Found(module, local)
+        for node in nodes if hops else ():
+            assert isinstance(node, ast.ImportFrom)
+            original = next((a.name for a in node.names if (a.asname or a.name) == name), name)
+            if node.module and (found := self._global(node.module, original, hops - 1)):
+                return found
+        return None
+
+    def _lineage(self, found: _Found) -> Iterator[tuple[str, ast.ClassDef]]:
+        """The class, then its base classes, each with its module; nothing for another symbol."""
+        for node in found.nodes:
+            if isinstance(node, ast.ClassDef):
+                yield found.module, node
+                for base in node.bases:
+                    name = ast.unparse(base).partition("[")[0]  # of Generic[T] too
+                    if inherited := self._global(found.module, name):
+                        yield from self._lineage(inherited)
+
+    def _member(self, found: _Found, name: str) -> _Found | None:
+        """An attribute of a class, its own or the first that a base class has."""
+        for module, owner in self._lineage(found):
+            if nodes := _bound(owner.body).get(name):
+                return _Found(module, nodes)
+        return None
+
+    def _signature(self, found: _Found) -> tuple[str, ...]:
+        node = found.nodes[-1]
+        if isinstance(node, FUNCTIONS):
+            return _head(node)
+        if not isinstance(node, ast.ClassDef):
+            return ()
+        init = self._member(found, "__init__")
+        if init and isinstance(init.nodes[-1], FUNCTIONS):
+            return _head(init.nodes[-1])
+        owners = [owner for _, owner in self._lineage(found)]
+        return tuple(
+            ast.unparse(statement)
+            for owner in reversed(owners)
+            for statement in owner.body
+            if isinstance(statement, ast.AnnAssign | ast.Assign)
+        )
 
 
-def _bases(modules: Modules, found: _Found) -> Iterator[_Found]:
-    for base in found.node.bases:
-        if isinstance(base, ast.Subscript):  # Generic[T]
-            base = base.value
-        if isinstance(base, ast.Name):
-            resolved = _named(modules, found.module, base.id)
-            if resolved is not None and isinstance(resolved.node, ast.ClassDef):
-                yield resolved
+def _statements(body: list[ast.stmt], module: str, package: bool) -> Iterator[ast.stmt]:
+    """Statements of a module and of its branches; the modules of imports made absolute."""
+    for node in body:
+        if isinstance(node, ast.If | ast.Try):
+            handlers = [line for handler in getattr(node, "handlers", ()) for line in handler.body]
+            yield from _statements([*node.body, *node.orelse, *handlers], module, package)
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = module.split(".")[: len(module.split(".")) - node.level + package]
+            node.module = ".".join([*base, *filter(None, [node.module])])
+        yield node
 
 
-def _member(modules: Modules, found: _Found, name: str) -> _Found | None:
-    """An attribute of a class, its own or the first that a base class has."""
-    own = [node for node in found.node.body if name in bound_names(node)]
-    if own:
-        return _Found(found.module, own[-1])
-    inherited = (_member(modules, base, name) for base in _bases(modules, found))
-    return next((member for member in inherited if member), None)
+def _bound(statements: Iterator[ast.stmt] | list[ast.stmt]) -> Names:
+    names: Names = {}
+    for node in statements:
+        for name in _names_of(node):
+            names.setdefault(name, []).append(node)
+    return names
 
 
-def _symbol(modules: Modules, found: _Found, home: str) -> Symbol:
-    node, source = found.node, found.module.source
-    if isinstance(node, Function):
-        return Symbol(home, _signature(node), {"": _body(node, source)})
+def _names_of(node: ast.stmt) -> list[str]:
+    """The names that a statement binds, by definition, assignment or import."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return [node.name]
+        case ast.Assign():
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
+        case ast.AnnAssign(target=ast.Name(name)):
+            return [name]
+        case ast.ImportFrom():
+            return [alias.asname or alias.name for alias in node.names]
+    return []
+
+
+def _head(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, ...]:
+    """`@property`, `FunctionDef`, `self, a`, `b: int=3`, `-> int`."""
+    decorators = [f"@{ast.unparse(decorator)}" for decorator in node.decorator_list]
+    arguments = re.split(r", (?=\**\w+[:=])", ast.unparse(node.args))
+    returns = [f"-> {ast.unparse(node.returns)}"] if node.returns else []
+    return (*decorators, type(node).__name__, *arguments, *returns)
+
+
+def _parts(nodes: list[ast.stmt]) -> dict[str, str]:
+    """The body. A literal is meant to change, `__version__`; what is built of names is not."""
+    node = nodes[-1]
     if isinstance(node, ast.ClassDef):
-        return Symbol(home, _constructor(modules, found), dict(_members(node, source)))
-    value = node.value
-    # A literal is meant to change: __version__. What is built of other names is not.
-    text = type(value).__name__ if isinstance(value, ast.Constant) else ast.unparse(value)
-    return Symbol(home, "a value", {"": text})
+        bases = ", ".join(map(ast.unparse, node.bases))
+        return {"bases": bases} | {name: _text(own) for name, own in _bound(node.body).items()}
+    if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+        return {"": type(node.value.value).__name__}
+    return {"": _text(nodes)}
 
 
-def _signature(node: Function) -> str:
-    marks = [f"@{ast.unparse(decorator)} " for decorator in node.decorator_list]
-    kind = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    return f"{''.join(marks)}{kind}({ast.unparse(node.args)}){returns}"
+def _text(nodes: list[ast.stmt]) -> str:
+    return "\n".join(map(ast.unparse, nodes))
 
 
-def _constructor(modules: Modules, found: _Found) -> str:
-    """How a class is called, `(a: int, b: str=x)`; of an enum, its members."""
-    if any(_is_enum(base) for base in _lineage(modules, found)):
-        return " ".join(n for node in found.node.body for n in bound_names(node) if _assigns(node))
-    init = _member(modules, found, "__init__")
-    if init is not None and isinstance(init.node, Function):
-        arguments = ast.unparse(init.node.args)
-        return f"({arguments.partition(', ')[2]})"  # without self
-    fields: dict[str, str] = {}
-    for owner in reversed(list(_lineage(modules, found))):
-        for node in owner.node.body:
-            if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):
-                fields[ast.unparse(node.target)] = ast.unparse(node)
-    return f"({', '.join(fields.values())})"
-
-
-def _lineage(modules: Modules, found: _Found) -> Iterator[_Found]:
-    """The class, then its base classes."""
-    yield found
-    for base in _bases(modules, found):
-        yield from _lineage(modules, base)
-
-
-def _is_enum(found: _Found) -> bool:
-    return any(ast.unparse(base).rpartition(".")[2] in _ENUMS for base in found.node.bases)
-
-
-def _assigns(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign | ast.AnnAssign)
-
-
-def _members(node: ast.ClassDef, source: str) -> Iterator[tuple[str, str]]:
-    """(name, text) of what a class body holds; the base classes count as a member."""
-    yield "bases", ", ".join(map(ast.unparse, node.bases))
-    texts: dict[str, str] = {}
-    for statement in _without_docstring(node.body):
-        name = (bound_names(statement) or ["statements"])[0]
-        if isinstance(statement, Function):
-            text = f"{_signature(statement)}\n{_body(statement, source)}"
-        else:
-            text = ast.unparse(statement)
-        texts[name] = texts.get(name, "") + text  # a property and its setter share a name
-    yield from texts.items()
-
-
-def _body(node: Function, source: str) -> str:
-    """The statements as they are written, without docstring, comments and blank lines."""
-    statements = _without_docstring(node.body)
-    if not statements:
-        return ""
-    lines = source.splitlines(keepends=True)[statements[0].lineno - 1 : node.end_lineno]
-    lines[0] = " " * statements[0].col_offset + lines[0][statements[0].col_offset :]
-    return "\n".join(line for line in map(str.rstrip, _without_comments(lines)) if line)
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    match body:
-        case [ast.Expr(ast.Constant(str())), *rest]:
-            return rest
-    return body
-
-
-def _without_comments(lines: list[str]) -> list[str]:
-    # `if 1:` makes the indented block a program of its own, which the tokenizer wants.
-    stream = io.StringIO("if 1:\n" + "".join(lines))
-    kept = list(lines)
-    for token in tokenize.generate_tokens(stream.readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start[0] - 2, token.start[1]
-            kept[row] = lines[row][:column]
-    return kept
+def _drop_docstrings(nodes: list[ast.stmt]) -> None:
+    for node in (inner for outer in nodes for inner in ast.walk(outer)):
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:] or [ast.Pass()]

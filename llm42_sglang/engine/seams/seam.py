@@ -18,16 +18,14 @@ class SeamError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """One symbol: dotted path, fingerprints of its signature and body, and what it is used for.
+    """One symbol: dotted path, fingerprint of its signature, and what it is used for.
 
-    A symbol that `llm42 patch` gives another signature fits with either fingerprint. The body is
-    that of the wheel as shipped; `llm42 doctor` compares it, a server's start does not.
+    A symbol that `llm42 patch` gives another signature fits with either fingerprint.
     """
 
     path: str
     signature: str
     why: str
-    body: str = ""
     patched: str | None = None
 
 
@@ -41,7 +39,7 @@ def fingerprint(symbol: object) -> str:
         text = with_sorted_unions(text)
     else:
         return type(symbol).__name__
-    return digest(text)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def with_sorted_unions(text: str) -> str:
@@ -62,11 +60,6 @@ def with_sorted_unions(text: str) -> str:
                 break
         depth += {"[": 1, "]": -1}.get(sign, 0)
     return f"{before}Union[{', '.join(sorted(members))}]{with_sorted_unions(rest[start:])}"
-
-
-def digest(text: str) -> str:
-    """8 hex digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def check(seams: tuple[Seam, ...]) -> None:

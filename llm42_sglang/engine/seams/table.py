@@ -1,259 +1,259 @@
 """The table: by module, one row a symbol.
 
-    signature body  symbol  what it is needed to do
+    signature  symbol  what it is needed to do
 
-GPU_TABLE has what only an attention backend on a GPU touches; most of it cannot be imported without
-one, so its signatures are those of the sources, and only `llm42 doctor` and the tests compare them.
-
-A second signature after a bar is that of the symbol as `llm42 patch` changes it. After a bump of
-SGLang `llm42 doctor --stamp` prints this table with the fingerprints of the installed wheel; a
-person reads what has changed, then pastes it (docs/bump.md).
+A second signature after a bar is that of the symbol as `llm42 patch` changes it. GPU_TABLE has what
+only an attention backend on a GPU touches. Most of it cannot be imported without one, so its rows
+have no signature, and only `llm42 doctor` and the tests look for them. How to move the table to
+another SGLang: docs/bump.md.
 """
 # ruff: noqa: E501
 
 from llm42_sglang.engine.seams.seam import Seam
 
+READ_FOR = "0.5.23"  # the SGLang whose code behind every row a person has read
+
 TABLE = """\
 sglang.srt.managers.scheduler
-  86a9d694 848043f3  Scheduler  replace it by DeterministicScheduler
-  f585c563 346b6669  Scheduler._create_generation_req  make deterministic requests DeterministicReq
-  1de39e09 9033b64d  Scheduler.get_prefill_adder_class  keep prefill batches homogeneous
-  a9666046 f7ebf252  Scheduler.get_output_streamer_class  stream committed tokens only, add receipts
-  f4ca892d 4b8d752e  Scheduler.init_tp_model_worker  send deterministic prefill to the canonical lane
-  98138ca5 5e69df69  Scheduler.get_next_batch_to_run  verify between decode steps
-  702bce92 c3887c4f  Scheduler.get_init_info  prove that the hooks are live
-  e69881a3 465e3be0  Scheduler._should_defer_prefill  give a decode step between prompts of which one is deterministic
-  e2b03b38 43b5db83  Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
-  a066db4d 5464f15b  Scheduler.run_batch  settle due pages that rode in prefill passes, release streams
-  016c3880 3ba45a85  Scheduler.process_batch_result  drain the overlap loop before a pass
-  f4ca892d 331faab8  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
-  c3b6ad8b 442574fe  Scheduler.run_event_loop  end the server when its ranks disagree
+  86a9d694  Scheduler  replace it by DeterministicScheduler
+  f585c563  Scheduler._create_generation_req  make deterministic requests DeterministicReq
+  1de39e09  Scheduler.get_prefill_adder_class  keep prefill batches homogeneous
+  a9666046  Scheduler.get_output_streamer_class  stream committed tokens only, add receipts
+  f4ca892d  Scheduler.init_tp_model_worker  send deterministic prefill to the canonical lane
+  98138ca5  Scheduler.get_next_batch_to_run  verify between decode steps
+  702bce92  Scheduler.get_init_info  prove that the hooks are live
+  e69881a3  Scheduler._should_defer_prefill  give a decode step between prompts of which one is deterministic
+  e2b03b38  Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
+  a066db4d  Scheduler.run_batch  settle due pages that rode in prefill passes, release streams
+  016c3880  Scheduler.process_batch_result  drain the overlap loop before a pass
+  f4ca892d  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
+  c3b6ad8b  Scheduler.run_event_loop  end the server when its ranks disagree
 sglang.srt.managers.data_parallel_controller
-  6f34c22a 378579b6  DataParallelController  follow the replicas' schedulers
-  21fe5610 6086d0f3  DataParallelController.get_init_info  prove that the hooks are live in every replica
-  31a94ed7 64c05e8a  DataParallelController.launch_dp_schedulers  leave with a replica that fails
+  6f34c22a  DataParallelController  follow the replicas' schedulers
+  21fe5610  DataParallelController.get_init_info  prove that the hooks are live in every replica
+  31a94ed7  DataParallelController.launch_dp_schedulers  leave with a replica that fails
 sglang.srt.managers.schedule_batch
-  47bbe67b 5ca0c879  Req  keep candidates beside output_ids
-  f3f9c088 1865fb75  Req.update_finish_state  finish on committed tokens only
-  f4ca892d b5cafe96  Req.reset_for_retract  drop candidates on retraction
-  a6632a57 af2d3afa  Req.finished  skip finished requests
-  45294e04 9f81c2de  ReqKvInfo  rewind the KV length after a rollback
-  0734f51b a5449537  NextBatchPlan  return type of get_next_batch_to_run
-  958b29b9 fd5df55d  ScheduleBatch  describe a canonical pass, and a commit
-  a6632a57 e3fe1596  Req.next_output_finishes_by_length  decode on until a canonical pass has confirmed the length
-  a3e1c395 5f504057  Req.set_finish_with_abort  refuse what came in past the tokenizer process
-  fa6cfecd f7bf504f  Req.owned_kv_len  rely on releases stopping at a stop token inside a run
-  property 454bf2d0  Req.output_ids_through_stop  digest what the client sees
-  750b4479 eeb0839a  Req.get_fill_ids  rely on fill ids being prompt and committed output
-  1b1e093d c5cfb0a9  ReqLogprob  fill in logprobs of canonical rows
-  15624dcf 6dafefbe  FINISH_MATCHED_TOKEN  finish when the grammar is complete
-  7b5f2ab7 3fd76326  FINISH_ABORT  end a request whose grammar broke
+  47bbe67b  Req  keep candidates beside output_ids
+  f3f9c088  Req.update_finish_state  finish on committed tokens only
+  f4ca892d  Req.reset_for_retract  drop candidates on retraction
+  a6632a57  Req.finished  skip finished requests
+  45294e04  ReqKvInfo  rewind the KV length after a rollback
+  0734f51b  NextBatchPlan  return type of get_next_batch_to_run
+  958b29b9  ScheduleBatch  describe a canonical pass, and a commit
+  a6632a57  Req.next_output_finishes_by_length  decode on until a canonical pass has confirmed the length
+  a3e1c395  Req.set_finish_with_abort  refuse what came in past the tokenizer process
+  fa6cfecd  Req.owned_kv_len  rely on releases stopping at a stop token inside a run
+  property  Req.output_ids_through_stop  digest what the client sees
+  750b4479  Req.get_fill_ids  rely on fill ids being prompt and committed output
+  1b1e093d  ReqLogprob  fill in logprobs of canonical rows
+  15624dcf  FINISH_MATCHED_TOKEN  finish when the grammar is complete
+  7b5f2ab7  FINISH_ABORT  end a request whose grammar broke
 sglang.srt.runtime_context
-  20468c83 3c3fc00d  get_observability  count for /metrics only where somebody reads it
-  d4466233 dcb39d4f  get_parallel  find this scheduler's ranks
-  20468c83 5244d697  get_serving  label metrics with the model
+  20468c83  get_observability  count for /metrics only where somebody reads it
+  d4466233  get_parallel  find this scheduler's ranks
+  20468c83  get_serving  label metrics with the model
 sglang.srt.managers.schedule_policy
-  4238df50 ac46f3ad  AddReqResult  end a batch, or pass over a request, where the kinds would mix
-  5fbe8529 3723adb4  PrefillAdder.add_one_req  keep prefill batches homogeneous
-  59295100 8eb00ab4  PrefillAdder.preempt_to_schedule  evict nobody for a request that the batch cannot take
-  a042445e 5ee46c2d  PrefillAdder.add_chunked_req  rely on a chunk keeping its kind of batch
+  4238df50  AddReqResult  end a batch, or pass over a request, where the kinds would mix
+  5fbe8529  PrefillAdder.add_one_req  keep prefill batches homogeneous
+  59295100  PrefillAdder.preempt_to_schedule  evict nobody for a request that the batch cannot take
+  a042445e  PrefillAdder.add_chunked_req  rely on a chunk keeping its kind of batch
 sglang.srt.managers.utils
-  3af99a54 6d8d0da5  GenerationBatchResult  return the tokens of a deterministic prefill
-  7bac0852 785b2670  GenerationBatchResult.get_num_generated_tokens  count committed tokens only
-  5e86b1ce a80e28ed  GenerationBatchResult.copy_to_cpu  copy the tokens of a deterministic prefill, which has nothing else
+  3af99a54  GenerationBatchResult  return the tokens of a deterministic prefill
+  7bac0852  GenerationBatchResult.get_num_generated_tokens  count committed tokens only
+  5e86b1ce  GenerationBatchResult.copy_to_cpu  copy the tokens of a deterministic prefill, which has nothing else
 sglang.srt.managers.overlap_utils
-  6b0c5951 8c59896d  FutureMap.stash  set the next decode input after a rollback
-  7a98a54f e429f506  RelayPayload  set the next decode input after a rollback
-  c0abb941 c34ca087  resolve_forward_inputs  rely on decode inputs coming from the future map
+  6b0c5951  FutureMap.stash  set the next decode input after a rollback
+  7a98a54f  RelayPayload  set the next decode input after a rollback
+  c0abb941  resolve_forward_inputs  rely on decode inputs coming from the future map
 sglang.srt.managers.tp_worker
-  7cc9d237 f1b0ed5f  TpModelWorker.forward_batch_generation  stand in for the forward of deterministic prefill
+  7cc9d237  TpModelWorker.forward_batch_generation  stand in for the forward of deterministic prefill
 sglang.srt.managers.scheduler_components.batch_result_processor
-  a445d2ee 81ac72c7  SchedulerBatchResultProcessor  replace it by DeterministicResultProcessor
-  fdb46246 e5518780  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
-  21b196f4 bad675fc  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified runs
-  8282cb8f 8668c654  SchedulerBatchResultProcessor._maybe_update_reasoning_tokens  count the reasoning tokens that a client sees
-  47955add 6dfde880  SchedulerBatchResultProcessor.move_logprobs_to_cpu  a canonical prefill has no logits output to move
-  5206a383 a8bf4726  SchedulerBatchResultProcessor._apply_prefill_logprobs  hand over logprobs of canonical rows
-  cac212d9 2588ac1c  SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs  hand over logprobs of canonical rows
-  3ceb881d d45c55ec  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
+  a445d2ee  SchedulerBatchResultProcessor  replace it by DeterministicResultProcessor
+  fdb46246  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
+  21b196f4  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified runs
+  8282cb8f  SchedulerBatchResultProcessor._maybe_update_reasoning_tokens  count the reasoning tokens that a client sees
+  47955add  SchedulerBatchResultProcessor.move_logprobs_to_cpu  a canonical prefill has no logits output to move
+  5206a383  SchedulerBatchResultProcessor._apply_prefill_logprobs  hand over logprobs of canonical rows
+  cac212d9  SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs  hand over logprobs of canonical rows
+  3ceb881d  SchedulerBatchResultProcessor._apply_decode_logprobs  hand over logprobs of canonical rows
 sglang.srt.managers.scheduler_components.output_streamer
-  ecda8481 5bbfbf2a  SchedulerOutputStreamer  subclass it
-  05fa24f8 4e5aef1e  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams for a forward
-  fe1ccc2a e527b933  SchedulerOutputStreamer.build_additional_customized_info  add receipts
-  bool 68644087  SchedulerOutputStreamer.has_additional_customized_info  add receipts
-  1eda252b 83a8adaa  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
+  ecda8481  SchedulerOutputStreamer  subclass it
+  05fa24f8  SchedulerOutputStreamer._stream_output_generation  say nothing for steps that committed nothing; hold streams for a forward
+  fe1ccc2a  SchedulerOutputStreamer.build_additional_customized_info  add receipts
+  bool  SchedulerOutputStreamer.has_additional_customized_info  add receipts
+  1eda252b  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
 sglang.srt.mem_cache.common
-  78f658ad ecfc6b82  release_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
-  7b7ef267 c3b18dc7  checkpoint_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
+  78f658ad  release_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
+  7b7ef267  checkpoint_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
 sglang.srt.mem_cache.memory_pool
-  4e1d69c2 71a35876  ReqToTokenPool  use padding row 0 for dummy slots
-  0e29328a 4e7389db  KVWriteLoc  write KV before attending
+  4e1d69c2  ReqToTokenPool  use padding row 0 for dummy slots
+  0e29328a  KVWriteLoc  write KV before attending
 sglang.srt.mem_cache.allocator.paged
-  c7652106 af89efd2  PagedTokenToKVPoolAllocator  rely on whole pages and on page 0 being padding
+  c7652106  PagedTokenToKVPoolAllocator  rely on whole pages and on page 0 being padding
 sglang.srt.model_executor.forward_batch_info
-  ddc84c2e ec09b6c1  ForwardBatch.init_new  build a canonical pass
-  bf57b421 94a2249b  ForwardMode  run canonical passes in EXTEND mode
+  ddc84c2e  ForwardBatch.init_new  build a canonical pass
+  bf57b421  ForwardMode  run canonical passes in EXTEND mode
 sglang.srt.model_executor.model_runner
-  ea2e677e 8e2f22a8  ModelRunner  run canonical passes
-  438ce8e7 d116ee8c  ModelRunner.forward  run canonical passes, and decode steps that carry pages
-  851ee1d5 11361d94  ModelRunnerOutput  give the output of a decode step that carries pages
-  77fde65d abbe2372  ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
-  dd03f88d e3c15bde  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
-  18cdd389 469c2785  ModelRunner.check_weights  keep /weights_checker from overwriting weights
+  ea2e677e  ModelRunner  run canonical passes
+  438ce8e7  ModelRunner.forward  run canonical passes, and decode steps that carry pages
+  851ee1d5  ModelRunnerOutput  give the output of a decode step that carries pages
+  77fde65d  ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
+  dd03f88d  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
+  18cdd389  ModelRunner.check_weights  keep /weights_checker from overwriting weights
 sglang.srt.layers.logits_processor
-  8d1ece16 4daab57a  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
-  835b641e f8face29  LogitsProcessorOutput  give the logits of a decode step that carries pages
+  8d1ece16  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
+  835b641e  LogitsProcessorOutput  give the logits of a decode step that carries pages
 sglang.srt.model_executor.runner.eager_runner
-  7524ab60 9b3c533e  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
+  7524ab60  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
 sglang.srt.environ
-  Envs     532d6c56  envs  carry a decode step of more requests than SGLang's buffers hold
-  EnvBool  a1a00050  Envs.SGLANG_EAGER_INPUT_NO_COPY  carry a decode step of more requests than its buffers hold
+  Envs      envs  carry a decode step of more requests than SGLang's buffers hold
+  EnvBool   Envs.SGLANG_EAGER_INPUT_NO_COPY  carry a decode step of more requests than its buffers hold
 sglang.srt.speculative.spec_info
-  0faa018c 4d6cc983  SpeculativeAlgorithm  name the absence of a draft model
+  0faa018c  SpeculativeAlgorithm  name the absence of a draft model
 sglang.srt.sampling.sampling_params
-  aa91d8ff|590ed2b0 34a5be78  SamplingParams  read a request's sampling parameters
-  312d003d          ee63edf5  CustomParamValue  refuse custom parameters that do not survive the way to the scheduler
+  aa91d8ff|590ed2b0  SamplingParams  read a request's sampling parameters
+  312d003d           CustomParamValue  refuse custom parameters that do not survive the way to the scheduler
 sglang.srt.managers.io_struct
-  4fec8516 499f152c  GenerateReqInput  read a request before it is tokenized
-  7496c552 b3d96b08  TokenizedGenerateReqInput  read a request after it is tokenized
+  4fec8516  GenerateReqInput  read a request before it is tokenized
+  7496c552  TokenizedGenerateReqInput  read a request after it is tokenized
 sglang.srt.managers.tokenizer_manager
-  d0549527 fa75ae7a  TokenizerManager._create_tokenized_object  refuse or mark requests
-  d694f944 46912fe0  TokenizerManager.update_request_meta_info  put the receipt into meta_info
-  f227a69c 5f2f7629  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
-  c57ad525 4d0c3f6e  TokenizerManager._send_one_request  give each of n samples its seed
+  d0549527  TokenizerManager._create_tokenized_object  refuse or mark requests
+  d694f944  TokenizerManager.update_request_meta_info  put the receipt into meta_info
+  f227a69c  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
+  c57ad525  TokenizerManager._send_one_request  give each of n samples its seed
 sglang.srt.entrypoints.openai.serving_chat
-  3c868afe 6b27fdc7  OpenAIServingChat.handle_request  stamp /v1/chat/completions
+  3c868afe  OpenAIServingChat.handle_request  stamp /v1/chat/completions
 sglang.srt.entrypoints.openai.serving_completions
-  3c868afe 6b27fdc7  OpenAIServingCompletion.handle_request  stamp /v1/completions
+  3c868afe  OpenAIServingCompletion.handle_request  stamp /v1/completions
 sglang.srt.entrypoints.openai.serving_responses
-  c7cadc03 6d18d67b  OpenAIServingResponses.create_responses  stamp /v1/responses
-  a3963ba7 49e52d8b  OpenAIServingResponses._generate_with_builtin_tools  refuse before /v1/responses opens a stream
+  c7cadc03  OpenAIServingResponses.create_responses  stamp /v1/responses
+  a3963ba7  OpenAIServingResponses._generate_with_builtin_tools  refuse before /v1/responses opens a stream
 sglang.srt.entrypoints.engine
-  fff0a78a ffa65f69  Engine._launch_subprocesses  check that the scheduler's hooks are live
-  7e7f08c4 fc466554  SchedulerInitResult  check that the scheduler's hooks are live
+  fff0a78a  Engine._launch_subprocesses  check that the scheduler's hooks are live
+  7e7f08c4  SchedulerInitResult  check that the scheduler's hooks are live
 sglang.srt.entrypoints.http_server
-  daad781f b6bbebd2  serve_generate_request  refuse before SGLang looks at the request
-  e81d5322 18049d4f  generate_contract_error  let the native field pass SGLang's schema of /generate
-  82386a7f 4a1e3eb5  _create_error_response  refuse before SGLang looks at the request
-  f779cf80 a7df3486  _setup_and_run_http_server  gate /health, and fields that nobody reads
-  0472bfbd 7c10c61f  app  gate /health, and fields that nobody reads
+  daad781f  serve_generate_request  refuse before SGLang looks at the request
+  e81d5322  generate_contract_error  let the native field pass SGLang's schema of /generate
+  82386a7f  _create_error_response  refuse before SGLang looks at the request
+  f779cf80  _setup_and_run_http_server  gate /health, and fields that nobody reads
+  0472bfbd  app  gate /health, and fields that nobody reads
 sglang.srt.server_args
-  45a41d60 b6bb41ea  ServerArgs  read the server's flags
-  10a3fbd1 79a4fd12  prepare_server_args  parse the server's flags
+  45a41d60  ServerArgs  read the server's flags
+  10a3fbd1  prepare_server_args  parse the server's flags
 sglang.srt.arg_groups.overrides
-  8c1bb88e 2385e77f  attention_backends_of  read the server's flags
-  1a6c1b39 0d8bc767  resolving_view  read the server's flags
+  8c1bb88e  attention_backends_of  read the server's flags
+  1a6c1b39  resolving_view  read the server's flags
 sglang.srt.plugins.hook_registry
-  43ce9178 b4bf8e6f  HookRegistry.register  hook
-  set      5e1523e4  HookRegistry._patched  check that hooks were applied
-  11189b33 610ffdb8  HookType  hook
+  43ce9178  HookRegistry.register  hook
+  set       HookRegistry._patched  check that hooks were applied
+  11189b33  HookType  hook
 sglang.launch_server
-  87875d98 3383db57  run_server  serve
+  87875d98  run_server  serve
 sglang.srt.layers.attention.attention_registry
-  8870d0c6 0af529df  register_attention_backend  name the CPU attention backend
+  8870d0c6  register_attention_backend  name the CPU attention backend
 sglang.srt.layers.attention.base_attn_backend
-  2e38e77b 15f9fa1b  AttentionBackend  run it in canonical mode
+  2e38e77b  AttentionBackend  run it in canonical mode
 sglang.srt.layers.attention.hybrid_attn_backend
-  71310cb4 0531ec9d  HybridAttnBackend  find the backend of extends
+  71310cb4  HybridAttnBackend  find the backend of extends
 sglang.srt.layers.attention.torch_native_backend
-  a2159e27 5033a9e6  TorchNativeAttnBackend  build the CPU attention backend on it
-  75974d04 08f7188a  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
-  75974d04 d02ef60f  TorchNativeAttnBackend.forward_decode  attend without a loop over requests
-  a5e6055b 771b5b1b  TorchNativeAttnBackend.init_forward_metadata  plan once per forward
+  a2159e27  TorchNativeAttnBackend  build the CPU attention backend on it
+  75974d04  TorchNativeAttnBackend.forward_extend  attend in O(new rows * context)
+  75974d04  TorchNativeAttnBackend.forward_decode  attend without a loop over requests
+  a5e6055b  TorchNativeAttnBackend.init_forward_metadata  plan once per forward
 sglang.srt.model_executor.runner.prefill_cuda_graph_runner
-  a2159e27 0afaa769  PrefillCudaGraphRunner  know which numbers of rows it has captured
-  8dcc1aa2 4e54a305  PrefillCudaGraphRunner._execute_body_capture  rely on the head staying outside of a graph
-  ecf82b63 59478dc5  PrefillCudaGraphRunner._next_token_logits_buffer  give a replayed pass logits of its own
-  4ca3cb6c 258d5899  PrefillCudaGraphRunner._prepare_forward_metadata_for_replay  rely on attention being planned for each replay
+  a2159e27  PrefillCudaGraphRunner  know which numbers of rows it has captured
+  8dcc1aa2  PrefillCudaGraphRunner._execute_body_capture  rely on the head staying outside of a graph
+  ecf82b63  PrefillCudaGraphRunner._next_token_logits_buffer  give a replayed pass logits of its own
+  4ca3cb6c  PrefillCudaGraphRunner._prepare_forward_metadata_for_replay  rely on attention being planned for each replay
 sglang.srt.model_executor.runner_backend.breakable_cuda_graph_backend
-  80ba5fe8 57e009f0  BreakableCudaGraphBackend  tell graphs that leave attention outside
+  80ba5fe8  BreakableCudaGraphBackend  tell graphs that leave attention outside
 sglang.srt.layers.moe
-  0c531a58 1703bb48  MoeRunnerConfig  read a layer's activation
+  0c531a58  MoeRunnerConfig  read a layer's activation
 sglang.srt.layers.moe.fused_moe_native
-  1177218a f70c7ebb  moe_forward_native  give every expert a fixed number of rows in canonical passes
+  1177218a  moe_forward_native  give every expert a fixed number of rows in canonical passes
 sglang.srt.layers.moe.token_dispatcher
-  33915489 f2c05123  StandardCombineInput  compute experts in mixed precision
-  ccd63263 fdef2821  StandardDispatchOutput  compute experts in mixed precision
+  33915489  StandardCombineInput  compute experts in mixed precision
+  ccd63263  StandardDispatchOutput  compute experts in mixed precision
 sglang.srt.layers.moe.topk
-  6a36e2c3 701300a9  StandardTopKOutput  read a row's experts
+  6a36e2c3  StandardTopKOutput  read a row's experts
 sglang.srt.layers.quantization.unquant
-  2e38e77b aee4a595  UnquantizedEmbeddingMethod  compute the language-model head in fp32
-  ffd614e8 658e2df9  UnquantizedEmbeddingMethod.embedding  keep embeddings in the model's precision
-  49bdb924 ad28c5d6  UnquantizedEmbeddingMethod.apply  compute the language-model head in fp32
-  2e38e77b c8739b18  UnquantizedLinearMethod  compute linears in mixed precision
-  49bdb924 12d1c951  UnquantizedLinearMethod.apply  compute linears in mixed precision
-  bdc51dcf abae0c63  UnquantizedFusedMoEMethod  compute experts in mixed precision
-  aac07a86 d2cb0559  UnquantizedFusedMoEMethod.apply  compute experts in mixed precision
+  2e38e77b  UnquantizedEmbeddingMethod  compute the language-model head in fp32
+  ffd614e8  UnquantizedEmbeddingMethod.embedding  keep embeddings in the model's precision
+  49bdb924  UnquantizedEmbeddingMethod.apply  compute the language-model head in fp32
+  2e38e77b  UnquantizedLinearMethod  compute linears in mixed precision
+  49bdb924  UnquantizedLinearMethod.apply  compute linears in mixed precision
+  bdc51dcf  UnquantizedFusedMoEMethod  compute experts in mixed precision
+  aac07a86  UnquantizedFusedMoEMethod.apply  compute experts in mixed precision
 sglang.srt.layers.radix_attention
-  49a59231 e9048f8f  AttentionType  tell plain causal attention from the rest
-  c3fc5486 90c1a974  RadixAttention  read a layer's heads and scale
-  e0eeef3f 15373b15  RadixAttention._eager_attention  rely on attention running outside of a graph
+  49a59231  AttentionType  tell plain causal attention from the rest
+  c3fc5486  RadixAttention  read a layer's heads and scale
+  e0eeef3f  RadixAttention._eager_attention  rely on attention running outside of a graph
 sglang.srt.mem_cache.swa_memory_pool
-  c3bd4ab6 1a516693  SWAKVPool.translate_loc_from_full_to_swa  find a windowed layer's KV slots
+  c3bd4ab6  SWAKVPool.translate_loc_from_full_to_swa  find a windowed layer's KV slots
 sglang.srt.platforms.cpu
-  2e38e77b 466032ac  CpuDeviceMixin  describe the CPU
-  8e806653 6dfb94bf  CpuDeviceMixin.get_device  describe the CPU
+  2e38e77b  CpuDeviceMixin  describe the CPU
+  8e806653  CpuDeviceMixin.get_device  describe the CPU
 sglang.srt.platforms.device_mixin
-  733f97e3 3cfb32ca  PlatformEnum  declare an out-of-tree platform
+  733f97e3  PlatformEnum  declare an out-of-tree platform
 sglang.srt.platforms.interface
-  2e38e77b a3c467e0  SRTPlatform  declare an out-of-tree platform
-  c3db51b2 b2aca536  SRTPlatform.apply_server_args_defaults  choose the CPU attention backend
-  bb418bb7 8a90c322  SRTPlatform.get_default_attention_backend  choose the CPU attention backend
-  b60c5fea b2aca536  SRTPlatform.init_backend  register the CPU attention backend
-  7d8992aa b2aca536  SRTPlatform.post_load_model  replace linears and experts of a loaded model
+  2e38e77b  SRTPlatform  declare an out-of-tree platform
+  c3db51b2  SRTPlatform.apply_server_args_defaults  choose the CPU attention backend
+  bb418bb7  SRTPlatform.get_default_attention_backend  choose the CPU attention backend
+  b60c5fea  SRTPlatform.init_backend  register the CPU attention backend
+  7d8992aa  SRTPlatform.post_load_model  replace linears and experts of a loaded model
 sglang.srt.plugins
-  2e38e77b a5c46848  load_plugins  load the plugin before the flags are parsed
+  2e38e77b  load_plugins  load the plugin before the flags are parsed
 sglang.srt.utils
-  e22c7afd c688ea1f  kill_process_tree  leave no child process behind
+  e22c7afd  kill_process_tree  leave no child process behind
 sglang.version
-  str 68644087  __version__  fingerprint
+  str  __version__  fingerprint
 sglang.srt.model_executor.model_runner_components.weight_updater
-  76ece541 67421d75  WeightUpdater  refuse weight updates
-  59623f76 944eb230  WeightUpdater.update_weights_from_disk  refuse weight updates
-  090dd9ac a13468a7  WeightUpdater.update_weights_from_tensor  refuse weight updates
-  1a211715 b717d9a4  WeightUpdater.update_weights_from_ipc  refuse weight updates
-  5921ee58 c6a6c73c  WeightUpdater.load_weights_from_distributed  refuse weight updates
-  13bef4ac 22d574a5  WeightUpdater.begin_weight_update  refuse weight updates
-  082e4d87 609aff14  WeightUpdater.end_weight_update  refuse weight updates
+  76ece541  WeightUpdater  refuse weight updates
+  59623f76  WeightUpdater.update_weights_from_disk  refuse weight updates
+  090dd9ac  WeightUpdater.update_weights_from_tensor  refuse weight updates
+  1a211715  WeightUpdater.update_weights_from_ipc  refuse weight updates
+  5921ee58  WeightUpdater.load_weights_from_distributed  refuse weight updates
+  13bef4ac  WeightUpdater.begin_weight_update  refuse weight updates
+  082e4d87  WeightUpdater.end_weight_update  refuse weight updates
 sglang.srt.constrained.base_grammar_backend
-  5d58dc56 73ba6ffd  BaseGrammarObject.accept_token  advance a grammar by committed tokens
-  c13b8daa 73ba6ffd  BaseGrammarObject.rollback  take candidates back from a grammar
-  f4ca892d 83a8adaa  BaseGrammarObject.is_terminated  see that a grammar is complete
-  c41b2251 73ba6ffd  BaseGrammarObject.allocate_vocab_mask  mask one row
-  19d2d310 73ba6ffd  BaseGrammarObject.fill_vocab_mask  mask one row
-  2e106390 73ba6ffd  BaseGrammarObject.move_vocab_mask  mask one row
-  c8fc996f 73ba6ffd  BaseGrammarObject.apply_vocab_mask  mask one row
+  5d58dc56  BaseGrammarObject.accept_token  advance a grammar by committed tokens
+  c13b8daa  BaseGrammarObject.rollback  take candidates back from a grammar
+  f4ca892d  BaseGrammarObject.is_terminated  see that a grammar is complete
+  c41b2251  BaseGrammarObject.allocate_vocab_mask  mask one row
+  19d2d310  BaseGrammarObject.fill_vocab_mask  mask one row
+  2e106390  BaseGrammarObject.move_vocab_mask  mask one row
+  c8fc996f  BaseGrammarObject.apply_vocab_mask  mask one row
 """
 
 GPU_TABLE = """\
 sglang.srt.layers.attention.flashinfer_backend
-  f884c149 cd46b6fb  FlashInferAttnBackend  replace its paged prefill wrappers during a canonical pass
-  2bc4a9e3 d70a64db  FlashInferAttnBackend.init_forward_metadata  rely on use_paged leaving the ragged kernel out
-  803fdcde 99113790  FlashInferAttnBackend.forward_extend  rely on KV being written before the paged kernel attends
-  bf38938b 47fcd92b  FlashInferIndicesUpdaterPrefill.call_begin_forward  rely on plans being made by begin_forward
+  FlashInferAttnBackend  replace its paged prefill wrappers during a canonical pass
+  FlashInferAttnBackend.init_forward_metadata  rely on use_paged leaving the ragged kernel out
+  FlashInferAttnBackend.forward_extend  rely on KV being written before the paged kernel attends
+  FlashInferIndicesUpdaterPrefill.call_begin_forward  rely on plans being made by begin_forward
 sglang.srt.layers.attention.flashattention_backend
-  91cdfd57 5131aca5  FlashAttentionBackend.forward_extend  rely on num_splits being read at every call
+  FlashAttentionBackend.forward_extend  rely on num_splits being read at every call
 sglang.srt.layers.attention.triton_backend
-  321945d6 40276a49  TritonAttnBackend.forward_extend  rely on extend attention never splitting a context
+  TritonAttnBackend.forward_extend  rely on extend attention never splitting a context
 sglang.kernels.ops.attention.extend_attention
-  d9205448 e1ddf11f  extend_attention_fwd  rely on extend attention never splitting a context
-  eab14547 198d5439  _fwd_kernel  rely on extend attention never splitting a context
+  extend_attention_fwd  rely on extend attention never splitting a context
+  _fwd_kernel  rely on extend attention never splitting a context
 """
 
 
-def parse(table: str) -> tuple[Seam, ...]:
-    """The rows of a table. Raises ValueError on a malformed one."""
+def parse(table: str, signed: bool = True) -> tuple[Seam, ...]:
+    """The rows of a table, whose first column is the signature if it is `signed`."""
     seams = []
     module = ""
     for line in table.splitlines():
         if not line.startswith(" "):
             module = line
             continue
-        signatures, body, name, why = line.split(maxsplit=3)
+        signatures, name, why = (line if signed else f"- {line}").split(maxsplit=2)
         signature, _, patched = signatures.partition("|")
-        seams.append(Seam(f"{module}.{name}", signature, why, body, patched or None))
+        seams.append(Seam(f"{module}.{name}", signature, why, patched or None))
     return tuple(seams)
 
 
 SEAMS: tuple[Seam, ...] = parse(TABLE)
-GPU_SEAMS: tuple[Seam, ...] = parse(GPU_TABLE)
+GPU_SEAMS: tuple[Seam, ...] = parse(GPU_TABLE, signed=False)

@@ -1,0 +1,49 @@
+"""A wheel of this project beside SGLang, and nothing else: it serves from any folder."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.engine import client, installed
+
+pytestmark = pytest.mark.server("installed")
+
+WHAT_IS_THERE = """
+import json, llm42_sglang
+from importlib.metadata import distribution
+from importlib.util import find_spec
+metadata = distribution("llm42-sglang").locate_file("")
+tools = [name for name in ("matplotlib", "accelerate", "pytest", "tests") if find_spec(name)]
+print(json.dumps([llm42_sglang.__file__, str(metadata), tools]))
+"""
+
+
+def test_it_serves_deterministic_requests(url):
+    """With T and G as they are by default; each of its processes imports what it needs."""
+    alone = client.run(url, in_flight=1)
+    with client.ordinary_traffic(url, streams=2):
+        loaded = client.run(url, in_flight=4)
+    assert client.ids_of(loaded) == client.ids_of(alone)
+    assert all(answer.meta["llm42"]["verified"] for answer in alone + loaded)
+    assert client.get(url, "/llm42/fingerprint").json()["facts"]["page"] == 32
+
+
+def test_only_the_wheel_and_what_sglang_needs_is_there(servers):
+    venv = installed.with_wheel(servers.folder)
+    code, metadata, tools = json.loads(run(servers, "python", "-c", WHAT_IS_THERE).stdout)
+    assert code.startswith(str(venv)) and metadata.startswith(str(venv)) and tools == []
+
+
+def test_a_command_that_needs_more_says_so_in_a_line(servers):
+    done = run(servers, "llm42", "bench", "throughput", "--plot", "plot.png")
+    assert done.returncode == 2
+    assert done.stderr.endswith("needs matplotlib: pip install 'llm42-sglang[tools]'\n")
+
+
+def run(servers, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program of that environment."""
+    command = [str(installed.with_wheel(servers.folder) / "bin" / program), *arguments]
+    cwd, env = installed.elsewhere(servers.folder), os.environ | {"PYTHONPATH": ""}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)

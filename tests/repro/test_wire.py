@@ -1,0 +1,54 @@
+"""Bodies and answers of the two APIs, as far as no fake endpoint shows them."""
+
+from math import nextafter
+
+import pytest
+
+from llm42_sglang.repro.output import mismatch
+from llm42_sglang.repro.suite import Case, Message, Sampling
+from llm42_sglang.repro.wire import CHAT, COMPLETIONS, GENERATE, answer_of, body_of
+
+IDS = Case(id="ids", input_ids=[5, 6], sampling=Sampling(top_logprobs=2, seed=1))
+TALK = Case(id="talk", messages=[Message(role="user", content="Hi")], sampling=IDS.sampling)
+
+
+def test_token_ids_and_alternatives_in_every_dialect():
+    native = body_of(IDS, GENERATE, "m", True)
+    assert native["input_ids"] == [5, 6] and "text" not in native
+    assert native["top_logprobs_num"] == 2 and native["sampling_params"]["sampling_seed"] == 1
+    completion, chat = body_of(IDS, COMPLETIONS, "m", True), body_of(TALK, CHAT, "m", True)
+    assert completion["prompt"] == [5, 6] and completion["logprobs"] == 2
+    assert chat["logprobs"] is True and chat["top_logprobs"] == 2
+    assert not any("top_logprobs" in body for body in (native, native["sampling_params"]))
+    plain = Case(id="plain", prompt="x")
+    assert "top_logprobs_num" not in body_of(plain, GENERATE, "m", None)
+    assert body_of(plain, COMPLETIONS, "m", None)["logprobs"] == 0
+    assert "top_logprobs" not in body_of(plain, COMPLETIONS, "m", None)
+
+
+def native(low: float) -> dict:
+    top = [[[-0.5, 9, None], [low, 8, None]]]
+    meta = {"output_token_logprobs": [[-0.5, 9, "a"]], "output_top_logprobs": top}
+    return {"text": "a", "output_ids": [9], "meta_info": {**meta, "cached_tokens": 32}}
+
+
+def completion(low: float) -> dict:
+    logprobs = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5, "b": low}]}
+    return {"choices": [{"text": "a", "logprobs": logprobs}]}
+
+
+def chat(low: float) -> dict:
+    top = [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": low}]
+    content = [{"token": "a", "logprob": -0.5, "top_logprobs": top}]
+    return {"choices": [{"message": {"content": "a"}, "logprobs": {"content": content}}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [(GENERATE, native), (COMPLETIONS, completion), (CHAT, chat)]
+)
+def test_an_alternative_that_differs_in_one_bit_is_a_mismatch(path, body):
+    one, same, other = (answer_of(path, body(low)) for low in (-0.1, -0.1, nextafter(-0.1, 0)))
+    assert mismatch(one.output, same.output) is None
+    assert mismatch(one.output, other.output).what == "logprobs"
+    assert one.logprobs == other.logprobs == (-0.5,)
+    assert one.cached_tokens == (32 if path == GENERATE else None)
