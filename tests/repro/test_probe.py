@@ -9,7 +9,6 @@ from llm42_sglang.repro.probe import Probed, prompts, summary
 from llm42_sglang.repro.wire import Answer
 
 SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12", "--in-flight", "4"]
-TEXTS = ["--api", "native"]  # not as chat messages
 
 
 def probed(done) -> dict:
@@ -27,24 +26,14 @@ def test_a_deterministic_server_shows_no_difference(fake, llm42):
 
 def test_tokens_that_flip_in_load_are_counted_and_placed(fake, llm42, tmp_path):
     out, report = tmp_path / "probe.json", tmp_path / "report.html"
-    server = fake("--kind", "stock", "--flips", "load", "--flip-at", "7")
-    done = llm42("probe", "--url", server.url, *SMALL, "--out", out, "--report", report)
+    url = fake("--kind", "stock", "--flips", "load").url
+    done = llm42("probe", "--url", url, *SMALL, "--out", out, "--report", report)
     result = probed(done)
     assert result["prompts_that_diverged"] == 2 and result["prompts_that_diverged_alone"] == 0
-    assert {at for places in result["first_divergence"].values() for at in places} == {7}
-    assert "token 7" in done.out
+    assert {at for places in result["first_divergence"].values() for at in places} == {5}
+    assert "token 5" in done.out
     assert json.loads(out.read_text()) == result
     assert "<h1>NOT DETERMINISTIC</h1>" in report.read_text()
-
-
-def test_built_in_prompts_are_messages_unless_texts_are_wanted(fake, llm42):
-    server = fake()
-    probed(llm42("probe", "--url", server.url, *SMALL))
-    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
-    assert all(body["deterministic"] is False for _, body in server.requests)
-    seen = len(server.requests)
-    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
-    assert {path for path, _ in server.requests[seen:]} == {"/generate"}
 
 
 def test_logprobs_that_wobble_are_seen_before_a_token_flips(fake, llm42):
@@ -54,21 +43,22 @@ def test_logprobs_that_wobble_are_seen_before_a_token_flips(fake, llm42):
 
 
 def test_a_chat_only_endpoint(fake, llm42):
-    server = fake("--kind", "openai", "--flips", "always")
-    result = probed(llm42("probe", "--url", server.url, *SMALL))
+    url = fake("--kind", "openai", "--flips", "always").url
+    result = probed(llm42("probe", "--url", url, *SMALL))
     assert result["prompts_that_diverged_alone"] == 2
     assert result["compared"] == ["tokens"] and result["workload"]["api"] == "openai"
-    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
 
 
-def test_our_server_is_asked_for_ordinary_answers_unless_told(fake, llm42):
+def test_our_server_is_asked_for_ordinary_chats_unless_told(fake, llm42):
     server = fake()
-    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
-    wanted = [body["sampling_params"]["custom_params"] for _, body in server.requests]
-    assert all(params == {"deterministic": False} for params in wanted)
-    probed(llm42("probe", "--url", server.url, "--deterministic", *TEXTS, *SMALL))
-    later = [body["sampling_params"]["custom_params"] for _, body in server.requests]
-    assert later[len(wanted) :].count({"deterministic": True}) == 2 * 2 * 2
+    probed(llm42("probe", "--url", server.url, *SMALL))
+    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
+    assert all(body["deterministic"] is False for _, body in server.requests)
+    seen = len(server.requests)
+    probed(llm42("probe", "--url", server.url, "--deterministic", "--api", "native", *SMALL))
+    assert {path for path, _ in server.requests[seen:]} == {"/generate"}
+    asked = [body["sampling_params"]["custom_params"] for _, body in server.requests[seen:]]
+    assert asked.count({"deterministic": True}) == 2 * 2 * 2
 
 
 def test_a_suite_of_ones_own(fake, llm42, suite):
