@@ -7,6 +7,7 @@ sampling and --weights. Standard library, and the project's own hashes.
 
 import argparse
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -60,9 +61,8 @@ class FakeEndpoint(ThreadingHTTPServer):
 
     @property
     def facts(self) -> dict[str, Any]:
-        weights = self.options.weights * 64
-        flags = {"quantization": "None"}
-        return {"weights": weights[:64], "torch": self.options.torch, "page": 32, "flags": flags}
+        told = {"weights": self.options.weights * 64, "torch": self.options.torch}
+        return told | {"page": 32, "flags": {"quantization": "None"}}
 
     def answer(self, path: str, body: dict) -> dict[str, Any]:
         """Everything about one answer, whatever the API."""
@@ -72,13 +72,8 @@ class FakeEndpoint(ThreadingHTTPServer):
         count = params.get("max_new_tokens") or params.get("max_tokens")
         base = sum(map(ord, question)) + 7 * int(self.options.weights)
         ids = [(base + 13 * i * i) % 1000 for i in range(count)]
-        flips = {
-            "load": crowded,
-            "ordinary": crowded and not deterministic(body),
-            "stream": body.get("stream"),
-            "always": self.answered % 3,
-        }
-        if flips.get(self.options.flips):
+        flips = {"stream": body.get("stream"), "always": self.answered % 3}
+        if flips.get(self.options.flips, crowded and not self.options.wobble):
             ids[FLIP_AT] += 1
         step = 0.001 if self.options.wobble and crowded else 0
         with self.arrival:
@@ -98,9 +93,8 @@ class FakeEndpoint(ThreadingHTTPServer):
             arrived = len(self.requests)
             self.in_flight += 1
             self.arrival.notify_all()
-            if self.options.flips not in ("load", "ordinary") and not self.options.wobble:
-                return False
-            if self.options.flips == "ordinary" and deterministic(body):
+            concerned = {"load": True, "ordinary": not deterministic(body)}
+            if not concerned.get(self.options.flips, self.options.wobble):
                 return False
             # Arrivals, for company may have come and gone by the time this thread wakes up.
             return self.in_flight > 1 or any(
@@ -167,15 +161,11 @@ class Handler(BaseHTTPRequestHandler):
         if not body.get("stream"):
             self.reply(200, event(answer, path, body, 0, len(answer["ids"])))
             return
-        self.send_response(200)
-        self.end_headers()
-        for span in spans:
-            data = json.dumps(event(answer, path, body, *span))
-            self.wfile.write(f"data: {data}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
+        chunks = [json.dumps(event(answer, path, body, *span)) for span in spans]
+        self.reply(200, "".join(f"data: {chunk}\n\n" for chunk in (*chunks, "[DONE]")))
 
-    def reply(self, status: int, content: dict) -> None:
-        data = json.dumps(content).encode()
+    def reply(self, status: int, content: dict | str) -> None:
+        data = (content if isinstance(content, str) else json.dumps(content)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -223,8 +213,8 @@ def openai_event(answer: dict, path: str, body: dict, start: int, end: int) -> d
     done = end == len(answer["ids"])
     text, tokens = "".join(answer["tokens"][start:end]), answer["tokens"][start:end]
     values = answer["logprobs"][start:end]
-    choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if done else None}
-    choice |= {field: {"role": "assistant", "content": text}} if chat else {"text": text}
+    said = {field: {"role": "assistant", "content": text}} if chat else {"text": text}
+    choice = {"index": 0, "finish_reason": "length" if done else None, **said}
     if body.get("logprobs") not in (None, False):
         entries = [{"token": t, "logprob": v} for t, v in zip(tokens, values, strict=True)]
         flat = {"tokens": tokens, "token_logprobs": values}
@@ -237,7 +227,4 @@ def openai_event(answer: dict, path: str, body: dict, start: int, end: int) -> d
 
 
 if __name__ == "__main__":
-    import sys
-
-    port, *rest = sys.argv[1:]
-    FakeEndpoint(*rest, port=int(port)).serve_forever()
+    FakeEndpoint(*sys.argv[2:], port=int(sys.argv[1])).serve_forever()

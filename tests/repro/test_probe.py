@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pytest import approx
 
 from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.probe import Probed, prompts, summary
@@ -16,37 +17,45 @@ def probed(done) -> dict:
     return json.loads(done.out.splitlines()[-1])
 
 
-def test_a_deterministic_server_shows_no_difference(fake, llm42):
-    result = probed(llm42("probe", "--url", fake("--kind", "stock").url, *SMALL))
-    assert result["prompts_that_diverged"] == 0
-    assert result["unique_outputs"] == {"prompt-1": 1, "prompt-2": 1}
-    assert result["logprob_spread_max"] == 0
-    assert result["answers"] == 2 * 2 * 2 and result["compared"] == ["ids"]
-
-
-def test_tokens_that_flip_in_load_are_counted_and_placed(fake, llm42, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "verdict", "expected"),
+    [
+        (
+            "--kind stock",
+            "NO DIFFERENCE SEEN",
+            {
+                "unique_outputs": {"prompt-1": 1, "prompt-2": 1},
+                "prompts_that_diverged": 0,
+                "logprob_spread_max": 0,
+                "answers": 2 * 2 * 2,
+                "compared": ["ids"],
+            },
+        ),
+        # Seen before a token flips.
+        ("--kind stock --wobble", "NO DIFFERENCE SEEN", {"logprob_spread_max": approx(0.001)}),
+        (
+            "--kind stock --flips load",
+            "NOT DETERMINISTIC",
+            {"prompts_that_diverged": 2, "prompts_that_diverged_alone": 0},
+        ),
+        (
+            "--kind openai --flips always",
+            "NOT DETERMINISTIC",
+            {"prompts_that_diverged_alone": 2, "compared": ["tokens"]},
+        ),
+    ],
+)
+def test_what_differs_is_counted_and_placed(fake, llm42, tmp_path, options, verdict, expected):
     out, report = tmp_path / "probe.json", tmp_path / "report.html"
-    url = fake("--kind", "stock", "--flips", "load").url
+    url = fake(*options.split()).url
     done = llm42("probe", "--url", url, *SMALL, "--out", out, "--report", report)
     result = probed(done)
-    assert result["prompts_that_diverged"] == 2 and result["prompts_that_diverged_alone"] == 0
-    assert {at for places in result["first_divergence"].values() for at in places} == {5}
-    assert "token 5" in done.out
+    assert {name: result[name] for name in expected} == expected
+    places = {at for places in result["first_divergence"].values() for at in places}
+    assert places == ({5} if verdict == "NOT DETERMINISTIC" else set())
+    assert ("token 5" in done.out) is (5 in places)
     assert json.loads(out.read_text()) == result
-    assert "<h1>NOT DETERMINISTIC</h1>" in report.read_text()
-
-
-def test_logprobs_that_wobble_are_seen_before_a_token_flips(fake, llm42):
-    result = probed(llm42("probe", "--url", fake("--kind", "stock", "--wobble").url, *SMALL))
-    assert result["prompts_that_diverged"] == 0
-    assert result["logprob_spread_max"] == pytest.approx(0.001)
-
-
-def test_a_chat_only_endpoint(fake, llm42):
-    url = fake("--kind", "openai", "--flips", "always").url
-    result = probed(llm42("probe", "--url", url, *SMALL))
-    assert result["prompts_that_diverged_alone"] == 2
-    assert result["compared"] == ["tokens"] and result["workload"]["api"] == "openai"
+    assert f"<h1>{verdict}</h1>" in report.read_text()
 
 
 def test_our_server_is_asked_for_ordinary_chats_unless_told(fake, llm42):
