@@ -41,15 +41,11 @@ def page_of(*arguments, **options) -> str:
 
 
 @pytest.mark.parametrize(
-    ("got", "fingerprint", "verdict", "mood"),
-    [
-        ((65, 66, 67), "old", "PASSED", "good"),
-        ((65, 68, 67), "old", "FAILED", "bad"),
-        ((65, 68, 67), "new", "UNKNOWN", "unsure"),
-    ],
+    ("b", "fingerprint", "verdict", "mood"),
+    [(66, "old", "PASSED", "good"), (68, "old", "FAILED", "bad"), (68, "new", "UNKNOWN", "unsure")],
 )
-def test_the_verdict_stands_first(got, fingerprint, verdict, mood):
-    page = page_of(got, fingerprint)
+def test_the_verdict_stands_first(b, fingerprint, verdict, mood):
+    page = page_of((65, b, 67), fingerprint)
     assert page.index(f"<h1>{verdict}</h1>") < page.index("<h2>")
     assert f'<header class="{mood}">' in page
     assert f"<title>llm42: {verdict}" in page

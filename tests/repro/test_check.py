@@ -46,11 +46,6 @@ def test_the_verdict_in_every_form(golden, fake, llm42, tmp_path, options, verdi
     assert len(kinds) > 5 * 3  # there was company
 
 
-@pytest.mark.parametrize("flips", ["load", "stream"])
-def test_alone_nothing_flips(golden, fake, llm42, flips):
-    assert llm42("check", golden, "--url", fake("--flips", flips).url, *ONE).status == 0
-
-
 def test_recording_again_gives_the_same_bytes(golden, suite, fake, llm42, tmp_path):
     again = tmp_path / "again.json"
     assert llm42("record", suite, "--url", fake().url, "--out", again).status == 0
