@@ -38,8 +38,11 @@ class Exchange:
 
     def note(self, result: dict | list[dict]) -> None:
         """Keep the receipts of one result of the engine: a choice, or all of them."""
-        several = isinstance(result, list)
-        for index, item in enumerate(result) if several else [(result.get("index", 0), result)]:
+        if isinstance(result, list):
+            items = [*enumerate(result)]
+        else:
+            items = [(result.get("index", 0), result)]
+        for index, item in items:
             if receipt := item["meta_info"].get(RECEIPT):
                 self.receipts[index] = receipt
 

@@ -27,17 +27,13 @@ def output(ids, fingerprint="old", tokens=None) -> Output:
     return Output(text="".join(map(chr, ids)), ids=list(ids), tokens=tokens, receipt=stamp)
 
 
-def checked(got, fingerprint="old", tokens=None, case_id="sea") -> Checked:
+def page_of(got, fingerprint="old", tokens=None, case_id="sea") -> str:
     case = Recorded(id=case_id, prompt=EVIL, output=output((65, 66, 67), tokens=tokens))
     receipt = {"verify_passes": 7, "rollbacks": 4, "tokens_rolled_back": 9}
     answer = Answer(output(got, fingerprint, tokens), receipt=receipt, end_to_end_s=1.25)
     now = OLD if fingerprint == "old" else NEW
     judged = judge(case, [Observation(case_id, "load", answer)], OLD, now)
-    return Checked((judged,), OLD, now)
-
-
-def page_of(*arguments, **options) -> str:
-    return check_page(checked(*arguments, **options), "golden.json", "http://localhost:1")
+    return check_page(Checked((judged,), OLD, now), "golden.json", "http://localhost:1")
 
 
 @pytest.mark.parametrize(
