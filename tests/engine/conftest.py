@@ -43,13 +43,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+SERVERS = pytest.StashKey[Servers]()
+
+
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory) -> Iterator[Servers]:
+def servers(tmp_path_factory, pytestconfig) -> Iterator[Servers]:
     servers = Servers(tmp_path_factory.mktemp("servers"))
+    pytestconfig.stash[SERVERS] = servers
     try:
         yield servers
     finally:
         servers.close()
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if (servers := config.stash.get(SERVERS, None)) is not None:
+        starts = [f"{name} {seconds:.0f} s" for name, seconds in servers.seconds.items()]
+        counted = f"{len(starts)} of {len(CONFIGURATIONS)} servers started"
+        terminalreporter.write_line(f"{counted}: {', '.join(starts)}")
 
 
 @dataclass(frozen=True)

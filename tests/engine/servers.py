@@ -1,7 +1,7 @@
 """The servers that tests ask: a short list of named configurations, each started once a run."""
 
 import signal
-from collections import Counter
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +106,7 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counts: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}  # of each start, by name
         self.name: str | None = None
         self.process: ServerProcess | None = None
         self._preloaded: Preloaded | None = None
@@ -121,21 +121,23 @@ class Servers:
         """The URL of the running server of this name."""
         if name != self.name:
             self.stop()
+            began = time.monotonic()
             process = self.make(name)
             process.start()
             self.name, self.process = name, process
+            self.seconds[name] = time.monotonic() - began
         assert self.process.alive, f"the server {name!r} has ended:\n{self.process.log_tail()}"
         return self.process.url
 
     def make(self, name: str) -> ServerProcess:
         """A server that the caller starts and stops; no other runs meanwhile."""
         self.stop()
-        self.counts[name] += 1
-        assert self.counts[name] == 1, (
+        configuration = CONFIGURATIONS[name]
+        assert name not in self.seconds, (
             f"the server {name!r} is started a second time; a start is expensive: mark its tests "
             "with its name, and they are run together"
         )
-        configuration = CONFIGURATIONS[name]
+        self.seconds[name] = 0.0
         log_path = self.folder / f"{name.replace(' ', '-')}.log"
         options = {"log_path": log_path, "env": ENV | configuration.env}
         args = [*configuration.flags]

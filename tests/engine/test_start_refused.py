@@ -51,19 +51,24 @@ class _SeenEnough(Exception):
 
 def test_health_is_not_200_without_hooks_in_the_scheduler(servers):
     server = servers.make("no hooks")
+    chat = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+    chat |= {"deterministic": True, "stream": True}
+    asked = {"/generate": client.body([5]), "/v1/chat/completions": chat}
     responses = []
 
     def ask(seconds: float, line: str) -> None:
         if "The server is fired up" in server.log_path.read_text():
-            request = client.post(server.url, client.body(client.prompts()[0]))
+            for path, body in asked.items():
+                request = client.post(server.url, body, path=path)
+                responses.append((request.status, request.text))
             health = client.get(server.url, "/health")
-            responses.extend([(request.status, request.text), (health.status_code, health.text)])
+            responses.append((health.status_code, health.text))
             raise _SeenEnough
 
     server._progress = ask
     with pytest.raises(_SeenEnough):
         server.start()
-    assert [status for status, _ in responses] == [503, 503]
+    assert [status for status, _ in responses] == [503, 503, 503]
     assert all("not live" in text for _, text in responses)
 
 
