@@ -14,7 +14,6 @@ from rich.table import Table
 from llm42_sglang.cli.errors import judging
 from llm42_sglang.cli.model import default_model_dir
 from llm42_sglang.cli.patch import trouble_of
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.wheel import combined, examine, find_wheel
 
 
@@ -142,12 +141,11 @@ def _seams() -> Finding:
 
 
 def _patches() -> Finding:
-    survey = examine(find_wheel(), series.load())
-    if trouble := trouble_of(survey):
+    files = examine(find_wheel())
+    if trouble := trouble_of(files):
         return Finding(False, trouble)
-    names = ", ".join(name.removesuffix(".patch") for name in survey)
-    applied = combined([file.state for files in survey.values() for file in files])
-    return Finding(True, f"{names}: {applied.value} (optional)")
+    names = ", ".join(dict.fromkeys(file.patch.removesuffix(".patch") for file in files))
+    return Finding(True, f"{names}: {combined(files).value} (optional)")
 
 
 def _device() -> Finding:

@@ -1,6 +1,7 @@
 """`llm42 doctor --against` tells what is gone, moved, changed in signature or body, and no more."""
 
 import pkgutil
+from itertools import chain
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -10,8 +11,8 @@ from llm42_sglang.cli import pip as pips
 from llm42_sglang.cli.doctor import CHECKS
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.diff import parse
+from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream import compare, sources
 from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.launch import PINNED_SGLANG
@@ -141,7 +142,7 @@ def test_the_status_tells_whether_anything_changed(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(compare, "SEAMS", SMALL)
     monkeypatch.setattr(compare, "GPU_SEAMS", ())
     monkeypatch.setattr(compare, "installed", lambda: read(FILES))
-    monkeypatch.setattr(series, "load", lambda: (series.Patch("p", parse(PATCH)),))
+    monkeypatch.setattr(compare, "load_patches", lambda: {"p": parse(PATCH)})
     assert doctor("--against", str(write(tmp_path, "2", FILES))) == 0
     assert "8 unchanged; 1 of 1 patches apply" in capsys.readouterr().out
     assert doctor("--against", str(write(tmp_path, "3", changed("+ 1", "+ 2")))) == 1
@@ -158,7 +159,7 @@ def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_pa
         if isinstance(symbol, type):  # a function may be wrapped, and a member inherited
             assert home == symbol.__module__
     assert all(finder.find(seam.path) for seam in GPU_SEAMS)
-    for diff in (diff for patch in series.load() for diff in patch.diffs):
+    for diff in chain(*load_patches().values()):
         reading.read(diff.path)
     contents = {path: content for path, content in contents.items() if content is not None}
     for path, old, new in (

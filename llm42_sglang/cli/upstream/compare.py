@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.diff import FileDiff, Mismatch
+from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream.sources import Sources, in_wheel, installed, wheel_file
 from llm42_sglang.cli.upstream.symbols import Finder, Symbol
 from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, Seam
@@ -30,8 +30,8 @@ def against(named: str) -> tuple[str, bool]:
     other, mine = in_wheel(wheel_file(named)), installed()
     seams = compare((*SEAMS, *GPU_SEAMS), mine, other)
     patches = {
-        patch.name: [told for diff in patch.diffs if (told := complaint(diff, other))]
-        for patch in series.load()
+        name: [told for diff in diffs if (told := complaint(diff, other))]
+        for name, diffs in load_patches().items()
     }
     head = f"sglang {other.version} against the installed {mine.version}\n"
     changed = any(seam.verdict != SAME for seam in seams) or any(patches.values())
