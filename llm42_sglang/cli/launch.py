@@ -161,7 +161,7 @@ class ServerProcess:
 
     def _wait_until_healthy(self) -> None:
         began = time.monotonic()
-        with local_client(self.url, timeout_s=10) as client:
+        with httpx.Client(base_url=self.url, timeout=10, trust_env=False) as client:
             while not self._is_healthy(client):
                 seconds = time.monotonic() - began
                 self._remember_family()
@@ -207,11 +207,6 @@ class ServerProcess:
         for process in list(self._family):
             with suppress(psutil.NoSuchProcess):
                 self._family.update(process.children(recursive=True))
-
-
-def local_client(url: str, timeout_s: float) -> httpx.Client:
-    """An HTTP client for a server on this machine: proxies of the environment do not apply."""
-    return httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
 
 
 def free_port() -> int:
