@@ -1,9 +1,11 @@
 """`llm42 doctor`: is everything here that a deterministic server needs? The exit status tells."""
 
+import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -12,7 +14,6 @@ from rich.table import Table
 from llm42_sglang.cli.errors import judging
 from llm42_sglang.cli.model import default_model_dir
 from llm42_sglang.cli.patch import trouble_of
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.wheel import combined, examine, find_wheel
 
 
@@ -58,9 +59,26 @@ def _against(named: str) -> None:
 
 
 def _stamp() -> None:
-    from llm42_sglang.cli.upstream.stamp import stamped
+    """The seams table with the signatures of what is installed, for a person to paste."""
+    from llm42_sglang.engine.seams.table import TABLE, parse
 
-    typer.echo("\n".join(stamped()))
+    seams = iter(parse(TABLE))
+    for line in TABLE.splitlines():
+        row = line.startswith(" ")
+        typer.echo(re.sub(r"\S+", _signatures(next(seams)), line, count=1) if row else line)
+
+
+def _signatures(seam: Any) -> str:
+    from llm42_sglang.engine.seams import fingerprint
+
+    try:
+        now = fingerprint(pkgutil.resolve_name(seam.path))
+    except (ImportError, AttributeError):
+        return "????????"  # fits no symbol
+    if seam.patched is None:
+        return now
+    # Of the two, the one that is not installed cannot be measured here.
+    return f"{seam.signature}|{now}" if now != seam.signature else f"{now}|{seam.patched}"
 
 
 def _check_up() -> None:
@@ -112,23 +130,22 @@ def _seams() -> Finding:
     from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
     from llm42_sglang.engine.seams.table import READ_FOR
 
-    check(SEAMS)
     sources = installed()  # which are the shipped ones, or reading them raises
+    if sources.version != READ_FOR:
+        return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
+    check(SEAMS)
     rows, finder = (*SEAMS, *GPU_SEAMS), Finder(sources)
     if gone := [seam.path for seam in rows if finder.find(seam.path) is None]:
         return Finding(False, f"{gone[0]} is gone; see docs/bump.md")
-    if sources.version != READ_FOR:
-        return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
     return Finding(True, f"{len(rows)} SGLang symbols are as this version expects them")
 
 
 def _patches() -> Finding:
-    survey = examine(find_wheel(), series.load())
-    if trouble := trouble_of(survey):
+    files = examine(find_wheel())
+    if trouble := trouble_of(files):
         return Finding(False, trouble)
-    names = ", ".join(name.removesuffix(".patch") for name in survey)
-    applied = combined([file.state for files in survey.values() for file in files])
-    return Finding(True, f"{names}: {applied.value} (optional)")
+    names = ", ".join(dict.fromkeys(file.patch.removesuffix(".patch") for file in files))
+    return Finding(True, f"{names}: {combined(files).value} (optional)")
 
 
 def _device() -> Finding:

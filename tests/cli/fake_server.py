@@ -1,9 +1,8 @@
 """A stand-in for a server: python fake_server.py PORT [--option ...]. Standard library only.
 
-Ordinary requests in company get other tokens than alone, from token 5 on; deterministic ones do
-not, and carry a receipt. In company is a request if it is not the only one since /flush_cache; an
-ordinary one waits for company, for slices of time, lest a machine that stalls ends the wait.
-Streams come token by token, those of deterministic requests in runs of four.
+The tokens follow from the prompt and the number of requests since /flush_cache. Deterministic
+answers carry a receipt. Streams come token by token, those of deterministic requests
+in runs of four.
 """
 
 import argparse
@@ -12,9 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
@@ -22,12 +21,11 @@ parser.add_argument("--sick", type=int, default=0, help="times that /health says
 parser.add_argument("--exit", type=int, help="end at once with this status")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
-parser.add_argument("--broken", choices=["diverges", "unverified", "short"])
+parser.add_argument("--broken", choices=["unverified", "short"])
 parser.add_argument("--token-s", type=float, default=0, help="seconds per token of a stream")
-parser.add_argument("--says", default="loading weights", help="first line of the log")
 options, _ = parser.parse_known_args()
 
-print(options.says.replace("loading", "\x1b[32mloading\x1b[0m"), flush=True)
+print("\x1b[32mloading\x1b[0m weights", flush=True)
 if options.exit is not None:
     sys.exit(options.exit)
 if options.stubborn:
@@ -42,12 +40,10 @@ if options.children:
         json.dump([same_group.pid, own_session.pid], file)
     os.rename(options.children + ".new", options.children)
 
-WAIT_S, SLICES = 0.01, 30
-since_flush = 0
-arrival = threading.Condition()
-
 
 class Handler(BaseHTTPRequestHandler):
+    arrivals = count()
+
     def do_GET(self):
         options.sick -= 1
         self.reply(503 if options.sick >= 0 else 200, {})
@@ -58,33 +54,18 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(self.generate(body))
         elif self.path == "/generate":
             self.reply(200, self.generate(body))
+        elif self.path.startswith("/flush_cache"):
+            Handler.arrivals = count()
+            self.reply(200, {})
         else:
-            self.reply(200 if self.path.startswith("/flush_cache") else 404, self.flush())
-
-    def flush(self):
-        global since_flush
-        with arrival:
-            since_flush = 0
-        return {}
+            self.reply(404, {})
 
     def generate(self, body):
         params = body["sampling_params"]
         deterministic = params.get("custom_params", {}).get("deterministic", False)
-        steady = deterministic and options.broken != "diverges"
-        in_company = self.arrive(waiting=not steady)
-        ids = [hash_of(body) + i for i in range(params["max_new_tokens"])]
-        if in_company and not steady:
-            ids[5:] = [token + 1 for token in ids[5:]]
+        first = sum(body["input_ids"]) + next(self.arrivals)
+        ids = [first + i for i in range(params["max_new_tokens"])]
         return {"output_ids": ids, "meta_info": {"llm42": receipt()} if deterministic else {}}
-
-    def arrive(self, waiting):
-        global since_flush
-        with arrival:
-            since_flush += 1
-            arrival.notify_all()
-            return waiting and any(
-                arrival.wait_for(lambda: since_flush > 1, timeout=WAIT_S) for _ in range(SLICES)
-            )
 
     def stream(self, answer):
         self.send_response(200)
@@ -109,10 +90,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def hash_of(body):
-    return sum(map(ord, body["text"])) if "text" in body else sum(body["input_ids"])
 
 
 def receipt():

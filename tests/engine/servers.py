@@ -72,7 +72,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler"}),
     # Those that certification refuses.
-    "a3": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "a3"}),
+    "a3": Configuration("qwen3", (*SMALL, *POOL, "--llm42-group", "1"), {"LLM42_FAULT": "a3"}),
     # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.
     "experts": Configuration("qwen3_moe", MOE, {"LLM42_FAULT": "experts"}),
     # The KV of rank 1 alone is another one at every run.

@@ -1,5 +1,6 @@
 """Seeded sampling and logprobs: the same bits alone, in load, warm, cold and streamed."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -129,7 +130,7 @@ def test_n_samples_draw_with_seeds_of_their_own(url):
     sampling = {"temperature": 1.0, "max_new_tokens": 12, "sampling_seed": 5}
     response = client.post(url, client.body(prompt, n=3, **sampling))
     assert response.status == 200, response.text
-    samples = response.json()
+    samples = json.loads(response.text)
     assert [s["meta_info"]["llm42"]["seed"] for s in samples] == [5, 6, 7]
     for offset, sample in enumerate(samples):
         single = client.generate(url, prompt, **sampling | {"sampling_seed": 5 + offset})

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Relative, Staggered, Target
+from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target
 from llm42_sglang.cli.bench.outcome import Outcome
 from llm42_sglang.cli.bench.stats import Percentiles, percentiles, ratio, recompute, time_s
 from llm42_sglang.cli.bench.workload import mark
@@ -31,14 +31,19 @@ RATIOS = (  # of 99th percentiles: name in the JSON, metric, kinds of requests
     ("p99_itl_ordinary_ratio", "itl", ("ordinary",)),
     ("p99_gap_ordinary_ratio", "gap", ("ordinary",)),
 )
-OfStock = Relative | Staggered  # loads that follow from what stock answers in a closed loop
 DEFINITIONS = {
-    "ttft": "from sending (Poisson, a staggered start: when it was due) to the first token",
+    "ttft": "from sending (Poisson: when it was due) to the first token",
     "gap": "between two chunks; a chunk is a token, or a run of committed ones",
     "itl": "gap divided by the tokens of its later chunk, once per token",
     "e2e": "from sending to the last token",
     "kinds": "stock serves the same requests, all as ordinary ones",
 }
+
+
+class Percent(NamedTuple):
+    """A load to be settled: of what stock answers in a closed loop."""
+
+    amount: float
 
 
 class Point(NamedTuple):
@@ -55,18 +60,15 @@ def latency(
         str,
         typer.Option(
             help="With commas: `closed` (--in-flight, all at once, then a request for each answer),"
-            " `staggered` (the same, but started one by one, as often as stock answers in the"
-            " closed loop), or Poisson arrivals: requests/s, or percent of what stock answers in"
-            " the closed loop, such as 60%."
+            " or Poisson arrivals: requests/s, or percent of what stock answers in the closed"
+            " loop, such as 60%."
         ),
-    ] = "closed,staggered,60%",
+    ] = "closed,60%",
     shares: options.Shares = "50,100",
     requests: options.Requests = 48,
     in_flight: options.InFlight = 16,
     prompt: options.Prompt = "32-512",
     new: options.New = "128",
-    mix: options.MixName = None,
-    dataset: options.Dataset = None,
     rounds: options.Rounds = 2,
     model: options.Model = None,
     seed: options.Seed = 0,
@@ -81,27 +83,25 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    if any(isinstance(one, OfStock) for one in asked):
+    if any(isinstance(one, Percent) for one in asked):
         options.require_full_loop(requests, in_flight)
     require_writable(out, plot)
-    lengths = options.mix_of(prompt, new, mix)
-    source = options.Source.of(lengths, model, dataset, seed)
+    source = options.Source.of(prompt, new, model, seed)
     source.requests(requests)
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
             load.run(target, mark(source.requests(4), 50), Closed(4))  # warm-up
         found = settle(asked, targets, source, requests, in_flight)
         outcomes = measure(targets, source, found, wanted, rounds, requests)
     rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
-    starts = {str(one): one.every_s for one in found if isinstance(one, Closed) and one.every_s}
     workload = source.describe() | {
         "requests": requests,
-        "loads": ", ".join(map(describe, found)),
+        "loads": ", ".join(map(str, found)),
         "rounds": rounds,
         "flags": flags.text,
     }
-    result = summary(outcomes) | {"rates_per_s": rates, "starts_every_s": starts}
+    result = summary(outcomes) | {"rates_per_s": rates}
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     rows = list(_rows(result["points"]))
     report.show("seconds: P50 / P90 / P99", workload, columns, rows)
@@ -109,13 +109,12 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | OfStock]:
+def parse_loads(text: str, in_flight: int) -> list[Load | Percent]:
     """Raises UserError."""
-    loads: list[Load | OfStock] = []
-    named = {"closed": Closed(in_flight), "staggered": Staggered(in_flight)}
+    loads: list[Load | Percent] = []
     for part in map(str.strip, text.split(",")):
-        if part in named:
-            loads.append(named[part])
+        if part == "closed":
+            loads.append(Closed(in_flight))
             continue
         number, percent, rest = part.partition("%")
         try:
@@ -124,36 +123,32 @@ def parse_loads(text: str, in_flight: int) -> list[Load | OfStock]:
             amount = 0
         if rest or not 0 < amount < (100 if percent else float("inf")):
             raise UserError(
-                "--loads takes `closed`, `staggered`, requests per second, or less than 100%,"
-                f" not {part!r}"
+                f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
             )
-        loads.append(Relative(amount) if percent else Poisson(amount))
+        loads.append(Percent(amount) if percent else Poisson(amount))
     return list(dict.fromkeys(loads))
 
 
 def settle(
-    loads: Sequence[Load | OfStock],
+    loads: Sequence[Load | Percent],
     targets: Mapping[str, Target],
     source: options.Source,
     count: int,
     in_flight: int,
 ) -> list[Load]:
-    """Turn what is asked in terms of stock's closed loop into times, by running that."""
-    if not any(isinstance(one, OfStock) for one in loads):
-        return [one for one in loads if not isinstance(one, OfStock)]
-    with bar("what stock answers in the closed loop", count) as advance:
-        made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
-    answered_per_s = count / time_s(made)
-    return [one.of(answered_per_s) if isinstance(one, OfStock) else one for one in loads]
-
-
-def describe(one: Load) -> str:
-    """For readers: what was measured too."""
-    if isinstance(one, Poisson) and one.name:
-        return f"{one.name} ({one.rate_per_s:.2g}/s)"
-    if isinstance(one, Closed) and one.every_s:
-        return f"{one.in_flight} in flight (staggered, every {one.every_s:.2g} s)"
-    return str(one)
+    """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
+    ones are loaded alike."""
+    per_s = 0.0
+    if any(isinstance(one, Percent) for one in loads):
+        with bar("what stock answers in the closed loop", count) as advance:
+            made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
+        per_s = count / time_s(made)
+    return [
+        Poisson(one.amount / 100 * per_s, name=f"{one.amount:g} % of stock")
+        if isinstance(one, Percent)
+        else one
+        for one in loads
+    ]
 
 
 def measure(

@@ -32,11 +32,9 @@ class Closed:
     """As soon as one request is answered, the next is sent."""
 
     in_flight: int
-    every_s: float = 0.0  # between the first requests of two clients; 0: all of them at once
-    name: str = ""
 
     def __str__(self) -> str:
-        return self.name or f"{self.in_flight} in flight"
+        return f"{self.in_flight} in flight"
 
     def most_in_flight(self, count: int) -> int:
         """Requests under way at once, of `count`."""
@@ -44,8 +42,7 @@ class Closed:
 
     def due_s(self, count: int) -> list[float | None]:
         """When each request is to be sent, from the start; None: once another is answered."""
-        first = [client * self.every_s or None for client in range(self.in_flight)]
-        return [*first, *[None] * count][:count]
+        return [None] * count
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +60,13 @@ class Poisson:
         """All of them, if the server does not answer in time."""
         return count
 
-    def due_s(self, count: int) -> list[float]:
+    def due_s(self, count: int) -> list[float | None]:
         """When each request is to be sent; the first one at 0."""
-        dice, at_s = Random(self.seed), [0.0]
-        while len(at_s) < count:
-            at_s.append(at_s[-1] + dice.expovariate(self.rate_per_s))
-        return at_s[:count]
-
-
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """Poisson arrivals, as often as a part of what stock answers in a closed loop.
-
-    So that fast machines and slow ones are loaded alike.
-    """
-
-    percent: float
-
-    def __str__(self) -> str:
-        return f"{self.percent:g} % of stock"
-
-    def of(self, answered_per_s: float) -> Poisson:
-        """The load, when the server has been measured."""
-        return Poisson(self.percent / 100 * answered_per_s, name=str(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Staggered:
-    """A closed loop whose clients start one by one, as often as stock answers in a closed loop.
-
-    Clients that start at once and get answers of one length go on in lockstep: all prompts come
-    while nobody decodes. Here they are spread over about the time of an answer, as where traffic
-    never stops. Only about: the first answers, with few beside them, are shorter; and filling and
-    emptying the loop count.
-    """
-
-    in_flight: int
-
-    def __str__(self) -> str:
-        return f"{self.in_flight} in flight (staggered)"
-
-    def of(self, answered_per_s: float) -> Closed:
-        """The load, when the server has been measured."""
-        return Closed(self.in_flight, 1 / answered_per_s, name=str(self))
+        dice, at_s, times = Random(self.seed), 0.0, []
+        for _ in range(count):
+            times.append(at_s)
+            at_s += dice.expovariate(self.rate_per_s)
+        return times
 
 
 Load = Closed | Poisson

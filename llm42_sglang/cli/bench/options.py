@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from llm42_sglang.cli.bench import workload
-from llm42_sglang.cli.bench.workload import MIXES, Lengths, Mix, Request
+from llm42_sglang.cli.bench.workload import Lengths, Mix, Request
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.progress import say
@@ -18,8 +18,6 @@ from llm42_sglang.tools import drawn
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-_MIXES = ", ".join(MIXES)
-
 Out = Annotated[Path | None, typer.Option(help="Write the JSON here as well.")]
 Plot = Annotated[Path | None, typer.Option(help="Draw a PNG here.", callback=drawn("matplotlib"))]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model; default: the embedded one.")]
@@ -27,22 +25,9 @@ Requests = Annotated[int, typer.Option(min=1, help="Requests of each measurement
 InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
 Prompt = Annotated[str, typer.Option("--prompt-tokens", help="N, or N-M: uniform between them.")]
 New = Annotated[str, typer.Option("--new-tokens", help="N or N-M.")]
-MixName = Annotated[str | None, typer.Option("--mix", help=f"Lengths instead: {_MIXES}.")]
-Dataset = Annotated[
-    Path | None, typer.Option(help="ShareGPT JSON; --prompt-tokens and --new-tokens are limits.")
-]
 Rounds = Annotated[int, typer.Option(min=1, help="Each loads every server.")]
 Seed = Annotated[int, typer.Option(help="Of the prompts.")]
 Shares = Annotated[str, typer.Option(help="Deterministic requests, in percent, with commas.")]
-
-
-def mix_of(prompt: str, new: str, name: str | None) -> Mix:
-    """Raises UserError."""
-    if name is None:
-        return Mix(Lengths.parse(prompt), Lengths.parse(new))
-    if name not in MIXES:
-        raise UserError(f"--mix {name} is not known; choose one of {_MIXES}")
-    return MIXES[name]
 
 
 def require_full_loop(requests: int, in_flight: int) -> None:
@@ -71,40 +56,34 @@ class Source:
 
     mix: Mix
     model: Path
-    dataset: Path | None
     seed: int
 
     @classmethod
-    def of(cls, mix: Mix, model: Path | None, dataset: Path | None, seed: int) -> "Source":
+    def of(cls, prompt: str, new: str, model: Path | None, seed: int) -> "Source":
         """Of the command's options; the model is the embedded one if none is named."""
-        return cls(mix, model or ensure_default_model(say), dataset, seed)
+        mix = Mix(Lengths.parse(prompt), Lengths.parse(new))
+        return cls(mix, model or ensure_default_model(say), seed)
 
     def requests(self, count: int, round_number: int = 0) -> list[Request]:
         """Ordinary ones; every round has prompts of its own."""
         seed = 1000 * self.seed + round_number
-        if self.dataset is not None:
-            return workload.sharegpt(self.dataset, self._tokenizer, self.mix, count, seed)
-        return workload.spans(self._english, self.mix, count, seed)
+        return workload.spans(self._text, self.mix, count, seed)
 
     def describe(self) -> dict[str, Any]:
         """For the line above the table."""
         return {
             "model": self.model.name,
-            "text": str(self.dataset or "Python's language reference"),
+            "text": "Python's language reference",
             "prompt_tokens": str(self.mix.prompt),
             "new_tokens": str(self.mix.new),
             "seed": self.seed,
         }
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _text(self) -> Sequence[int]:
         from tokenizers import Tokenizer
 
         file = self.model / "tokenizer.json"
         if not file.is_file():
             raise UserError(f"{file} is missing; --model names a folder that has one")
-        return Tokenizer.from_file(str(file))
-
-    @cached_property
-    def _english(self) -> Sequence[int]:
-        return workload.english(self._tokenizer)
+        return workload.english(Tokenizer.from_file(str(file)))

@@ -44,7 +44,7 @@ def passes(
         choices = ", ".join(map(str, PAGE_SIZES))
         raise UserError(f"--pages {wrong[0]} is not supported; choose from {choices}")
     require_writable(out, plot)
-    source = options.Source.of(options.mix_of("1", "1", None), model, None, 0)
+    source = options.Source.of("1", "1", model, 0)
     flags = servers.Flags.of(source.model, context.args, 0)
     if flags.ours:
         raise UserError(f"{flags.ours[0]} is what `bench passes` recommends; leave it out")

@@ -53,8 +53,6 @@ def throughput(
     in_flight: options.InFlight = 16,
     prompt: options.Prompt = "32-512",
     new: options.New = "128",
-    mix: options.MixName = None,
-    dataset: options.Dataset = None,
     rounds: options.Rounds = 3,
     serial_requests: Annotated[
         int, typer.Option(min=0, help="For the server that takes one request at a time; 0: none.")
@@ -75,10 +73,9 @@ def throughput(
     if 0 < serial_requests <= SERIAL_IN_FLIGHT:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL_IN_FLIGHT}")
     require_writable(out, plot)
-    lengths = options.mix_of(prompt, new, mix)
-    source = options.Source.of(lengths, model, dataset, seed)
+    source = options.Source.of(prompt, new, model, seed)
     source.requests(requests)  # refuses now, not after the servers have started
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
     processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
     if serial_requests:
         processes["serial"] = servers.serial(flags)

@@ -1,9 +1,7 @@
 """Who asks for what. The same arguments give the same requests, on every machine."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
@@ -64,17 +62,6 @@ class Mix(NamedTuple):
         return self.prompt.most + self.new.most
 
 
-# Six, as LLM-42 has: from chat-like to long documents. A plausible choice, not the paper's list.
-MIXES = {
-    "mixed": Mix(Lengths(32, 512), Lengths(128, 128)),
-    "512x256": Mix(Lengths(512, 512), Lengths(256, 256)),
-    "1024x256": Mix(Lengths(1024, 1024), Lengths(256, 256)),
-    "1024x512": Mix(Lengths(1024, 1024), Lengths(512, 512)),
-    "2048x256": Mix(Lengths(2048, 2048), Lengths(256, 256)),
-    "4096x512": Mix(Lengths(4096, 4096), Lengths(512, 512)),
-}
-
-
 def english(tokenizer: Any) -> list[int]:
     """Token ids of the long English text that every Python has: its language reference."""
     from pydoc_data.topics import topics
@@ -93,29 +80,6 @@ def spans(ids: Sequence[int], mix: Mix, count: int, seed: int) -> list[Request]:
         start = dice.randrange(len(ids) - length)
         requests.append(Request(tuple(ids[start : start + length]), dice.randint(*mix.new)))
     return requests
-
-
-def sharegpt(path: Path, tokenizer: Any, mix: Mix, count: int, seed: int) -> list[Request]:
-    """First turns of a ShareGPT file: its questions, as many new tokens as its answers have.
-
-    Conversations longer than the mix allows are left out, as are turns of fewer than 4 tokens
-    (SGLang's bench_serving has the same rule). Raises UserError.
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        turns = [entry.get("conversations") or entry.get("conversation") or [] for entry in entries]
-        pairs = [(two[0]["value"], two[1]["value"]) for two in turns if len(two) >= 2]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no ShareGPT file: {error!r}") from None
-    Random(seed).shuffle(pairs)
-    requests = []
-    for question, answer in pairs:
-        prompt_ids, new_tokens = tokenizer.encode(question).ids, len(tokenizer.encode(answer).ids)
-        if 4 <= len(prompt_ids) <= mix.prompt.most and 4 <= new_tokens <= mix.new.most:
-            requests.append(Request(tuple(prompt_ids), new_tokens))
-        if len(requests) == count:
-            return requests
-    raise UserError(f"{path} has {len(requests)} conversations of fitting length, not {count}")
 
 
 def mark(requests: Sequence[Request], share_percent: float) -> list[Request]:
