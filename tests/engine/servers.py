@@ -66,7 +66,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR), DECODE | CORES),
     "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES),
     "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
-    "embedded": Configuration(None, ("--max-total-tokens", "20000", "--llm42-default")),
+    "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),
     "a rank strays": Configuration(
         "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES
     ),

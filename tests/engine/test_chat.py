@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine import client
 
-pytestmark = pytest.mark.server("tiny")
+pytestmark = pytest.mark.server("embedded")
 
 ON = {"deterministic": True}  # unpatched: by hooks
 WEATHER = {
@@ -60,9 +60,7 @@ FORCED = {"type": "function", "function": {"name": "weather"}}
 def test_tool_calls_repeat_themselves(api, url, choice):
     """A call that the schema forces, whole and streamed, alone and in load."""
     asked = {"text": "Will it rain in Oslo?", "tools": [WEATHER], "tool_choice": choice}
-    # A random model would write for ever; a bias on what closes strings and lists ends it.
-    ends = {str(token): 20.0 for mark in '"]}' for token in client.tokenizer().encode(mark).ids}
-    asked |= {"seed": 12, "max_tokens": 200, "extra_body": ON | {"logit_bias": ends}}
+    asked |= {"seed": 12, "max_tokens": 70}  # room for white space, of which this model is fond
     whole = chat(api, **asked)
     (call,) = whole.choices[0].message.tool_calls
     arguments = json.loads(call.function.arguments)
