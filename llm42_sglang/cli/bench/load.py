@@ -6,18 +6,19 @@ definitions of TTFT, inter-token time and throughput are kept.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from random import Random
 from typing import NamedTuple
 
-from llm42_sglang.cli.bench.outcome import Outcome, outcome_of
-from llm42_sglang.cli.bench.workload import Request
+from llm42_sglang.cli.bench.options import Source
+from llm42_sglang.cli.bench.outcome import Outcome, outcome_of, recompute
+from llm42_sglang.cli.bench.workload import Request, mark
+from llm42_sglang.cli.progress import bar
 from llm42_sglang.repro.connection import GENERATE, Connection, Reply, at_once
 
 TIMEOUT_S = 1800
-
-Advance = Callable[[], object]  # called whenever a request is done
 
 
 class Target(NamedTuple):
@@ -72,8 +73,45 @@ class Poisson:
 Load = Closed | Poisson
 
 
+class Step(NamedTuple):
+    """One load of one server."""
+
+    round: int
+    load: str
+    share: float  # of deterministic requests, in percent
+    server: str
+
+    def __str__(self) -> str:
+        return f"round {self.round + 1}, {self.load}, {self.share:g} % deterministic, {self.server}"
+
+
+Measured = dict[Step, list[Outcome]]
+
+
+def one_round(
+    number: int,
+    targets: Mapping[str, Target],
+    source: Source,
+    loads: Sequence[Load],
+    shares: Sequence[float],
+    count: int,
+) -> Measured:
+    """Every load and share, on stock and then ours; who is first changes with the round. In a
+    round all have the same prompts. Raises UserError if an answer of ours is not verified."""
+    measured = {}
+    for one, share in product(loads, shares):
+        requests = mark(source.requests(count, number), share)
+        arriving = replace(one, seed=number) if isinstance(one, Poisson) else one
+        for server in ("stock", "llm42")[:: -1 if number % 2 else 1]:
+            step = Step(number, str(one), share, server)
+            measured[step] = run(targets[server], requests, arriving, str(step))
+            if server == "llm42":
+                recompute(measured[step])  # refuses answers that are not verified
+    return measured
+
+
 def run(
-    target: Target, requests: Sequence[Request], load: Load, advance: Advance = lambda: None
+    target: Target, requests: Sequence[Request], load: Load, title: str = "warming up"
 ) -> list[Outcome]:
     """Load a server from an empty prefix cache; outcomes in the order of the requests.
 
@@ -81,7 +119,10 @@ def run(
     """
     bodies = [request.body(target.deterministic) for request in requests]
     due_s = load.due_s(len(requests))
-    with Connection(target.url, timeout_s=TIMEOUT_S) as connection:
+    with (
+        Connection(target.url, timeout_s=TIMEOUT_S) as connection,
+        bar(title, len(requests)) as advance,
+    ):
         connection.flush()
         start_s = time.perf_counter()
 
