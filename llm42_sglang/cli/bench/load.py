@@ -15,7 +15,7 @@ from typing import NamedTuple
 from llm42_sglang.cli.bench.options import Source
 from llm42_sglang.cli.bench.outcome import Outcome, outcome_of, recompute
 from llm42_sglang.cli.bench.workload import Request, mark
-from llm42_sglang.cli.progress import bar
+from llm42_sglang.cli.output import bar
 from llm42_sglang.repro.connection import GENERATE, Connection, Reply, at_once
 
 TIMEOUT_S = 1800

@@ -14,8 +14,7 @@ import typer
 from llm42_sglang.cli.bench import options, report, servers
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import tail
-from llm42_sglang.cli.output import require_writable, table
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import require_writable, say, table
 from llm42_sglang.core.config import PAGE_SIZES
 
 MEASURE = (sys.executable, "-m", "llm42_sglang.engine.costs")

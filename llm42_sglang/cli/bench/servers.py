@@ -9,7 +9,7 @@ from pathlib import Path
 from llm42_sglang.cli.bench.load import Target
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.launch import ServerProcess
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import say
 
 STOCK = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
 # Of our plugins only the platform's: without it stock SGLang does not run on a plain CPU.

@@ -14,8 +14,7 @@ from llm42_sglang.cli.bench.load import Closed, Measured, Step, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.output import require_writable
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import require_writable, say
 
 WARM_UP_TOKENS = 8
 SERIAL = Closed(2)  # one is served, one waits: the server never idles
