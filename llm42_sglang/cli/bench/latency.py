@@ -1,14 +1,15 @@
 """`llm42 bench latency`: what clients wait for, ours and stock at the same load."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Measured, Poisson, Target
+from llm42_sglang.cli.bench.load import Load, Measured, Target
 from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
@@ -37,12 +38,6 @@ DEFINITIONS = {
 
 # By load, share and server: by kind.
 Outcomes = dict[tuple[str, float, str], dict[str, list[Outcome]]]
-
-
-class Percent(NamedTuple):
-    """A load to be settled: of what stock answers in a closed loop."""
-
-    amount: float
 
 
 def latency(
@@ -74,7 +69,7 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    if any(isinstance(one, Percent) for one in asked):
+    if any(one.percent for one in asked):
         options.require_full_loop(requests, in_flight)
     require_writable(out, plot)
     source = options.Source.of(prompt, new, model, seed)
@@ -82,15 +77,15 @@ def latency(
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
-            load.run(target, mark(source.requests(4), 50), Closed(4))  # warm-up
-        found = settle(asked, targets, source, requests, in_flight)
+            load.run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
+        found = settle(asked, targets["stock"], source, requests, in_flight)
         measured: Measured = {}
         for number in range(rounds):
             measured |= load.one_round(number, targets, source, found, wanted, requests)
-    rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
+    rates = {one.name: one.rate_per_s for one in found if one.rate_per_s}
     workload = source.describe() | {
         "requests": requests,
-        "loads": ", ".join(map(str, found)),
+        "loads": ", ".join(one.name for one in found),
         "rounds": rounds,
         "flags": flags.text,
     }
@@ -103,12 +98,12 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | Percent]:
+def parse_loads(text: str, in_flight: int) -> list[Load]:
     """Raises UserError."""
-    loads: list[Load | Percent] = []
+    loads = []
     for part in map(str.strip, text.split(",")):
         if part == "closed":
-            loads.append(Closed(in_flight))
+            loads.append(Load.closed(in_flight))
             continue
         number, percent, rest = part.partition("%")
         try:
@@ -119,29 +114,23 @@ def parse_loads(text: str, in_flight: int) -> list[Load | Percent]:
             raise UserError(
                 f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
             )
-        loads.append(Percent(amount) if percent else Poisson(amount))
+        of_stock = Load(f"{amount:g} % of stock", percent=amount)
+        loads.append(of_stock if percent else Load(f"{amount:g}/s", rate_per_s=amount))
     return list(dict.fromkeys(loads))
 
 
 def settle(
-    loads: Sequence[Load | Percent],
-    targets: Mapping[str, Target],
-    source: options.Source,
-    count: int,
-    in_flight: int,
+    loads: list[Load], stock: Target, source: options.Source, count: int, in_flight: int
 ) -> list[Load]:
     """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
     ones are loaded alike."""
-    per_s = 0.0
-    if any(isinstance(one, Percent) for one in loads):
-        title = "what stock answers in the closed loop"
-        made = load.run(targets["stock"], source.requests(count), Closed(in_flight), title)
-        per_s = count / time_s(made)
+    if not any(one.percent for one in loads):
+        return loads
+    loop = Load.closed(in_flight)
+    made = load.run(stock, source.requests(count), loop, "what stock answers in the closed loop")
+    per_s = count / time_s(made)
     return [
-        Poisson(one.amount / 100 * per_s, name=f"{one.amount:g} % of stock")
-        if isinstance(one, Percent)
-        else one
-        for one in loads
+        replace(one, rate_per_s=one.percent / 100 * per_s) if one.percent else one for one in loads
     ]
 
 

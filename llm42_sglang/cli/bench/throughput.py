@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Measured, Step, Target
+from llm42_sglang.cli.bench.load import Load, Measured, Step, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import require_writable, say
 
 WARM_UP_TOKENS = 8
-SERIAL = Closed(2)  # one is served, one waits: the server never idles
+SERIAL = Load.closed(2)  # one is served, one waits: the server never idles
 
 
 def throughput(
@@ -63,7 +63,7 @@ def throughput(
     }
     with servers.running(**processes) as targets:
         measured = measure(
-            targets, source, wanted, rounds, Closed(in_flight), requests, serial_requests
+            targets, source, wanted, rounds, Load.closed(in_flight), requests, serial_requests
         )
     result = summary(measured)
     report.show("output tokens per second", workload, COLUMNS, list(_rows(result)))
@@ -76,7 +76,7 @@ def measure(
     source: options.Source,
     shares: Sequence[float],
     rounds: int,
-    loop: Closed,
+    loop: Load,
     count: int,
     serial_count: int,
 ) -> Measured:
@@ -84,12 +84,12 @@ def measure(
     rate is a rate."""
     for target in targets.values():
         short = [replace(r, new_tokens=WARM_UP_TOKENS) for r in source.requests(loop.in_flight)]
-        load.run(target, mark(short, 50), loop)
+        load.run(target, mark(short, 50), loop, "warming up")
     measured: Measured = {}
     for number in range(rounds):
         made = load.one_round(number, targets, source, [loop], shares, count)
         if "serial" in targets:
-            step = Step(number, str(SERIAL), 0, "serial")
+            step = Step(number, SERIAL.name, 0, "serial")
             requests = source.requests(serial_count, number)
             made[step] = load.run(targets["serial"], requests, SERIAL, str(step))
         for step, outcomes in made.items():
