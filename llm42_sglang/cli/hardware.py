@@ -1,7 +1,7 @@
 """What this machine is, as far as it changes a number: processor, memory, GPUs, versions."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ def gpus() -> list[Gpu]:
 
 
 def hardware() -> dict[str, Any]:
-    """JSON types; versions of packages that are not installed are None."""
+    """JSON types."""
     return {
         "cpu": _cpu_model(),
         "simd": _simd(),
@@ -36,17 +36,9 @@ def hardware() -> dict[str, Any]:
         "gpus": ", ".join(gpu.name for gpu in gpus()) or "none",
         "system": platform.platform(),
         "python": platform.python_version(),
-        "torch": package_version("torch"),
-        "sglang": package_version("sglang"),
+        "torch": version("torch"),
+        "sglang": version("sglang"),
     }
-
-
-def package_version(package: str) -> str | None:
-    """None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _simd() -> str:
@@ -62,9 +54,6 @@ def _simd() -> str:
 
 
 def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return next(iter(names), platform.machine())

@@ -24,7 +24,7 @@ HOST = "127.0.0.1"
 UNASSIGNED_PORTS = range(30001, 32768)
 POLL_S = 0.5
 TAIL_LINES = 25
-WINDOW = 65536  # characters at the end of a log in which its last lines are; SGLang has long ones
+WINDOW = 65536  # bytes at the end of a log in which its last lines are; SGLang has long ones
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 # Called while the server starts: seconds so far, the last line of its log.
@@ -221,7 +221,7 @@ def is_taken(port: int) -> bool:
 
 def tail(log_path: Path, lines: int) -> list[str]:
     """The last non-empty lines of a log, without colours and overwritten progress bars."""
-    text = ESCAPES.sub("", log_path.read_text(errors="replace")[-WINDOW:])
+    text = ESCAPES.sub("", log_path.read_bytes()[-WINDOW:].decode(errors="replace"))
     shown = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return [line for line in shown if line][-lines:]
 

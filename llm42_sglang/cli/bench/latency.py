@@ -1,24 +1,20 @@
 """`llm42 bench latency`: what clients wait for, ours and stock at the same load."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
-from typing import Annotated, Any, NamedTuple
+from itertools import chain
+from typing import Annotated, Any
 
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Target
-from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.stats import Percentiles, percentiles, ratio, recompute, time_s
+from llm42_sglang.cli.bench.load import Load, Measured, Target
+from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
 from llm42_sglang.cli.bench.workload import mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell, require_writable
-from llm42_sglang.cli.progress import bar
 
-SERVERS = ("stock", "llm42")
 KINDS = ("deterministic", "ordinary")
 METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the definitions
     "ttft": lambda outcome: [outcome.ttft_s],
@@ -40,18 +36,8 @@ DEFINITIONS = {
 }
 
 
-class Percent(NamedTuple):
-    """A load to be settled: of what stock answers in a closed loop."""
-
-    amount: float
-
-
-class Point(NamedTuple):
-    """One load with one share of deterministic requests."""
-
-    load: str
-    share: float  # percent
-    server: str
+# By load, share and server: by kind.
+Outcomes = dict[tuple[str, float, str], dict[str, list[Outcome]]]
 
 
 def latency(
@@ -83,7 +69,7 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    if any(isinstance(one, Percent) for one in asked):
+    if any(one.percent for one in asked):
         options.require_full_loop(requests, in_flight)
     require_writable(out, plot)
     source = options.Source.of(prompt, new, model, seed)
@@ -91,16 +77,19 @@ def latency(
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
-            load.run(target, mark(source.requests(4), 50), Closed(4))  # warm-up
-        found = settle(asked, targets, source, requests, in_flight)
-        outcomes = measure(targets, source, found, wanted, rounds, requests)
-    rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
+            load.run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
+        found = settle(asked, targets["stock"], source, requests, in_flight)
+        measured: Measured = {}
+        for number in range(rounds):
+            measured |= load.one_round(number, targets, source, found, wanted, requests)
+    rates = {one.name: one.rate_per_s for one in found if one.rate_per_s}
     workload = source.describe() | {
         "requests": requests,
-        "loads": ", ".join(map(str, found)),
+        "loads": ", ".join(one.name for one in found),
         "rounds": rounds,
         "flags": flags.text,
     }
+    outcomes = together(measured)
     result = summary(outcomes) | {"rates_per_s": rates}
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     rows = list(_rows(result["points"]))
@@ -109,12 +98,12 @@ def latency(
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | Percent]:
+def parse_loads(text: str, in_flight: int) -> list[Load]:
     """Raises UserError."""
-    loads: list[Load | Percent] = []
+    loads = []
     for part in map(str.strip, text.split(",")):
         if part == "closed":
-            loads.append(Closed(in_flight))
+            loads.append(Load.closed(in_flight))
             continue
         number, percent, rest = part.partition("%")
         try:
@@ -125,111 +114,75 @@ def parse_loads(text: str, in_flight: int) -> list[Load | Percent]:
             raise UserError(
                 f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
             )
-        loads.append(Percent(amount) if percent else Poisson(amount))
+        of_stock = Load(f"{amount:g} % of stock", percent=amount)
+        loads.append(of_stock if percent else Load(f"{amount:g}/s", rate_per_s=amount))
     return list(dict.fromkeys(loads))
 
 
 def settle(
-    loads: Sequence[Load | Percent],
-    targets: Mapping[str, Target],
-    source: options.Source,
-    count: int,
-    in_flight: int,
+    loads: list[Load], stock: Target, source: options.Source, count: int, in_flight: int
 ) -> list[Load]:
     """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
     ones are loaded alike."""
-    per_s = 0.0
-    if any(isinstance(one, Percent) for one in loads):
-        with bar("what stock answers in the closed loop", count) as advance:
-            made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
-        per_s = count / time_s(made)
+    if not any(one.percent for one in loads):
+        return loads
+    loop = Load.closed(in_flight)
+    made = load.run(stock, source.requests(count), loop, "what stock answers in the closed loop")
+    per_s = count / time_s(made)
     return [
-        Poisson(one.amount / 100 * per_s, name=f"{one.amount:g} % of stock")
-        if isinstance(one, Percent)
-        else one
-        for one in loads
+        replace(one, rate_per_s=one.percent / 100 * per_s) if one.percent else one for one in loads
     ]
 
 
-def measure(
-    targets: Mapping[str, Target],
-    source: options.Source,
-    loads: Sequence[Load],
-    shares: Sequence[float],
-    rounds: int,
-    count: int,
-) -> dict[Point, list[Outcome]]:
-    """Every load and share once a round, on both servers; who is first changes with the round."""
-    outcomes: dict[Point, list[Outcome]] = defaultdict(list)
-    for number, one, share in product(range(rounds), loads, shares):
-        requests, arriving = mark(source.requests(count, number), share), _in_round(one, number)
-        for name in SERVERS[:: -1 if number % 2 else 1]:
-            title = f"round {number + 1}, {one}, {share:g} % deterministic, {name}"
-            with bar(title, count) as advance:
-                made = load.run(targets[name], requests, arriving, advance)
-            if name == "llm42":
-                recompute(made)  # refuses answers that are not verified
-            outcomes[Point(str(one), share, name)] += made
-    return dict(outcomes)
+def together(measured: Measured) -> Outcomes:
+    """The rounds as one."""
+    outcomes: Outcomes = {}
+    for step, made in measured.items():
+        of_kinds = outcomes.setdefault((step.load, step.share, step.server), {})
+        for kind in KINDS:
+            here = [one for one in made if one.request.deterministic == (kind == KINDS[0])]
+            of_kinds.setdefault(kind, []).extend(here)
+    return outcomes
 
 
-def _in_round(one: Load, number: int) -> Load:
-    """Every round has arrival times of its own."""
-    return replace(one, seed=number) if isinstance(one, Poisson) else one
-
-
-def summary(outcomes: Mapping[Point, Sequence[Outcome]]) -> dict[str, Any]:
+def summary(outcomes: Outcomes) -> dict[str, Any]:
     """The JSON. Ratios are ours over stock's, by load and share (percent, as text)."""
     points = [
-        {"load": at, "share": share, "server": name, "kind": kind, **_described(part)}
-        for (at, share, name), made in outcomes.items()
-        for kind in KINDS
-        if (part := _of_kind(made, kind))
+        {"load": at, "share": share, "server": server, "kind": kind, "requests": len(made)}
+        | {metric: percentiles(_values(metric, made)) for metric in METRICS}
+        for (at, share, server), by_kind in outcomes.items()
+        for kind, made in by_kind.items()
+        if made
     ]
     ratios: dict[str, dict[str, dict[str, float | None]]] = {}
     for key, metric, kinds in RATIOS:
         ratios[key] = {at: {} for at, _, _ in outcomes}
-        for at, share, name in outcomes:
-            if name == "llm42":
-                ours, stock = (
-                    percentiles(_values(metric, _of_kind(outcomes[Point(at, share, of)], *kinds)))
-                    for of in ("llm42", "stock")
-                )
-                ratios[key][at][f"{share:g}"] = ratio(ours.p99, stock.p99)
+        for at, share, _ in outcomes:
+            ours, stock = (
+                percentiles(_values(metric, chain(*(by_kind[kind] for kind in kinds))))["p99"]
+                for by_kind in (outcomes[at, share, server] for server in ("llm42", "stock"))
+            )
+            ratios[key][at][f"{share:g}"] = ratio(ours, stock)
     return {**ratios, "definitions": DEFINITIONS, "points": points}
 
 
-def draw(axes: Sequence[Any], outcomes: Mapping[Point, Sequence[Outcome]]) -> None:
+def draw(axes: Sequence[Any], outcomes: Outcomes) -> None:
     """Which share of first tokens, and of ordinary requests' tokens, has come by when."""
     first, ordinary = axes
     loads = list(dict.fromkeys((at, share) for at, share, _ in outcomes))
-    for (at, share, name), part in outcomes.items():
-        style = f"C{loads.index((at, share)) % 10}{'--' if name == 'stock' else '-'}"
-        label = f"{name}, {at}, {share:g} %"
-        _cumulative(first, _values("ttft", part), style, label)
-        _cumulative(ordinary, _values("gap", _of_kind(part, "ordinary")), style, label)
+    for (at, share, server), by_kind in outcomes.items():
+        style = {
+            "color": f"C{loads.index((at, share)) % 10}",
+            "linestyle": "--" if server == "stock" else "-",
+            "label": f"{server}, {at}, {share:g} %",
+        }
+        first.ecdf(_values("ttft", chain(*by_kind.values())), **style)
+        if by_kind["ordinary"]:
+            ordinary.ecdf(_values("gap", by_kind["ordinary"]), **style)
     first.set(xlabel="time to first token, s", ylabel="share of requests")
     ordinary.set(xlabel="between two tokens of ordinary requests, s", xscale="log")
     for panel in axes:
-        if panel.lines:
-            panel.legend(fontsize="x-small")
-
-
-def _cumulative(panel: Any, values: Sequence[float], style: str, label: str) -> None:
-    if ordered := sorted(values):
-        ranks = [(i + 1) / len(ordered) for i in range(len(ordered))]
-        panel.step(ordered, ranks, style, where="post", label=label)
-
-
-def _described(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    return {
-        "requests": len(outcomes),
-        **{metric: percentiles(_values(metric, outcomes))._asdict() for metric in METRICS},
-    }
-
-
-def _of_kind(outcomes: Iterable[Outcome], *kinds: str) -> list[Outcome]:
-    return [one for one in outcomes if KINDS[not one.request.deterministic] in kinds]
+        panel.legend(fontsize="x-small")
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
@@ -238,9 +191,6 @@ def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
 
 def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
     for point in sorted(points, key=lambda p: (p["load"], p["share"], p["kind"], p["server"])):
+        seen = [[point[metric][p] for p in ("p50", "p90", "p99")] for metric in METRICS]
         names = (f"{point['share']:g}", point["kind"], point["server"], point["requests"])
-        yield point["load"], *names, *(_cell(Percentiles(**point[metric])) for metric in METRICS)
-
-
-def _cell(seen: Percentiles) -> str:
-    return " / ".join(cell(value) for value in seen[1:])
+        yield point["load"], *names, *(" / ".join(map(cell, values)) for values in seen)

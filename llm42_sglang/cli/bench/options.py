@@ -12,7 +12,7 @@ from llm42_sglang.cli.bench import workload
 from llm42_sglang.cli.bench.workload import Lengths, Mix, Request
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import say
 from llm42_sglang.tools import drawn
 
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.

@@ -14,8 +14,7 @@ import typer
 from llm42_sglang.cli.bench import options, report, servers
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import tail
-from llm42_sglang.cli.output import require_writable, table
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import require_writable, say, table
 from llm42_sglang.core.config import PAGE_SIZES
 
 MEASURE = (sys.executable, "-m", "llm42_sglang.engine.costs")
@@ -53,7 +52,8 @@ def passes(
     advice = {page: recommended(int(page), of_page, in_flight) for page, of_page in costs.items()}
     report.show("one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
     columns = ("flags for `llm42 serve`", "ms a token, decoded", "verified", "tokens/s of stock's")
-    table(f"recommended, {in_flight} deterministic requests in flight", columns, _advised(advice))
+    rows = [(a.flags, 1e3 * a.decode_s, 1e3 * a.verify_s, a.of_stock) for a in advice.values()]
+    table(f"recommended, {in_flight} deterministic requests in flight", columns, rows)
     report.plot(plot, partial(draw, costs=costs))
     result = {"recommended": {page: one._asdict() for page, one in advice.items()}}
     report.finish({"costs_s": costs, **result}, workload, out)
@@ -127,29 +127,18 @@ def _cost_rows(costs: Mapping[str, Costs]) -> Iterator[Sequence[Any]]:
                     yield page, kind, width, place, 1e3 * seconds, 1e3 * seconds / rows
 
 
-def _advised(advice: Mapping[str, Advice]) -> list[Sequence[Any]]:
-    return [
-        (one.flags, 1e3 * one.decode_s, 1e3 * one.verify_s, one.of_stock) for one in advice.values()
-    ]
-
-
 def draw(axes: Sequence[Any], costs: Mapping[str, Costs]) -> None:
     """Passes by rows, decode steps by requests; a line for each page or context."""
-    by_rows, by_requests = axes
-    for page, kinds in costs.items():
-        _lines(by_rows, kinds["pass"], int(page), f"T = {page}, page ")
-        _lines(by_requests, kinds["decode"], 1, f"T = {page}, context ")
-    by_rows.set(xlabel="rows of a canonical pass", ylabel="ms", ylim=(0, None))
-    by_requests.set(xlabel="requests of a decode step", ylabel="ms", ylim=(0, None))
-    for panel in axes:
+    for panel, kind, place_name in zip(axes, ("pass", "decode"), ("page", "context"), strict=True):
+        lines: dict[str, list[tuple[int, float]]] = {}
+        for page, kinds in costs.items():
+            rows_each = int(page) if kind == "pass" else 1
+            for width, places in kinds[kind].items():
+                for place, seconds in places.items():
+                    line = lines.setdefault(f"T = {page}, {place_name} {place}", [])
+                    line.append((int(width) * rows_each, 1e3 * seconds))
+        for label, points in lines.items():
+            panel.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+        rows = "rows of a canonical pass" if kind == "pass" else "requests of a decode step"
+        panel.set(xlabel=rows, ylabel="ms", ylim=(0, None))
         panel.legend(fontsize="x-small")
-
-
-def _lines(
-    panel: Any, by_width: Mapping[str, Mapping[str, float]], rows_each: int, label: str
-) -> None:
-    for place in dict.fromkeys(place for by_place in by_width.values() for place in by_place):
-        points = [
-            (int(w) * rows_each, 1e3 * by[place]) for w, by in by_width.items() if place in by
-        ]
-        panel.plot(*zip(*sorted(points), strict=True), marker="o", label=f"{label}{place}")
