@@ -75,9 +75,12 @@ def llm42_url(
 @pytest.fixture(scope="session")
 def llm42_endpoint(llm42_url: str) -> "Iterator[Endpoint]":
     """The server, connected."""
-    from llm42_sglang.pytest_plugin.reproducible import connected
+    from llm42_sglang.pytest_plugin.reproducible import failing
+    from llm42_sglang.repro.endpoint import connect
 
-    with connected(llm42_url) as endpoint:
+    with failing():
+        endpoint = connect(llm42_url)
+    with endpoint:
         yield endpoint
 
 
@@ -86,6 +89,7 @@ def assert_reproducible(
     request: pytest.FixtureRequest, llm42_endpoint: "Endpoint"
 ) -> "Reproducible":
     """Call it with a prompt, or with messages, and how to sample; it returns the answer."""
-    from llm42_sglang.pytest_plugin.reproducible import Reproducible
+    from llm42_sglang.pytest_plugin.reproducible import Reproducible, failing
 
-    return Reproducible.of(request, llm42_endpoint, update=request.config.getoption(UPDATE))
+    with failing():
+        return Reproducible.of(request, llm42_endpoint, update=request.config.getoption(UPDATE))

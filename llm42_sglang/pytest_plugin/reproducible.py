@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -15,13 +15,14 @@ from llm42_sglang.errors import UserError
 from llm42_sglang.pytest_plugin.message import explained
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
 from llm42_sglang.repro.documents import first_complaint
-from llm42_sglang.repro.endpoint import Endpoint, connect
+from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
-from llm42_sglang.repro.judge import Judged, Verdict, judge
+from llm42_sglang.repro.judge import Verdict, judge
 from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.suite import Case
 
 SUFFIX = ".llm42.json"
+HINT = "pytest --llm42-update records it"
 Question = str | Sequence[Mapping[str, str]]  # a prompt, or messages
 
 
@@ -35,7 +36,7 @@ class Reproducible:
     conditions: Sequence[Condition]
     in_flight: int
     update: bool
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any]
     calls: int = 0
 
     @classmethod
@@ -45,8 +46,9 @@ class Reproducible:
         for marker in reversed(list(request.node.iter_markers("llm42"))):  # the closest one wins
             sampling |= marker.kwargs
         names = request.config.getini("llm42_conditions") or list(CONDITIONS)
-        if unknown := [name for name in names if name not in CONDITIONS]:
-            _fail(f"llm42_conditions: {unknown[0]!r} is none of {', '.join(CONDITIONS)}")
+        for unknown in (name for name in names if name not in CONDITIONS):
+            known = ", ".join(CONDITIONS)
+            raise UserError(f"llm42_conditions: {unknown!r} is none of {known}")
         return cls(
             endpoint,
             request.path.with_name(request.path.stem + SUFFIX),
@@ -63,14 +65,13 @@ class Reproducible:
         sampling: as in a suite, `max_tokens`, `temperature`, `seed` and so on. A second call in a
         test is a case of its own.
         """
-        __tracebackhide__ = True
         self.calls += 1
         with failing():
             case = self._case(question, sampling)
-            return self._updated(case) if self.update else self._checked(case)
+            golden = load_golden(self.golden) if self.golden.exists() else None
+            return self._updated(case, golden) if self.update else self._checked(case, golden)
 
     def _case(self, question: Question, sampling: Mapping[str, Any]) -> Case:
-        __tracebackhide__ = True
         asked = "prompt" if isinstance(question, str) else "messages"
         name = self.test if self.calls == 1 else f"{self.test} #{self.calls}"
         content = {"id": name, asked: question, "sampling": {**self.sampling, **sampling}}
@@ -79,27 +80,20 @@ class Reproducible:
         except ValidationError as error:
             raise UserError(first_complaint(error)) from None
 
-    def _checked(self, case: Case) -> Output:
-        __tracebackhide__ = True
-        hint = "pytest --llm42-update records it"
-        golden = load_golden(self.golden) if self.golden.exists() else None
+    def _checked(self, case: Case, golden: Golden | None) -> Output:
         cases = golden.cases if golden else []
         recorded = next((one for one in cases if one.id == case.id), None)
-        if recorded is None:
-            _fail(f"{self.golden.name} holds no answer of {case.id}; {hint}")
-        if _question_of(recorded) != _question_of(case):
-            _fail(f"{self.golden.name} holds the answer to another question; {hint}")
-        judged = self._judged(recorded, golden)
-        if judged.verdict is not Verdict.PASSED:
-            _fail(explained(judged, self.golden.name))
-        return judged.observations[0].answer.output
-
-    def _judged(self, recorded: Recorded, golden: Golden | None) -> Judged:
-        """Facts explain answers that were recorded together with them only."""
-        facts = golden.fingerprint if golden else None
+        if golden is None or recorded is None:
+            raise UserError(f"{self.golden.name} holds no answer of {case.id}; {HINT}")
+        if recorded.model_dump(exclude={"output", "tags"}) != case.model_dump(exclude={"tags"}):
+            raise UserError(f"{self.golden.name} holds the answer to another question; {HINT}")
+        facts = golden.fingerprint  # they explain answers recorded together with them only
         if facts is not None and facts.digest != recorded.output.fingerprint:
             facts = None
-        return judge(recorded, self._observed(recorded), facts, self.endpoint.fingerprint)
+        judged = judge(recorded, self._observed(recorded), facts, self.endpoint.fingerprint)
+        if judged.verdict is not Verdict.PASSED:
+            raise UserError(explained(judged, self.golden.name))
+        return judged.observations[0].answer.output
 
     def _observed(self, case: Case) -> list[Observation]:
         return [
@@ -108,23 +102,18 @@ class Reproducible:
             for observation in observe(self.endpoint, [case], condition, self.in_flight)
         ]
 
-    def _updated(self, case: Case) -> Output:
+    def _updated(self, case: Case, golden: Golden | None) -> Output:
         """Record the answer, unless it is not the same under all conditions."""
-        __tracebackhide__ = True
         seen = self._observed(case)
         output = seen[0].answer.output
         recorded = Recorded(**dict(case), output=output)
-        judged = judge(recorded, seen, self.endpoint.fingerprint, self.endpoint.fingerprint)
+        facts = self.endpoint.fingerprint
+        judged = judge(recorded, seen, facts, facts)
         if judged.verdict is not Verdict.PASSED:
-            _fail(f"not recorded: {explained(judged, self.golden.name)}")
-        known = load_golden(self.golden).cases if self.golden.exists() else []
-        cases = {one.id: one for one in known} | {case.id: recorded}
-        golden = Golden(
-            model=self.endpoint.model,
-            fingerprint=self.endpoint.fingerprint,
-            cases=sorted(cases.values(), key=lambda one: one.id),
-        )
-        save_golden(golden, self.golden)
+            raise UserError(f"not recorded: {explained(judged, self.golden.name)}")
+        cases = [one for one in (golden.cases if golden else []) if one.id != case.id]
+        cases = sorted([*cases, recorded], key=lambda one: one.id)
+        save_golden(Golden(model=self.endpoint.model, fingerprint=facts, cases=cases), self.golden)
         return output
 
 
@@ -140,27 +129,10 @@ def started(command: str, log_path: Path) -> Iterator[str]:
         server.stop()
 
 
-def connected(url: str) -> Endpoint:
-    """To be used as a context manager."""
-    with failing():
-        return connect(url)
-
-
 @contextmanager
 def failing() -> Iterator[None]:
-    """A UserError becomes the test's failure: a line, without the history of both."""
-    __tracebackhide__ = True
+    """A UserError becomes the test's failure: its text, without the history of both."""
     try:
         yield
     except UserError as error:
-        failure = pytest.fail.Exception(f"llm42: {error}", pytrace=False)
-        raise failure from None
-
-
-def _question_of(case: Case) -> dict[str, Any]:
-    return case.model_dump(include={"prompt", "input_ids", "messages", "sampling"})
-
-
-def _fail(message: str) -> NoReturn:
-    __tracebackhide__ = True
-    pytest.fail(f"llm42: {message}", pytrace=False)
+        raise pytest.fail.Exception(f"llm42: {error}", pytrace=False) from None

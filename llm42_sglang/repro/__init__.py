@@ -2,7 +2,7 @@
 
 Parsing, I/O and judging apart:
 - `connection`   HTTP to a server, streams timed
-- `suite`        cases: what is asked, and how to sample
+- `suite`        cases: what is asked, and how to sample; YAML or JSONL
 - `output`       what an endpoint answered, as far as it is compared, and the first difference
 - `wire`         bodies and answers of the native and the OpenAI API
 - `endpoint`     a server, and asking it

@@ -74,17 +74,17 @@ def observe(
         return Observation(case.id, condition.name, answer)
 
     together, beside = (round(part * in_flight) for part in (condition.share, condition.company))
-    with company(endpoint, beside, in_chat=cases[0].messages is not None):
+    with _company(endpoint, beside, in_chat=cases[0].messages is not None):
         return at_once(ask, cases, max(1, together), SHUFFLE if condition.shuffle else None)
 
 
 @contextmanager
-def company(endpoint: Endpoint, streams: int, in_chat: bool = False) -> Iterator[None]:
+def _company(endpoint: Endpoint, streams: int, in_chat: bool) -> Iterator[None]:
     """Ordinary requests of several lengths, `streams` at a time, as long as the block runs."""
     stop = threading.Event()
 
     def stream(number: int) -> None:
-        for case in cycle(company_cases(number, in_chat)):
+        for case in cycle(_company_cases(number, in_chat)):
             if stop.is_set():
                 return
             endpoint.ask(case, deterministic=False)
@@ -102,27 +102,17 @@ def company(endpoint: Endpoint, streams: int, in_chat: bool = False) -> Iterator
         future.result()  # company that is refused makes no load
 
 
-def company_cases(number: int, in_chat: bool) -> list[Case]:
+def _company_cases(number: int, in_chat: bool) -> Iterator[Case]:
     """Ordinary requests, greedy and sampled; other ones for each stream."""
     dice = Random(number)
-    prompts = dice.sample(COMPANY, len(COMPANY))
-    return [
-        question(
-            f"company-{number}-{i}",
-            prompt,
-            in_chat,
-            Sampling(
-                temperature=dice.choice((0, 0.8)),
-                max_tokens=dice.randrange(COMPANY_TOKENS // 4, COMPANY_TOKENS),
-            ),
-        )
-        for i, prompt in enumerate(prompts)
-    ]
+    for prompt in dice.sample(COMPANY, len(COMPANY)):
+        temperature = dice.choice((0, 0.8))
+        length = dice.randrange(COMPANY_TOKENS // 4, COMPANY_TOKENS)
+        sampling = Sampling(temperature=temperature, max_tokens=length)
+        yield question(f"company-{number}", prompt, in_chat, sampling)
 
 
 def question(name: str, prompt: str, in_chat: bool, sampling: Sampling) -> Case:
     """A case that asks this, as a message or as a text to go on with."""
-    if in_chat:
-        message = Message(role="user", content=prompt)
-        return Case(id=name, messages=[message], sampling=sampling)
-    return Case(id=name, prompt=prompt, sampling=sampling)
+    messages = [Message(role="user", content=prompt)] if in_chat else None
+    return Case(id=name, prompt=None if in_chat else prompt, messages=messages, sampling=sampling)

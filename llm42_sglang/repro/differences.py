@@ -2,24 +2,22 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from llm42_sglang.repro.suite import Strict
 
 _HASH = re.compile(r"[0-9a-f]{32,}")
 _LONGEST = 60  # characters of a value that is shown
 
 
-class Fingerprint(BaseModel):
+class Fingerprint(Strict):
     """A server's fingerprint, and the facts it is a hash of."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     digest: str
     facts: dict[str, Any]
 
 
-class Change(BaseModel):
+class Change(NamedTuple):
     """One fact that is not what it was. None: it is not there."""
 
     name: str
@@ -40,7 +38,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     """Facts that differ, by name; facts inside facts as `model.rms_norm_eps`."""
     old, new = dict(flat(before)), dict(flat(after))
     return [
-        Change(name=name, before=_shown(old, name), after=_shown(new, name))
+        Change(name, _shown(old, name), _shown(new, name))
         for name in sorted(old.keys() | new.keys())
         if name not in old or name not in new or old[name] != new[name]
     ]
@@ -50,7 +48,7 @@ def explain(before: Fingerprint | None, after: Fingerprint | None) -> str:
     """One line: what changed, or why nobody can tell."""
     if before is None or after is None:
         return "nothing was recorded" if before is None else "the endpoint has no fingerprint"
-    return ", ".join(map(str, changes(before.facts, after.facts))) or "no fact differs"
+    return ", ".join(map(str, changes(before.facts, after.facts))) or "the same"
 
 
 def flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,25 +21,13 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8: byte {error.start}") from None
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError; a file that was cut off is one that is not JSON."""
+def read_model(kind: type[Model], path: Path) -> Model:
+    """A JSON file. Raises UserError; a file that was cut off is one that is not JSON."""
     try:
         content = json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path} is not JSON, or was cut off: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return content
-
-
-def require_format(path: Path, content: dict[str, Any], name: str, version: int) -> None:
-    """That a file says it is what we read. Raises UserError."""
-    if content.get("format") != name:
-        raise UserError(f"{path} is no {name} file: its format is {content.get('format')!r}")
-    if content.get("version") != version:
-        raise UserError(
-            f"{path} has version {content.get('version')!r} of {name}; this llm42 reads {version}"
-        )
+    return validated(kind, content, path)
 
 
 def validated(kind: type[Model], content: Any, path: Path) -> Model:

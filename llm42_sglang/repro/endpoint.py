@@ -1,7 +1,7 @@
 """A server that answers prompts: ours, stock SGLang, or anything that speaks OpenAI's API."""
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -12,41 +12,21 @@ from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE, Connection, short
 from llm42_sglang.repro.differences import Fingerprint
 from llm42_sglang.repro.suite import Case
-from llm42_sglang.repro.wire import (
-    COMPLETIONS,
-    DETAILS,
-    Answer,
-    Api,
-    Exchange,
-    answer_of,
-    body_of,
-    path_of,
-    streamed_answer,
-)
+from llm42_sglang.repro.wire import COMPLETIONS, DETAILS, Answer, Api, answer_of, body_of, path_of
 
 _NOT_THERE = (404, 405)
 _REFUSED = (400, 422)
 
 
+@dataclass
 class Endpoint:
-    """A connected server, for many threads at once. Made by `connect`.
+    """A connected server, for many threads at once. Made by `connect`."""
 
-    api: which one prompts go to. model: as the server names it. fingerprint: None unless the
-    server is ours.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        api: Api,
-        model: str,
-        fingerprint: Fingerprint | None,
-    ) -> None:
-        self.connection = connection
-        self.api: Api = api
-        self.model = model
-        self.fingerprint = fingerprint
-        self._details: dict[str, int] = {}  # by path: index into DETAILS
+    connection: Connection
+    api: Api  # which one prompts go to
+    model: str  # as the server names it
+    fingerprint: Fingerprint | None  # None unless the server is ours
+    _details: dict[str, int] = field(default_factory=dict)  # by path: index into DETAILS
 
     def __enter__(self) -> "Endpoint":
         return self
@@ -79,18 +59,13 @@ class Endpoint:
             )
         reply.require_ok(f"case {case.id}: ")
         if stream:
-            answer = streamed_answer(path, [event.data for event in reply.events])
-            first_token_s = reply.events[0].at_s - reply.sent_s
+            answer = answer_of(path, [event.data for event in reply.events])
+            answer = replace(answer, first_token_s=reply.events[0].at_s - reply.sent_s)
         else:
             whole = reply.json()
-            answer = replace(answer_of(path, whole), exchange=Exchange(path, body, whole))
-            first_token_s = None
-        seconds = reply.done_s - reply.sent_s
-        return replace(answer, end_to_end_s=seconds, first_token_s=first_token_s)
-
-    def send(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """One body as it stands, not streamed. Raises UserError."""
-        return self.connection.post(path, body | {"stream": False}).require_ok().json()
+            exchange = {"path": path, "request": body, "response": whole}
+            answer = replace(answer_of(path, [whole]), exchange=exchange)
+        return replace(answer, end_to_end_s=reply.done_s - reply.sent_s)
 
     def flush(self) -> None:
         """Empty the prefix cache, where the server has a way to and is idle."""
@@ -110,11 +85,12 @@ def connect(
     try:
         facts = _fingerprint(connection)
         info = _get(connection, "/model_info")
-        native = info is not None and "model_path" in info
+        native = "model_path" in info
         if api == "native" and not native:
             raise UserError(f"{url} has no native SGLang API; leave --api out")
         if model is None:
-            model = _first_model(connection) or (info or {}).get("model_path")
+            models = _get(connection, "/v1/models").get("data") or [{}]
+            model = models[0].get("id") or info.get("model_path")
         if model is None:
             raise UserError(f"{url} names no model at /v1/models; name one with --model")
         return Endpoint(connection, api or ("native" if native else "openai"), model, facts)
@@ -126,36 +102,28 @@ def connect(
 def _fingerprint(connection: Connection) -> Fingerprint | None:
     """None where nobody knows such a thing. Raises UserError if a server of ours cannot serve, or
     its facts are not what its fingerprint is a hash of."""
+    body = _get(connection, FACTS_PATH)
     try:
-        response = connection.client.get(FACTS_PATH)
-    except httpx.HTTPError as error:
-        raise UserError(f"no server answers at {connection.url}: {error!r}") from None
-    if response.status_code == 503 and "llm42" in response.text:
-        raise UserError(f"{connection.url} does not serve: {short(response.text)}")
-    try:
-        body = response.json() if response.status_code == 200 else {}
-        if "fingerprint" not in body:
-            return None
         claimed = Fingerprint(digest=body["fingerprint"], facts=body["facts"])
-    except (ValueError, KeyError, TypeError, ValidationError):
+    except (KeyError, ValidationError):
         return None
     if fingerprint(claimed.facts) != claimed.digest:
         raise UserError(f"{connection.url}: the facts do not hash to the fingerprint beside them")
     return claimed
 
 
-def _first_model(connection: Connection) -> Any:
-    models = (_get(connection, "/v1/models") or {}).get("data") or [{}]
-    return models[0].get("id")
-
-
-def _get(connection: Connection, path: str) -> dict[str, Any] | None:
-    """An object, or None where there is none."""
-    response = connection.request("GET", path)
+def _get(connection: Connection, path: str) -> dict[str, Any]:
+    """An object; an empty one where the server has none."""
+    try:
+        response = connection.client.get(path)
+    except httpx.HTTPError as error:
+        raise UserError(f"no server answers at {connection.url}: {error!r}") from None
     if response.status_code in (401, 403):
         raise UserError(f"{connection.url} wants a key: set LLM42_API_KEY")
+    if response.status_code == 503 and "llm42" in response.text:
+        raise UserError(f"{connection.url} does not serve: {short(response.text)}")
     try:
         body = response.json() if response.status_code == 200 else None
     except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
+        body = None
+    return body if isinstance(body, dict) else {}

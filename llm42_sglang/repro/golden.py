@@ -5,21 +5,16 @@ the same suite on the same server again gives the same bytes.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro.differences import Fingerprint
-from llm42_sglang.repro.documents import read_object, require_format, validated
+from llm42_sglang.repro.documents import read_model
 from llm42_sglang.repro.output import Output
-from llm42_sglang.repro.suite import Case, require_unique
-
-FORMAT = "llm42-golden"
-VERSION = 1
+from llm42_sglang.repro.suite import Case, Cases, Strict
 
 
 class Recorded(Case):
@@ -28,29 +23,27 @@ class Recorded(Case):
     output: Output
 
 
-class Golden(BaseModel):
+class Golden(Strict):
     """The whole file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal["llm42-golden"] = FORMAT
-    version: Literal[1] = VERSION
+    format: Literal["llm42-golden"] = "llm42-golden"
+    version: Literal[1] = 1
     model: str  # as the endpoint names it
     fingerprint: Fingerprint | None = None  # None: the endpoint has none
-    cases: list[Recorded] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _unique_ids(self) -> "Golden":
-        require_unique(case.id for case in self.cases)
-        return self
+    cases: Cases[Recorded]
 
     def selected(self, ids: Sequence[str], tags: Sequence[str] = ()) -> list[Recorded]:
         """The cases of these ids and those with one of these tags; all if nothing is named.
 
         Raises UserError for an id or a tag that no case has.
         """
-        _require_known("case", ids, [case.id for case in self.cases])
-        _require_known("case with tag", tags, [tag for case in self.cases for tag in case.tags])
+        known_ids = [case.id for case in self.cases]
+        known_tags = list(dict.fromkeys(tag for case in self.cases for tag in case.tags))
+        named = (("case", ids, known_ids), ("case with tag", tags, known_tags))
+        for what, wanted, known in named:
+            for unknown in (one for one in wanted if one not in known):
+                there = ", ".join(known) or "none"
+                raise UserError(f"no {what} {unknown!r}; there are {there}")
         return [
             case
             for case in self.cases
@@ -58,43 +51,26 @@ class Golden(BaseModel):
         ]
 
 
-def _require_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
-    if unknown := [one for one in wanted if one not in known]:
-        there = ", ".join(dict.fromkeys(known)) or "none"
-        raise UserError(f"no {what} {unknown[0]!r}; there are {there}")
-
-
 def load_golden(path: Path) -> Golden:
     """Raises UserError."""
-    content = read_object(path)
-    require_format(path, content, FORMAT, VERSION)
-    return validated(Golden, content, path)
+    return read_model(Golden, path)
 
 
 def save_golden(golden: Golden, path: Path) -> None:
     """Whole or not at all. Raises UserError."""
-    write_whole(path, layout(golden.model_dump(mode="json", exclude_none=True)))
+    write_whole(path, _layout(golden.model_dump(mode="json", exclude_none=True)) + "\n")
 
 
-def layout(content: Mapping[str, Any]) -> str:
+def _layout(value: Any, indent: str = "", name: str = "") -> str:
     """JSON with sorted keys; ids and tokens in one line, texts line by line."""
-    return _laid_out(content, "") + "\n"
-
-
-def _laid_out(value: Any, indent: str, name: str = "") -> str:
     inner = indent + "  "
-    if isinstance(value, Mapping) and value:
-        items = [
-            f"{inner}{_plain(key)}: {_laid_out(value[key], inner, key)}" for key in sorted(value)
-        ]
-        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
-    by_line = isinstance(value, list) and (
-        name == "text" or any(isinstance(v, dict) for v in value)
-    )
-    if by_line and value:
-        return "[\n" + ",\n".join(inner + _laid_out(v, inner) for v in value) + f"\n{indent}]"
-    return _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if isinstance(value, dict) and value:
+        start, end = "{}"
+        parts = [f"{json.dumps(key)}: {_layout(value[key], inner, key)}" for key in sorted(value)]
+    elif isinstance(value, list) and (name == "text" or any(isinstance(v, dict) for v in value)):
+        start, end = "[]"
+        parts = [_layout(one, inner) for one in value]
+    else:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    lines = ",\n".join(inner + part for part in parts)
+    return f"{start}\n{lines}\n{indent}{end}" if parts else start + end

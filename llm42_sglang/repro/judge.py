@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
-from typing import NamedTuple
 
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint, explain
@@ -25,6 +24,21 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """Two outputs of one case that are not equal, the earlier one and where it is from."""
+
+    source: str
+    before: Output
+    after: Observation
+    mismatch: Mismatch
+
+    @property
+    def contradiction(self) -> bool:
+        """Whether both are of one fingerprint."""
+        return _same_print(self.before, self.after.answer.output)
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """One case."""
 
@@ -32,10 +46,7 @@ class Judged:
     verdict: Verdict
     reason: str  # one line
     observations: tuple[Observation, ...]
-    mismatch: Mismatch | None = None
-    condition: str | None = None  # under which the mismatch was seen
-    against: Output | None = None  # the output it differs from
-    differing: Output | None = None
+    difference: Difference | None = None  # that the verdict is about
 
     @property
     def consistent(self) -> bool:
@@ -55,23 +66,12 @@ class Checked:
     @property
     def verdict(self) -> Verdict:
         """The worst there is."""
-        verdicts = {judged.verdict for judged in self.cases}
-        for worst in (Verdict.FAILED, Verdict.UNKNOWN):
-            if worst in verdicts:
-                return worst
-        return Verdict.PASSED
-
-    @property
-    def fingerprint_changed(self) -> bool:
-        """Whether both are known, and not the same."""
-        both = self.recorded is not None and self.observed is not None
-        return both and self.recorded.digest != self.observed.digest
+        worst_first = (Verdict.FAILED, Verdict.UNKNOWN)
+        return next(filter(self.count, worst_first), Verdict.PASSED)
 
     @property
     def change(self) -> str:
         """One line about the two fingerprints."""
-        if not self.fingerprint_changed and None not in (self.recorded, self.observed):
-            return "the same"
         return explain(self.recorded, self.observed)
 
     def count(self, verdict: Verdict) -> int:
@@ -85,70 +85,42 @@ def judge(
     recorded: Fingerprint | None,
     observed: Fingerprint | None,
 ) -> Judged:
-    """One case under all conditions. Fingerprints: of the golden file, and of the server now."""
+    """One case under all conditions. Fingerprints: of the golden file, and of the server now.
+
+    What counts is the first contradiction; else the first difference.
+    """
     assert observations, "nothing was observed"
     seen = tuple(observations)
-    if differing := _difference(case, seen, explain(recorded, observed)):
-        return differing
+    differences = list(_differences(case, seen))
+    contradictions = [one for one in differences if one.contradiction]
+    for one in contradictions or differences:
+        told = one.mismatch.told(one.source)
+        if contradictions:
+            reason = f"{place(one.after.condition)}, {told}"
+            return Judged(case, Verdict.FAILED, reason, seen, one)
+        change = explain(recorded, observed)
+        reason = f"the answer changed with the fingerprint ({change}): {told}"
+        return Judged(case, Verdict.UNKNOWN, reason, seen, one)
     outputs = [one.answer.output for one in seen]
     if not all(output.receipt for output in outputs):
         return Judged(case, Verdict.UNKNOWN, "same bits, but the answers carry no receipt", seen)
     if not all(output.verified for output in outputs):
         return Judged(case, Verdict.UNKNOWN, "same bits, but not every answer is verified", seen)
-    return Judged(case, Verdict.PASSED, _praise(case, seen), seen)
+    reason = f"same bits under {len(seen)} condition{'s' * (len(seen) > 1)}, verified"
+    if not all(_same_print(case.output, output) for output in outputs):
+        reason += ", though under another fingerprint"
+    return Judged(case, Verdict.PASSED, reason, seen)
 
 
-class _Pair(NamedTuple):
-    """Two outputs of one case, the earlier one and where it is from."""
-
-    source: str
-    before: Output
-    after: Observation
-
-
-def _pairs(case: Recorded, seen: Sequence[Observation]) -> Iterator[_Pair]:
-    for one in seen:
-        yield _Pair("recorded", case.output, one)
-    for early, late in combinations(seen, 2):
-        yield _Pair(f"{place(early.condition)} gave", early.answer.output, late)
-
-
-def _difference(case: Recorded, seen: tuple[Observation, ...], change: str) -> Judged | None:
-    """The first contradiction: different bits of one fingerprint. Else the first different bits of
-    two fingerprints."""
-    differing = [
-        (pair, difference)
-        for pair in _pairs(case, seen)
-        if (difference := mismatch(pair.before, pair.after.answer.output))
+def _differences(case: Recorded, seen: Sequence[Observation]) -> Iterator[Difference]:
+    pairs = [("recorded", case.output, one) for one in seen]
+    pairs += [
+        (f"{place(early.condition)} gave", early.answer.output, late)
+        for early, late in combinations(seen, 2)
     ]
-    if not differing:
-        return None
-    contradictions = [
-        (pair, difference)
-        for pair, difference in differing
-        if _same_print(pair.before, pair.after.answer.output)
-    ]
-    pair, difference = (contradictions or differing)[0]
-    where = place(pair.after.condition) + ","
-    if not contradictions:
-        where = f"the answer changed with the fingerprint ({change}):"
-    return Judged(
-        case,
-        Verdict.FAILED if contradictions else Verdict.UNKNOWN,
-        f"{where} {difference.told(pair.source)}",
-        seen,
-        difference,
-        pair.after.condition,
-        pair.before,
-        pair.after.answer.output,
-    )
-
-
-def _praise(case: Recorded, seen: tuple[Observation, ...]) -> str:
-    conditions = f"{len(seen)} condition{'s' if len(seen) > 1 else ''}"
-    changed = not all(_same_print(case.output, one.answer.output) for one in seen)
-    other = ", though under another fingerprint" if changed else ""
-    return f"same bits under {conditions}, verified{other}"
+    for source, before, after in pairs:
+        if found := mismatch(before, after.answer.output):
+            yield Difference(source, before, after, found)
 
 
 def _same_print(left: Output, right: Output) -> bool:

@@ -4,13 +4,15 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
+from llm42_sglang.repro.suite import Strict
+
 _SHORT_HEX = 32
 _CONTEXT = 24  # characters of a text shown around a difference
+UNITS = {"ids": "token", "tokens": "token", "text": "character"}  # finest first
 
 
 class Stamp(BaseModel):
@@ -24,10 +26,8 @@ class Stamp(BaseModel):
     seed: int | None = None
 
 
-class Output(BaseModel):
+class Output(Strict):
     """One answer's bits. None: the endpoint did not tell."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: str
     finish_reason: str | None = None
@@ -57,11 +57,10 @@ class Output(BaseModel):
         return self.receipt.fingerprint if self.receipt else None
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """The first difference of two outputs."""
 
-    what: str  # tokens, text, finish reason, logprobs or prompt
+    what: str  # token, character, finish reason, logprobs or the prompt's tokens
     at: int | None  # index of the token or character; None where there is none
     recorded: str
     got: str
@@ -74,23 +73,28 @@ class Mismatch:
 
 def mismatch(recorded: Output, got: Output) -> Mismatch | None:
     """The first difference in what both tell; None where all of that is equal."""
-    if recorded.ids is not None and got.ids is not None:
-        if (at := first_difference(recorded.ids, got.ids)) is not None:
-            return Mismatch("token", at, _token(recorded, at), _token(got, at))
-    elif (
-        recorded.tokens is not None
-        and got.tokens is not None
-        and (at := first_difference(recorded.tokens, got.tokens)) is not None
-    ):
-        return Mismatch("token", at, _item(recorded.tokens, at), _item(got.tokens, at))
-    if (at := first_difference(recorded.text, got.text)) is not None:
-        return Mismatch("character", at, _around(recorded.text, at), _around(got.text, at))
+    for unit in dict.fromkeys((common_unit((recorded, got)), "text")):
+        left, right = getattr(recorded, unit), getattr(got, unit)
+        if (at := first_difference(left, right)) is not None:
+            return Mismatch(UNITS[unit], at, *(_piece(one, unit, at) for one in (recorded, got)))
     if recorded.finish_reason != got.finish_reason:
         reasons = repr(recorded.finish_reason), repr(got.finish_reason)
         return Mismatch("finish reason", None, *reasons)
     if None not in (recorded.logprobs, got.logprobs) and recorded.logprobs != got.logprobs:
         return Mismatch("logprobs", None, f"{recorded.logprobs}", f"{got.logprobs}")
-    return _prompt_mismatch(recorded, got)
+    # The receipts' digest covers the prompt's token ids too. Where logprobs were recorded, both
+    # must have been asked for them, or the digests are of different things.
+    same_kind = (recorded.logprobs is None) == (got.logprobs is None)
+    if recorded.receipt is not None and got.receipt is not None and same_kind:
+        before, after = recorded.receipt.output_digest, got.receipt.output_digest
+        return Mismatch("the prompt's tokens", None, before, after) if before != after else None
+    return None
+
+
+def common_unit(outputs: Sequence[Output]) -> str:
+    """The finest of UNITS that all outputs tell."""
+    told_by_all = (n for n in UNITS if all(getattr(one, n) is not None for one in outputs))
+    return next(told_by_all)
 
 
 def logprob_digest(values: Sequence[float], alternatives: Sequence[Any] = ()) -> str:
@@ -114,29 +118,13 @@ def comparable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _prompt_mismatch(recorded: Output, got: Output) -> Mismatch | None:
-    """The receipts' digest covers the prompt's token ids too. Where logprobs were recorded, both
-    must have been asked for them, or the digests are of different things."""
-    if recorded.receipt is None or got.receipt is None:
-        return None
-    if (recorded.logprobs is None) != (got.logprobs is None):
-        return None
-    before, after = recorded.receipt.output_digest, got.receipt.output_digest
-    return Mismatch("the prompt's tokens", None, before, after) if before != after else None
-
-
-def _token(output: Output, at: int) -> str:
-    assert output.ids is not None
-    if at >= len(output.ids):
+def _piece(output: Output, unit: str, at: int) -> str:
+    """A token or some characters, in words."""
+    pieces = getattr(output, unit)
+    if at >= len(pieces):
         return "its end"
-    text = f" {output.tokens[at]!r}" if output.tokens and at < len(output.tokens) else ""
-    return f"{output.ids[at]}{text}"
-
-
-def _item(items: Sequence[str], at: int) -> str:
-    return repr(items[at]) if at < len(items) else "its end"
-
-
-def _around(text: str, at: int) -> str:
-    start = max(0, at - _CONTEXT // 3)
-    return repr(text[start : at + _CONTEXT]) if at < len(text) else "its end"
+    if unit == "text":
+        start = max(0, at - _CONTEXT // 3)
+        return repr(output.text[start : at + _CONTEXT])
+    text = repr(output.tokens[at]) if output.tokens and at < len(output.tokens) else ""
+    return " ".join(filter(None, (str(pieces[at]) if unit == "ids" else "", text)))

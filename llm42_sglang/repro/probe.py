@@ -8,12 +8,11 @@ from typing import Any
 
 from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe, question
 from llm42_sglang.repro.endpoint import Endpoint
-from llm42_sglang.repro.output import first_difference
+from llm42_sglang.repro.output import UNITS, common_unit, first_difference
 from llm42_sglang.repro.prompts import PROMPTS
 from llm42_sglang.repro.suite import Case, Sampling
 from llm42_sglang.repro.wire import Answer
 
-LOADS = ("alone", "load")
 Progress = Callable[[str], Callable[[], object]]  # title of a round -> called per answer
 
 
@@ -32,21 +31,23 @@ class Probed:
 
     def unique(self, answers: Sequence[Answer]) -> int:
         """How many different outputs, logprobs aside."""
-        return len({tuple(unit_of(answer, self.unit)) for answer in answers})
+        return len({tuple(pieces) for pieces in self.pieces(answers)})
 
     @property
     def unit(self) -> str:
         """What is compared: the finest that all answers tell."""
-        outputs = [answer.output for answer in self.answers]
-        if all(output.ids is not None for output in outputs):
-            return "ids"
-        return "tokens" if all(output.tokens is not None for output in outputs) else "text"
+        return common_unit([answer.output for answer in self.answers])
+
+    def pieces(self, answers: Sequence[Answer]) -> list[Sequence[Any]]:
+        """The ids, tokens or characters of each."""
+        return [getattr(answer.output, self.unit) for answer in answers]
 
     @property
-    def diverged_at(self) -> list[int | None]:
-        """Of each answer but the first: where it leaves the first one; None if it does not."""
-        first, *others = (unit_of(answer, self.unit) for answer in self.answers)
-        return [first_difference(first, other) for other in others]
+    def diverged_at(self) -> list[int]:
+        """Of each answer that leaves the first one: where."""
+        first, *others = self.pieces(self.answers)
+        places = (first_difference(first, other) for other in others)
+        return [at for at in places if at is not None]
 
     @property
     def logprob_spreads(self) -> list[float]:
@@ -54,22 +55,18 @@ class Probed:
         scored = [answer.logprobs for answer in self.answers]
         if any(values is None for values in scored) or self.unit == "text":
             return []
-        columns = zip(*(unit_of(answer, self.unit) for answer in self.answers), strict=False)
+        columns = zip(*self.pieces(self.answers), strict=False)
         agreed = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
         rows = list(zip(*(values[:agreed] for values in scored), strict=False))
         return [max(row) - min(row) for row in rows]
 
 
-COLUMNS = (
-    *("prompt", "unique alone", "unique in load", "first divergence"),
-    "logprob spread, nats",
-)
-UNITS = {"ids": "token", "tokens": "token", "text": "character"}
+COLUMNS = ("prompt", "unique alone", "unique in load", "first divergence", "logprob spread, nats")
 
 
 def row_of(probed: Probed) -> tuple[str, str, str, str, float | None]:
     """One prompt's cells, below COLUMNS."""
-    places = [at for at in probed.diverged_at if at is not None]
+    places = probed.diverged_at
     return (
         probed.case.id,
         f"{probed.unique(probed.alone)} of {len(probed.alone)}",
@@ -77,11 +74,6 @@ def row_of(probed: Probed) -> tuple[str, str, str, str, float | None]:
         f"{UNITS[probed.unit]} {min(places)}" if places else "none",
         max(probed.logprob_spreads, default=None),
     )
-
-
-def unit_of(answer: Answer, unit: str) -> Sequence[Any]:
-    """The answer's ids, tokens or characters."""
-    return getattr(answer.output, unit)
 
 
 def prompts(count: int, tokens: int, in_chat: bool) -> list[Case]:
@@ -102,16 +94,17 @@ def probe(
     progress: Progress,
 ) -> list[Probed]:
     """Each prompt `repeats` times alone and as often in load. Raises UserError."""
-    seen: dict[str, list[Observation]] = {name: [] for name in LOADS}
-    for name, observations in seen.items():
+    rounds: dict[str, list[list[Observation]]] = {"alone": [], "load": []}
+    for name, seen in rounds.items():
         for number in range(repeats):
             advance = progress(f"{name}, {number + 1} of {repeats}")
-            observations += observe(
-                endpoint, cases, CONDITIONS[name], in_flight, advance, deterministic
+            seen.append(
+                observe(endpoint, cases, CONDITIONS[name], in_flight, advance, deterministic)
             )
+    # A round's observations are in the cases' order.
     return [
-        Probed(case, *(_answers(case, observations) for observations in seen.values()))
-        for case in cases
+        Probed(case, *(tuple(one[i].answer for one in seen) for seen in rounds.values()))
+        for i, case in enumerate(cases)
     ]
 
 
@@ -124,14 +117,8 @@ def summary(probed: Sequence[Probed]) -> dict[str, Any]:
         "prompts_that_diverged": sum(one.unique(one.answers) > 1 for one in probed),
         "prompts_that_diverged_alone": sum(one.unique(one.alone) > 1 for one in probed),
         "unique_outputs": {one.case.id: one.unique(one.answers) for one in probed},
-        "first_divergence": {
-            one.case.id: [at for at in one.diverged_at if at is not None] for one in probed
-        },
+        "first_divergence": {one.case.id: one.diverged_at for one in probed},
         "compared": sorted({one.unit for one in probed}),
         "logprob_spread_max": max(spreads, default=None),
         "logprob_spread_median": statistics.median(spreads) if spreads else None,
     }
-
-
-def _answers(case: Case, observations: Sequence[Observation]) -> tuple[Answer, ...]:
-    return tuple(one.answer for one in observations if one.case_id == case.id)

@@ -1,37 +1,43 @@
 """A suite: the questions whose answers must not change."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.documents import read_text, validated
 from llm42_sglang.tools import require
 
-STRICT = ConfigDict(extra="forbid", frozen=True)
+Item = TypeVar("Item")
 # In tables, XML and file names; no white space at the ends, no control characters.
 Id = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
 
 
-class Message(BaseModel):
-    """One message of a conversation."""
+class Strict(BaseModel):
+    """An unknown name is an error: a typing mistake would mean something else."""
 
-    model_config = STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Strict):
+    """One message of a conversation."""
 
     role: str
     content: str
 
 
-class Sampling(BaseModel):
-    """How to sample, in one vocabulary for every API; what is not set is not sent.
-
-    By default greedy. An unknown name is an error: a typing mistake would sample otherwise.
-    """
-
-    model_config = STRICT
+class Sampling(Strict):
+    """How to sample, in one vocabulary for every API; what is not set is not sent. By default
+    greedy."""
 
     temperature: float = 0
     max_tokens: int = Field(64, ge=1)
@@ -54,10 +60,8 @@ class Sampling(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
-class Case(BaseModel):
+class Case(Strict):
     """One question: a text or token ids to go on with, or messages of a conversation."""
-
-    model_config = STRICT
 
     id: Id
     prompt: str | None = None
@@ -80,61 +84,51 @@ class Case(BaseModel):
         return f"{len(self.input_ids or ())} token ids" if self.prompt is None else self.prompt
 
 
-class Suite(BaseModel):
+def _unique(cases: list) -> list:
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise ValueError(f"the id {case.id!r} stands twice")
+        seen.add(case.id)
+    return cases
+
+
+Cases = Annotated[list[Item], Field(min_length=1), AfterValidator(_unique)]
+
+
+class Suite(Strict):
     """Cases with ids of their own; `sampling` holds for those that do not say otherwise."""
 
-    model_config = STRICT
-
     sampling: dict[str, Any] = {}
-    cases: list[Case] = Field(min_length=1)
+    cases: Cases[Case]
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, content: Any) -> Any:
-        """What is malformed is left for the validation of the fields."""
-        if not isinstance(content, dict):
-            return content
-        default, cases = content.get("sampling", {}), content.get("cases")
-        if not isinstance(default, dict) or not isinstance(cases, list):
-            return content
-        return content | {"cases": [_under(default, case) for case in cases]}
-
-    @model_validator(mode="after")
-    def _unique_ids(self) -> "Suite":
-        require_unique(case.id for case in self.cases)
-        return self
+        """A list is the cases. What is malformed is left for the validation of the fields."""
+        content = {"cases": content} if isinstance(content, list) else content
+        match content:
+            case {"sampling": dict(default), "cases": list(cases)}:
+                return content | {"cases": [_under(default, case) for case in cases]}
+        return content
 
 
-def require_unique(ids) -> None:
-    """Raises ValueError, which pydantic reports."""
-    seen: set[str] = set()
-    for one in ids:
-        if one in seen:
-            raise ValueError(f"the id {one!r} stands twice")
-        seen.add(one)
+def _under(default: dict[str, Any], case: Any) -> Any:
+    own = case.get("sampling", {}) if isinstance(case, dict) else None
+    return case | {"sampling": default | own} if isinstance(own, dict) else case
 
 
 def load_suite(path: Path) -> Suite:
     """From YAML (a list of cases, or `sampling` and `cases`) or JSONL. Raises UserError."""
-    text = read_text(path)
-    content = _json_lines(path, text) if path.suffix == ".jsonl" else _yaml(path, text)
-    if isinstance(content, list):
-        content = {"cases": content}
-    return validated(Suite, content, path)
-
-
-def _under(default: Mapping[str, Any], case: Any) -> Any:
-    own = case.get("sampling", {}) if isinstance(case, dict) else None
-    return case | {"sampling": {**default, **own}} if isinstance(own, dict) else case
+    read = _json_lines if path.suffix == ".jsonl" else _yaml
+    return validated(Suite, read(path, read_text(path)), path)
 
 
 def _json_lines(path: Path, text: str) -> list[Any]:
     cases = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
         try:
-            cases.append(json.loads(line))
+            cases += [json.loads(line)] if line.strip() else []
         except ValueError as error:
             raise UserError(f"{path}, line {number}: not JSON: {error}") from None
     return cases
@@ -142,6 +136,24 @@ def _json_lines(path: Path, text: str) -> list[Any]:
 
 def _yaml(path: Path, text: str) -> Any:
     require(f"reading {path}", "yaml")
-    from llm42_sglang.repro.yaml_text import parse
+    import yaml
 
-    return parse(path, text)
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice, where YAML would silently take the last."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    twice = f"{key.value} twice"
+                    raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None

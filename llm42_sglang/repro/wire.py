@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.documents import first_complaint
-from llm42_sglang.repro.output import Output, Stamp, comparable, logprob_digest
+from llm42_sglang.repro.output import Output, comparable, logprob_digest
 from llm42_sglang.repro.suite import Case
 
 Api = Literal["native", "openai"]
@@ -24,14 +24,6 @@ _NATIVE_NAMES = {
 }
 
 
-class Exchange(NamedTuple):
-    """A request and its response, to the letter."""
-
-    path: str
-    request: Mapping[str, Any]
-    response: Mapping[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back for one request, with what is measured but not compared. Seconds from
@@ -43,7 +35,7 @@ class Answer:
     cached_tokens: int | None = None  # of the prompt, taken from the prefix cache; native API only
     end_to_end_s: float = 0.0
     first_token_s: float | None = None  # of a stream
-    exchange: Exchange | None = None  # None of a stream
+    exchange: Mapping[str, Any] | None = None  # path, request and response; None of a stream
 
     def counter(self, name: str) -> int:
         """Of the receipt, such as `rollbacks`; 0 without one."""
@@ -104,25 +96,18 @@ def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[s
     }
 
 
-def answer_of(path: str, body: Any) -> Answer:
-    """A whole response. Raises UserError if it is none."""
-    try:
-        return _native_answer([body]) if path == GENERATE else _openai_answer([body], "message")
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"the answer of {path} is malformed: {error!r}: {str(body)[:200]}"
-        ) from None
-
-
-def streamed_answer(path: str, events: Sequence[Any]) -> Answer:
-    """From the events of a stream. Raises UserError if they are no answer."""
+def answer_of(path: str, events: Sequence[Any]) -> Answer:
+    """From the events of a stream; a whole response is its one event. Raises UserError."""
     for event in events:
-        if isinstance(event, dict) and "error" in event:
+        if isinstance(event, dict) and event.get("error"):
             raise UserError(f"the server broke an answer off: {json.dumps(event)[:300]}")
     try:
-        return _native_answer(events) if path == GENERATE else _openai_answer(events, "delta")
+        return _native_answer(events) if path == GENERATE else _openai_answer(events)
+    except ValidationError as error:
+        complaint = first_complaint(error)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"the stream of {path} is malformed: {error!r}") from None
+        complaint = f"{error!r}: {str(events)[:200]}"
+    raise UserError(f"the answer of {path} is malformed: {complaint}")
 
 
 def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
@@ -143,37 +128,41 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
         text="".join(part.get("text", "") for part in parts),
         finish_reason=reason.get("type"),
         ids=[token for part in parts for token in part["output_ids"]],
-        tokens=texts if texts and all(isinstance(text, str) for text in texts) else None,
-        logprobs=[entry[0] for entry in scored] or None,
+        tokens=texts if all(isinstance(text, str) for text in texts) else [],
+        logprobs=[entry[0] for entry in scored],
         alternatives=alternatives,
         receipt=meta.get("llm42"),
         cached_tokens=meta.get("cached_tokens"),
     )
 
 
-def _openai_answer(events: Sequence[Mapping[str, Any]], field: str) -> Answer:
-    """Of one choice. A whole body is a stream of one event whose `delta` is `message`."""
+def _openai_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
+    """Of one choice."""
     choices = [event["choices"][0] for event in events if event.get("choices")]
     if not choices:
         raise ValueError("no choices")
-    ids = _flat(choice.get("token_ids") or choice.get("response_token_ids") for choice in choices)
+    ids = [
+        token
+        for choice in choices
+        for token in choice.get("token_ids") or choice.get("response_token_ids") or ()
+    ]
     tokens, logprobs, alternatives = _openai_logprobs(choices)
     return _answer(
-        text="".join(_text_of(choice, field) for choice in choices),
+        text="".join(_text_of(choice) for choice in choices),
         finish_reason=next((c["finish_reason"] for c in choices if c.get("finish_reason")), None),
         ids=ids or None,
-        tokens=tokens or None,
-        logprobs=logprobs or None,
+        tokens=tokens,
+        logprobs=logprobs,
         alternatives=alternatives,
         receipt=next((event["llm42"] for event in events if event.get("llm42")), None),
     )
 
 
-def _text_of(choice: Mapping[str, Any], field: str) -> str:
+def _text_of(choice: Mapping[str, Any]) -> str:
     """Of a completion, or of a chat: what it thinks and calls counts too."""
     if "text" in choice:
         return choice["text"] or ""
-    said = choice.get(field) or {}
+    said = choice.get("message") or choice.get("delta") or {}
     calls = said.get("tool_calls")
     parts = (said.get("reasoning_content"), said.get("content"), json.dumps(calls) if calls else "")
     return "".join(part or "" for part in parts)
@@ -201,8 +190,8 @@ def _answer(
     text: str,
     finish_reason: str | None,
     ids: list[int] | None,
-    tokens: list[str] | None,
-    logprobs: list[float] | None,
+    tokens: list[str],
+    logprobs: list[float],
     alternatives: Sequence[Any],
     receipt: Any,
     cached_tokens: int | None = None,
@@ -211,23 +200,8 @@ def _answer(
         text=comparable(text),
         finish_reason=finish_reason,
         ids=ids,
-        tokens=None if tokens is None else list(map(comparable, tokens)),
-        logprobs=None if logprobs is None else logprob_digest(logprobs, alternatives),
-        receipt=stamp_of(receipt),
+        tokens=[comparable(token) for token in tokens] or None,
+        logprobs=logprob_digest(logprobs, alternatives) if logprobs else None,
+        receipt=receipt,
     )
-    scores = None if logprobs is None else tuple(logprobs)
-    return Answer(output, scores, receipt, cached_tokens)
-
-
-def stamp_of(receipt: Any) -> Stamp | None:
-    """Raises UserError if there is a receipt and it is malformed."""
-    if receipt is None:
-        return None
-    try:
-        return Stamp.model_validate(receipt)
-    except ValidationError as error:
-        raise UserError(f"a receipt is malformed: {first_complaint(error)}") from None
-
-
-def _flat(parts: Iterable[list[int] | None]) -> list[int]:
-    return [token for part in parts for token in part or ()]
+    return Answer(output, tuple(logprobs) or None, receipt, cached_tokens)

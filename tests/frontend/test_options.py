@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm42_sglang.frontend.options import (
+    REFUSED,
     Refused,
     asks_for_determinism,
     refuse_reserved_key,
     refuse_unsupported,
-    table,
 )
 
 PLAIN = {"beam_width": None, "watermark": None}
@@ -29,20 +29,9 @@ KEPT = {  # once refused, kept deterministic now
     "json_schema": "{}",
     "logit_bias": {"1": 1.0},
 }
-SAMPLING = {
-    "beam_width": {"beam_width": 2},
-    "watermark": {"watermark": object()},
-}
-FIELDS = {
-    "return_hidden_states": "last",
-    "return_flat_raw_top_logprobs": True,
-    "custom_logit_processor": "x",
-    "lora_path": "x",
-    "input_embeds": [[0.5]],
-    "image_data": ["x"],
-    "session_params": {"id": "x"},
-    "session_id": "x",
-}
+SAMPLING = {"beam_width": 2, "watermark": object()}
+VALUES = {"input_embeds": [[0.5]], "image_data": [None, "x"], "session_params": {"id": "x"}}
+FIELDS = {name: VALUES.get(name, "x") for name in REFUSED if name not in SAMPLING}
 
 
 def refusal(sampling: dict, fields: dict) -> str | None:
@@ -55,7 +44,7 @@ def refusal(sampling: dict, fields: dict) -> str | None:
 
 
 def test_what_is_kept_deterministic_passes():
-    assert refusal({}, {}) is None
+    assert refusal({}, {"return_entropy": [False, False]}) is None
     assert refusal(KEPT, {"return_logprob": True, "top_logprobs_num": 3}) is None
 
 
@@ -65,17 +54,24 @@ def test_what_is_kept_deterministic_passes():
     st.sets(st.sampled_from(sorted(FIELDS)), max_size=4),
 )
 def test_whatever_is_set_is_named(sampling, fields):
-    params = {k: v for name in sampling for k, v in SAMPLING[name].items()}
-    message = refusal(params, {name: FIELDS[name] for name in fields})
+    given_fields = {name: FIELDS[name] for name in fields}
+    message = refusal({name: SAMPLING[name] for name in sampling}, given_fields)
     assert (message is None) == (not sampling and not fields)
     named = set((message or "").partition(":")[0].split(", ")) - {""}
     assert named == sampling | fields
 
 
-@pytest.mark.parametrize("batch", [[True, False], [False, True]])
-def test_one_element_of_a_batch_is_enough(batch):
-    assert "return_entropy" in refusal({}, {"return_entropy": batch})
-    assert refusal({}, {"return_entropy": [False, False]}) is None
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("return_entropy", "return_entropy", [True, False]),  # one element of a batch is enough
+        ("return_entropy", "return_entropy", [False, True]),
+        ("lora_path", "lora_id", "x"),  # as the tokenized request has it
+        ("image_data", "mm_inputs", object()),
+    ],
+)
+def test_a_field_is_named_as_the_user_writes_it(name, field, value):
+    assert refusal({}, {field: value}).startswith(f"{name}: not supported")
 
 
 @pytest.mark.parametrize(
@@ -93,15 +89,15 @@ def test_the_request_has_the_last_word(params, default, expected):
     assert asks_for_determinism(params, default) is expected
 
 
-@pytest.mark.parametrize("value", ["yes", "true", 1, 0, [], {}])
-def test_only_true_and_false_are_understood(value):
-    with pytest.raises(Refused, match="true or false"):
-        asks_for_determinism({"deterministic": value})
-
-
-@pytest.mark.parametrize("params", [["deterministic"], "deterministic", 1])
-def test_custom_params_must_be_an_object(params):
-    with pytest.raises(Refused, match="must be an object"):
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        *(({"deterministic": value}, "true or false") for value in ("yes", "true", 1, 0, [], {})),
+        *((params, "must be an object") for params in (["deterministic"], "deterministic", 1)),
+    ],
+)
+def test_what_is_not_understood_is_refused(params, said):
+    with pytest.raises(Refused, match=said):
         asks_for_determinism(params)
 
 
@@ -115,4 +111,5 @@ def test_the_namespace_is_reserved(key):
 
 def test_the_readme_shows_what_the_code_refuses():
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert table() in readme, "run: python -m llm42_sglang.frontend.options"
+    told = [line for line in readme.splitlines() if "| HTTP 400: " in line]
+    assert told == [f"| `{name}` | HTTP 400: {why} |" for name, why in REFUSED.items()]

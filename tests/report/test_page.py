@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from llm42_sglang.report.check import agreement, check_page
+from llm42_sglang.report.check import check_page
+from llm42_sglang.report.page import agreement, side_by_side
 from llm42_sglang.report.probe import probe_page
-from llm42_sglang.report.tokens import side_by_side
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint
 from llm42_sglang.repro.golden import Recorded
@@ -53,6 +53,7 @@ def test_the_verdict_stands_first(got, fingerprint, verdict, mood):
     assert page.index(f"<h1>{verdict}</h1>") < page.index("<h2>")
     assert f'<header class="{mood}">' in page
     assert f"<title>llm42: {verdict}" in page
+    assert ("The first difference" in page) is (verdict != "PASSED")
 
 
 def test_a_page_needs_nothing_from_elsewhere():
@@ -60,7 +61,7 @@ def test_a_page_needs_nothing_from_elsewhere():
     assert not ELSEWHERE.search(page)
     assert not any(tag in page for tag in ("<script", "<link", "<img"))
     assert "default-src 'none'" in page
-    assert "prefers-color-scheme: dark" in page
+    assert "color-scheme: light dark" in page
     assert 'name="viewport"' in page
 
 
@@ -70,16 +71,12 @@ def test_what_a_model_or_a_user_wrote_is_text():
     assert "&lt;script&gt;" in page
 
 
-def test_the_first_difference_stands_side_by_side():
-    page = page_of((65, 68, 67))
+def test_differences_changed_facts_and_figures_are_told():
+    page = page_of((65, 68, 67), "new")
     assert '<span class="first" title="66">66</span>' in page
     assert '<span class="first" title="68">68</span>' in page
-    assert "The first difference" not in page_of((65, 66, 67))
-
-
-def test_changed_facts_and_figures_are_told():
-    page = page_of((65, 68, 67), "new")
-    assert "<td>torch</td><td>2.14.1</td><td>2.15.0</td>" in page
+    assert '<tr class="marked"><td>torch</td><td>2.14.1</td><td>2.15.0</td>' in page
+    assert "<summary>All facts" in page and "<td>flags.a</td><td>1</td><td>1</td>" in page
     assert "ab" * 32 not in page and "ababababab" in page  # a hash is cut
     assert re.search(
         r"<td>in load</td><td>1</td><td>1.25</td><td>1.25</td><td>-</td><td>7</td>", page
@@ -89,26 +86,25 @@ def test_changed_facts_and_figures_are_told():
 def test_sides_are_cut_around_the_difference():
     left, right = output(range(100, 300)), output([*range(100, 200), 7, *range(201, 300)])
     sides = side_by_side(("a", "b"), left, right)
-    assert (sides.unit, sides.at) == ("token", 100)
-    assert (sides.left.cut_before, sides.left.cut_after) == (76, 60)
-    assert [piece.text for piece in sides.right.pieces if piece.state == "first"] == ["7"]
-    assert len(sides.left.pieces) == 24 + 40
-    assert side_by_side(("a", "b"), left, left) is None
+    assert [(one.unit, one.cut_before, one.cut_after) for one in sides] == [("token", 76, 60)] * 2
+    assert [text for state, text, _ in sides[1].pieces if state == "first"] == ["7"]
+    assert len(sides[0].pieces) == 24 + 40
+    assert side_by_side(("a", "b"), left, left) == []
+    _, shorter = side_by_side(("a", "b"), Output(text="abc"), Output(text="ab"))
+    assert shorter.unit == "character"
+    assert [state for state, *_ in shorter.pieces] == ["same", "same"]
 
 
-def test_texts_are_compared_where_tokens_are_not_told():
-    sides = side_by_side(("a", "b"), Output(text="abc"), Output(text="abd"))
-    assert (sides.unit, sides.at) == ("character", 2)
-    shorter = side_by_side(("a", "b"), Output(text="abc"), Output(text="ab"))
-    assert [piece.state for piece in shorter.right.pieces] == ["same", "same"]
-
-
-def test_bars_are_as_long_as_answers_agree():
-    same = agreement("a", Output(text="abcd"), Output(text="abcd"))
-    assert (same.percent, same.note) == (100, "all 4 characters agree")
-    part = agreement("a", Output(text="abcd"), Output(text="abdd"))
-    assert (part.percent, part.note) == (50, "characters part at 2")
-    assert agreement("a", Output(text="", ids=[]), Output(text="", ids=[])).percent == 100
+@pytest.mark.parametrize(
+    ("left", "right", "percent", "note"),
+    [
+        (Output(text="abcd"), Output(text="abcd"), 100, "all 4 characters agree"),
+        (Output(text="abcd"), Output(text="abdd"), 50, "characters part at 2"),
+        (Output(text="", ids=[]), Output(text="", ids=[]), 100, "all 0 tokens agree"),
+    ],
+)
+def test_bars_are_as_long_as_answers_agree(left, right, percent, note):
+    assert agreement("a", left, right)[1:3] == (percent, note)
 
 
 def test_where_answers_part_is_counted_by_stretches():
@@ -117,7 +113,7 @@ def test_where_answers_part_is_counted_by_stretches():
     answers = [Answer(output(ids)) for ids in (first, *others)]
     probed = [Probed(case, tuple(answers[:1]), tuple(answers[1:]))]
     page = probe_page(probed, summary(probed), {"url": "http://localhost:1"})
-    notes = re.findall(r'"label">tokens (\d+) to (\d+)</span>.*?"note">(\d+)<', page)
+    notes = re.findall(r'"label">tokens (\d+) to (\d+)</span>.*?"quiet">(\d+)<', page)
     assert notes[0] == ("0", "3", "3") and notes[-1] == ("60", "63", "1") and len(notes) == 16
     assert "<h1>NOT DETERMINISTIC</h1>" in page and EVIL not in page
     calm = [Probed(case, (answers[0],), (answers[0],))]

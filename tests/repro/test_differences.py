@@ -41,4 +41,4 @@ def test_explain():
     assert "weights changed" in explain(old, new)
     assert explain(None, new) == "nothing was recorded"
     assert explain(old, None) == "the endpoint has no fingerprint"
-    assert explain(old, old) == "no fact differs"
+    assert explain(old, old) == "the same"

@@ -75,9 +75,9 @@ def test_unknown_case_names_are_named():
     ("change", "said"),
     [
         (lambda text: text[: len(text) // 2], "is not JSON, or was cut off"),
-        (lambda text: "[]", "holds no JSON object"),
-        (lambda text: "{}", "is no llm42-golden file: its format is None"),
-        (lambda text: text.replace('"version": 1', '"version": 2'), "has version 2"),
+        (lambda text: "[]", "should be a valid dictionary"),
+        (lambda text: "{}", "model: Field required"),
+        (lambda text: text.replace('"version": 1', '"version": 2'), "version: Input should be 1"),
         (lambda text: text.replace('"ids"', '"idz"'), "cases.0.output.idz"),
         (lambda text: text.replace('"id": "a"', '"id": "b"'), "the id 'b' stands twice"),
     ],

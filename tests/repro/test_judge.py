@@ -50,7 +50,9 @@ def test_other_bits_of_the_same_fingerprint_fail(changed, said):
     one = judged(recorded, late, recorded=recorded)
     assert one.verdict is Verdict.FAILED and not one.consistent
     assert said in one.reason
-    assert one.condition == "load" and one.differing == late and one.against == recorded
+    difference = one.difference
+    assert difference.source == "recorded" and difference.before == recorded
+    assert difference.after.condition == "load" and difference.after.answer.output == late
 
 
 def test_other_bits_of_another_fingerprint_are_unknown_and_say_why():

@@ -47,7 +47,7 @@ def chat(low: float) -> dict:
     ("path", "body"), [(GENERATE, native), (COMPLETIONS, completion), (CHAT, chat)]
 )
 def test_an_alternative_that_differs_in_one_bit_is_a_mismatch(path, body):
-    one, same, other = (answer_of(path, body(low)) for low in (-0.1, -0.1, nextafter(-0.1, 0)))
+    one, same, other = (answer_of(path, [body(low)]) for low in (-0.1, -0.1, nextafter(-0.1, 0)))
     assert mismatch(one.output, same.output) is None
     assert mismatch(one.output, other.output).what == "logprobs"
     assert one.logprobs == other.logprobs == (-0.5,)
