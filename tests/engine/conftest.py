@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 
 from llm42_sglang.cli.main import main
@@ -102,3 +104,10 @@ def url(servers, request) -> str:
     if {"recorded", "reference", "golden"} & {*request.fixturenames} or name == "tiny":
         request.getfixturevalue("recorded")  # before any other server is started
     return servers.url(name)
+
+
+@pytest.fixture
+def api(url) -> openai.OpenAI:
+    """OpenAI's own client of that server."""
+    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)

@@ -1,5 +1,6 @@
 """The servers that tests ask: a short list of named configurations, each started once a run."""
 
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -168,3 +169,8 @@ class Servers:
         finally:
             if self._preloaded is not None:
                 self._preloaded.stop()
+
+
+def errors_in(log: str) -> list[str]:
+    """What our processes have said before they left: one line each, without rank and replica."""
+    return re.findall(r"^llm42: error(?: on rank \d of replica \d)?: (.*)", log, re.M)

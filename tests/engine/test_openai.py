@@ -2,7 +2,6 @@
 
 import time
 
-import httpx
 import openai
 import pytest
 
@@ -13,12 +12,6 @@ pytestmark = pytest.mark.server("tiny")
 TOKENS = 24
 ON = {"custom_params": {"deterministic": True}}
 QUESTION = "Name three colours."
-
-
-@pytest.fixture
-def api(url) -> openai.OpenAI:
-    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
 
 
 def complete(api, prompt=None, extra_body=ON, **options):

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import httpx
-import openai
 import pytest
 
 from tests.engine import client, installed
@@ -48,12 +46,6 @@ for line in sys.stdin:
         "receipts": [s.get_meta_info("text").get("llm42") for s in states],
     }), flush=True)
 """
-
-
-@pytest.fixture
-def api(url) -> openai.OpenAI:
-    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
 
 
 def native(ids, deterministic) -> dict:
