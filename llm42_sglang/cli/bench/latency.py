@@ -11,7 +11,7 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Target
 from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
-from llm42_sglang.cli.bench.workload import mark
+from llm42_sglang.cli.bench.workload import Source, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell, require_writable
 
@@ -72,9 +72,9 @@ def latency(
     if any(one.percent for one in asked):
         options.require_full_loop(requests, in_flight)
     require_writable(out, plot)
-    source = options.Source.of(prompt, new, model, seed)
+    source = Source.of(prompt, new, model, seed)
     source.requests(requests)
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
             load.run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
@@ -120,7 +120,7 @@ def parse_loads(text: str, in_flight: int) -> list[Load]:
 
 
 def settle(
-    loads: list[Load], stock: Target, source: options.Source, count: int, in_flight: int
+    loads: list[Load], stock: Target, source: Source, count: int, in_flight: int
 ) -> list[Load]:
     """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
     ones are loaded alike."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from llm42_sglang.cli.bench import options, report, servers
+from llm42_sglang.cli.bench.workload import Source
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import tail
 from llm42_sglang.cli.output import require_writable, say, table
@@ -43,7 +44,7 @@ def passes(
         choices = ", ".join(map(str, PAGE_SIZES))
         raise UserError(f"--pages {wrong[0]} is not supported; choose from {choices}")
     require_writable(out, plot)
-    source = options.Source.of("1", "1", model, 0)
+    source = Source.of("1", "1", model, 0)
     flags = servers.Flags.of(source.model, context.args, 0)
     if flags.ours:
         raise UserError(f"{flags.ours[0]} is what `bench passes` recommends; leave it out")

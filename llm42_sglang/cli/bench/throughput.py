@@ -12,7 +12,7 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Step, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
-from llm42_sglang.cli.bench.workload import mark
+from llm42_sglang.cli.bench.workload import Source, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import require_writable, say
 
@@ -47,9 +47,9 @@ def throughput(
     if 0 < serial_requests <= SERIAL.in_flight:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL.in_flight}")
     require_writable(out, plot)
-    source = options.Source.of(prompt, new, model, seed)
+    source = Source.of(prompt, new, model, seed)
     source.requests(requests)  # refuses now, not after the servers have started
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
     if serial_requests:
         processes["serial"] = servers.serial(flags)
@@ -73,7 +73,7 @@ def throughput(
 
 def measure(
     targets: Mapping[str, Target],
-    source: options.Source,
+    source: Source,
     shares: Sequence[float],
     rounds: int,
     loop: Load,
