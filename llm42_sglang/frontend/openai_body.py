@@ -38,11 +38,8 @@ class Exchange:
 
     def note(self, result: dict | list[dict]) -> None:
         """Keep the receipts of one result of the engine: a choice, or all of them."""
-        if isinstance(result, list):
-            items = [*enumerate(result)]
-        else:
-            items = [(result.get("index", 0), result)]
-        for index, item in items:
+        several = isinstance(result, list)
+        for index, item in enumerate(result) if several else [(result.get("index", 0), result)]:
             if receipt := item["meta_info"].get(RECEIPT):
                 self.receipts[index] = receipt
 

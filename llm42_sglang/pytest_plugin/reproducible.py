@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.errors import UserError
 from llm42_sglang.pytest_plugin.message import explained
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
-from llm42_sglang.repro.documents import first_complaint
+from llm42_sglang.repro.documents import validated
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
 from llm42_sglang.repro.judge import Verdict, judge
@@ -75,10 +74,7 @@ class Reproducible:
         asked = "prompt" if isinstance(question, str) else "messages"
         name = self.test if self.calls == 1 else f"{self.test} #{self.calls}"
         content = {"id": name, asked: question, "sampling": {**self.sampling, **sampling}}
-        try:
-            return Case.model_validate(content)
-        except ValidationError as error:
-            raise UserError(first_complaint(error)) from None
+        return validated(Case, content, name)
 
     def _checked(self, case: Case, golden: Golden | None) -> Output:
         cases = golden.cases if golden else []
@@ -96,11 +92,10 @@ class Reproducible:
         return judged.observations[0].answer.output
 
     def _observed(self, case: Case) -> list[Observation]:
-        return [
-            observation
-            for condition in self.conditions
-            for observation in observe(self.endpoint, [case], condition, self.in_flight)
-        ]
+        seen: list[Observation] = []
+        for condition in self.conditions:
+            seen += observe(self.endpoint, [case], condition, self.in_flight)
+        return seen
 
     def _updated(self, case: Case, golden: Golden | None) -> Output:
         """Record the answer, unless it is not the same under all conditions."""

@@ -15,8 +15,6 @@ from llm42_sglang.frontend.gates import (
     facts_response,
 )
 
-FACTS = {"page": 32, "weights": "ab" * 32, "model": {"rms_norm_eps": 1e-05, "tokenizer": None}}
-
 
 async def echo(scope, receive, send):
     """An app that answers with the body it got."""
@@ -37,10 +35,6 @@ def ask(app, method: str, path: str, content=None) -> httpx.Response:
     return asyncio.run(request())
 
 
-def post(path: str, content) -> httpx.Response:
-    return ask(FieldGate(echo), "POST", path, content)
-
-
 @pytest.mark.parametrize("path", HEALTH_PATHS)
 def test_health_tells_the_problem(path):
     response = ask(HealthGate(echo, lambda: "the hooks are not live"), "GET", path)
@@ -51,49 +45,48 @@ def test_health_tells_the_problem(path):
 
 
 def test_a_client_can_hash_the_facts_itself():
-    proof = {"fingerprint": fingerprint(FACTS), "facts": FACTS, "certificate": {"widths": (1, 8)}}
-    response = facts_response(proof, problem=None)
-    body = json.loads(response.body)
-    assert response.status_code == 200
-    assert body["facts"] == FACTS
+    facts = {"page": 32, "weights": "ab" * 32, "model": {"eps": 1e-05, "tokenizer": None}}
+    proof = {"fingerprint": fingerprint(facts), "facts": facts, "certificate": {"widths": (1, 8)}}
+    body = json.loads(facts_response(proof, problem=None).body)
+    assert body == proof | {"certificate": {"widths": [1, 8]}}
     assert fingerprint(body["facts"]) == body["fingerprint"]
-    assert body["certificate"] == {"widths": [1, 8]}
     response = facts_response({}, problem="the hooks are not live")
     assert response.status_code == 503
     assert "the hooks are not live" in json.loads(response.body)["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "body", [{"deterministic": True}, {"parameters": {"deterministic": True}}, {"deterministic": 1}]
-)
-def test_the_field_is_refused_where_nobody_reads_it(body):
-    response = post("/v1/messages", json.dumps(body))
-    assert response.status_code == 400
-    assert "deterministic" in response.json()["error"]["message"]
+ASKS = json.dumps({"deterministic": True})
 
 
-def test_the_field_is_left_to_those_who_read_it():
-    body = json.dumps({"deterministic": True})
-    assert [post(path, body).text for path in READ_BY] == [body] * len(READ_BY)
+async def in_parts(*parts: bytes):
+    for part in parts:
+        yield part
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("path", "content", "arrives"),
     [
-        json.dumps({"deterministic": False}),
-        json.dumps({"text": 'say "deterministic"'}),
-        json.dumps(["deterministic"]),
-        '{"deterministic": ',
+        *(("/v1/messages", content, None) for content in (ASKS, '{"deterministic": 1}')),
+        ("/v1/messages", '{"parameters": {"deterministic": true}}', None),
+        ("/v1/messages", in_parts(b'{"determ', b'inistic": true}'), None),
+        *((path, ASKS, ASKS) for path in READ_BY),
+        *(
+            ("/v1/messages", content, content)
+            for content in (
+                '{"deterministic": false}',
+                '{"text": "say \\"deterministic\\""}',
+                '["deterministic"]',
+                '{"deterministic": ',
+            )
+        ),
+        ("/v1/messages", in_parts(b'{"text": "determ', b'inistic"}'), '{"text": "deterministic"}'),
+        ("/v1/messages", "", "fine"),  # no body at all
     ],
 )
-def test_other_bodies_arrive_whole(body):
-    assert post("/v1/messages", body).text == body
-
-
-def test_a_body_in_parts_arrives_whole():
-    async def parts():
-        yield b'{"text": "determ'
-        yield b'inistic"}'
-
-    assert post("/v1/messages", parts()).text == '{"text": "deterministic"}'
-    assert post("/v1/messages", "").text == "fine"  # no body at all
+def test_the_field_is_read_or_refused_and_other_bodies_arrive_whole(path, content, arrives):
+    response = ask(FieldGate(echo), "POST", path, content)
+    if arrives is not None:
+        assert response.text == arrives
+        return
+    assert response.status_code == 400
+    assert "deterministic" in response.json()["error"]["message"]

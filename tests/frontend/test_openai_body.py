@@ -38,35 +38,38 @@ def payload(text: str) -> dict:
     return json.loads(text.partition("data: ")[2])
 
 
-def test_a_body_keeps_its_own_serializer():
-    stamped = stamped_body(Body(id="a"), Exchange(receipts={0: RECEIPTS[0]}), PRINT)
+@pytest.mark.parametrize(
+    ("body", "receipts", "stamp"),
+    [
+        (Body(id="a"), {0: RECEIPTS[0]}, RECEIPTS[0]),
+        # Several come in the order of the choices; choice 1 was aborted.
+        (
+            Body(id="a", choices=[{}, {}, {}]),
+            {2: RECEIPTS[1], 0: RECEIPTS[0]},
+            [RECEIPTS[0], None, RECEIPTS[1]],
+        ),
+    ],
+)
+def test_a_body_keeps_its_own_serializer(body, receipts, stamp):
+    stamped = stamped_body(body, Exchange(receipts=receipts), PRINT)
     assert isinstance(stamped, Body)
-    expected = {"id": "a", "system_fingerprint": PRINT, "llm42": RECEIPTS[0]}
+    expected = json.loads(body.model_dump_json()) | {"system_fingerprint": PRINT, "llm42": stamp}
     assert json.loads(stamped.model_dump_json()) == expected
+    assert stamped_body(body, Exchange(deterministic=True), PRINT) is body  # without a receipt
 
 
-def test_several_receipts_come_in_the_order_of_the_choices():
-    receipts = {2: RECEIPTS[1], 0: RECEIPTS[0]}  # choice 1 was aborted
-    stamped = stamped_body(Body(id="a", choices=[{}, {}, {}]), Exchange(receipts=receipts), PRINT)
-    assert stamped.model_dump()["llm42"] == [RECEIPTS[0], None, RECEIPTS[1]]
-
-
-def test_a_body_without_receipt_is_untouched():
-    body = Body(id="a")
-    assert stamped_body(body, Exchange(deterministic=True), PRINT) is body
-
-
-def test_a_chunk_has_a_receipt_when_it_ends_its_choice():
-    exchange = Exchange(receipts=RECEIPTS)
-    going = event(choices=[{"index": 1, "text": "a", "finish_reason": None}])
-    ending = event(choices=[{"index": 1, "text": "b", "finish_reason": "stop"}])
-    usage = event(choices=[], usage={"completion_tokens": 3})
-    first, last, trailer = (
-        payload(stamped_event(text, exchange, PRINT)) for text in (going, ending, usage)
-    )
-    assert "llm42" not in first and "llm42" not in trailer
-    assert last["llm42"] == RECEIPTS[1]
-    assert {chunk["system_fingerprint"] for chunk in (first, last, trailer)} == {PRINT}
+@pytest.mark.parametrize(
+    ("chunk", "receipt"),
+    [
+        ({"choices": [{"index": 1, "text": "a", "finish_reason": None}]}, None),
+        ({"choices": [{"index": 1, "text": "b", "finish_reason": "stop"}]}, RECEIPTS[1]),
+        ({"choices": [], "usage": {"completion_tokens": 3}}, None),
+    ],
+)
+def test_a_chunk_has_a_receipt_when_it_ends_its_choice(chunk, receipt):
+    stamped = payload(stamped_event(event(**chunk), Exchange(receipts=RECEIPTS), PRINT))
+    receipts = {} if receipt is None else {"llm42": receipt}
+    assert stamped == chunk | {"system_fingerprint": PRINT} | receipts
 
 
 @pytest.mark.parametrize("status", ["in_progress", "completed", "incomplete", "failed"])
@@ -123,13 +126,15 @@ def test_extras_join_what_is_there():
     assert joined["custom_params"] == {"__sglang_private": [2], "deterministic": True}
 
 
-def test_a_contradiction_is_refused():
-    extras = {"deterministic": False, "custom_params": {"deterministic": True}}
-    with pytest.raises(Refused, match="deterministic contradicts"):
-        with_extras({}, extras)
-
-
-@pytest.mark.parametrize("extras", [{"seed": "7"}, {"seed": True}, {"custom_params": [1]}])
-def test_malformed_extras_are_refused_by_name(extras):
-    with pytest.raises(Refused, match=next(iter(extras))):
+@pytest.mark.parametrize(
+    ("extras", "said"),
+    [
+        ({"deterministic": False, "custom_params": {"deterministic": True}}, "contradicts"),
+        ({"seed": "7"}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"custom_params": [1]}, "custom_params"),
+    ],
+)
+def test_contradictions_and_malformed_extras_are_refused_by_name(extras, said):
+    with pytest.raises(Refused, match=said):
         with_extras({}, extras)

@@ -43,26 +43,17 @@ def test_weights_become_fp32_in_place_and_stay_tied():
         assert torch.equal(before.float(), after)
 
 
-def test_activations_keep_their_dtype_and_logits_do_not_round():
+def test_activations_keep_their_dtype_and_logits_and_sums_do_not_round():
     converted = model()
     linear.use_mixed_precision(converted)
-    x = torch.randn(3, 8).bfloat16()
-    layers = (converted["linear"], converted["embed"], converted["head"])
-    body, embed, head = ((layer.quant_method, layer) for layer in layers)
-    out = body[0].apply(body[1], x)
-    assert out.dtype == torch.bfloat16
-    assert torch.equal(out, (x.float() @ body[1].weight.T).bfloat16())
-    assert embed[0].embedding(embed[1], torch.tensor([4])).dtype == torch.bfloat16
-    assert head[0].apply(head[1], x).dtype == torch.float32
-
-
-def test_bias_is_added_before_rounding():
-    converted = model()
-    linear.use_mixed_precision(converted)
-    layer, x = converted["linear"], torch.randn(3, 8).bfloat16()
-    bias = torch.randn(6).bfloat16()
-    expected = (x.float() @ layer.weight.T + bias.float()).bfloat16()
-    assert torch.equal(layer.quant_method.apply(layer, x, bias), expected)
+    x, bias = torch.randn(3, 8).bfloat16(), torch.randn(6).bfloat16()
+    body, embed, head = (converted[name] for name in ("linear", "embed", "head"))
+    product = x.float() @ body.weight.T
+    for added, expected in ((None, product), (bias, product + bias.float())):
+        out = body.quant_method.apply(body, x, added)
+        assert out.dtype == torch.bfloat16 and torch.equal(out, expected.bfloat16())
+    assert embed.quant_method.embedding(embed, torch.tensor([4])).dtype == torch.bfloat16
+    assert head.quant_method.apply(head, x).dtype == torch.float32
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
@@ -77,14 +68,9 @@ def test_product_sum_and_shape(monkeypatch, rows, library):
     assert (y.shape, y.dtype) == ((rows, 6), torch.float32)
     torch.testing.assert_close(y, x.float() @ weight.T + bias.bfloat16().float())
     pairs = torch.stack([x, x.flip(-1)], 1)  # [rows, 2, 8]
-    expected = pairs.float() @ weight.T
-    torch.testing.assert_close(gemm.fp32_linear(pairs, weight), expected)
-
-
-def test_nothing_need_be_contiguous():
-    torch.manual_seed(2)
-    x, weight, bias = torch.randn(8, 5).T, torch.randn(8, 12).T[::2], torch.randn(12)[::2]
-    torch.testing.assert_close(gemm.fp32_linear(x, weight, bias), x @ weight.T + bias)
+    torch.testing.assert_close(gemm.fp32_linear(pairs, weight), pairs.float() @ weight.T)
+    x, weight = x.float().flip(0), torch.randn(8, 12).T[::2]  # not contiguous
+    torch.testing.assert_close(gemm.fp32_linear(x.T.clone().T, weight), x @ weight.T)
 
 
 def test_few_shapes_are_kept_and_canonical_ones_are_not_padded():
@@ -115,18 +101,22 @@ def test_a_row_has_the_same_bits_among_any_number_of_others(inputs, outputs):
         assert torch.equal(y, full[:rows]), rows
 
 
-@pytest.mark.parametrize(("value", "wanted"), [("fp32", True), ("native", False)])
-def test_the_switch_decides(monkeypatch, value, wanted):
-    monkeypatch.setenv(linear.SWITCH, value)
-    assert linear.mixed_precision_wanted() is wanted
-
-
-@pytest.mark.parametrize("tiles", [True, False])
-def test_the_rule_asks_the_host(monkeypatch, tiles):
+@pytest.mark.parametrize(
+    ("switch", "tiles", "wanted"),
+    [
+        ("fp32", True, True),
+        ("native", False, False),
+        (None, True, False),  # the host has tiles for bf16
+        (None, False, True),
+    ],
+)
+def test_the_switch_decides_or_else_the_host(monkeypatch, switch, tiles, wanted):
     monkeypatch.delenv(linear.SWITCH, raising=False)
+    if switch:
+        monkeypatch.setenv(linear.SWITCH, switch)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # not asked
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
-    assert linear.mixed_precision_wanted() is not tiles
+    assert linear.mixed_precision_wanted() is wanted
 
 
 def test_an_unknown_switch_value_is_named(monkeypatch):

@@ -31,6 +31,15 @@ class Done(NamedTuple):
     out: str
     err: str
 
+    @property
+    def mistake(self) -> str:
+        """The one line on stderr besides progress, no traceback, status 2."""
+        assert self.status == 2 and self.out == ""
+        *progress, line = self.err.splitlines()
+        assert line.startswith("llm42: error: ")
+        assert all(text.startswith("llm42: ") for text in progress)
+        return line
+
 
 @pytest.fixture
 def fake():
@@ -52,13 +61,6 @@ def llm42(capsys):
     return run
 
 
-@pytest.fixture
-def suite(tmp_path) -> Path:
-    path = tmp_path / "suite.yaml"
-    path.write_text(SUITE)
-    return path
-
-
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory) -> Path:
     """A folder with the suite, as recorded on a server of ours, and receipts of its cases."""
@@ -70,6 +72,11 @@ def recording(tmp_path_factory) -> Path:
         main(["record", str(folder / "suite.yaml"), "--url", server.url, *options])
     assert left.value.code == 0
     return folder
+
+
+@pytest.fixture
+def suite(tmp_path, recording) -> Path:
+    return Path(shutil.copy(recording / "suite.yaml", tmp_path))
 
 
 @pytest.fixture

@@ -51,24 +51,16 @@ def test_a_list_and_json_lines_are_suites_too(tmp_path):
         ("- {id: a, prompt: x, prompt: y}", "line 1: not YAML: prompt twice"),
         ("sampling: 3\ncases: []", "sampling"),
         ("a: [", "not YAML"),
+        ('{"id": "a", "prompt": "x"}\n{"id": ', "line 2: not JSON"),
+        (b"a: \xff", "is not UTF-8: byte 3"),
+        (None, "cannot read"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path, text, said):
+    path = tmp_path / ("suite.jsonl" if "JSON" in said else "suite.yaml")
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError) as error:
-        load_suite(written(tmp_path, text))
+        load_suite(path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_line_that_is_not_json_is_named(tmp_path):
-    path = written(tmp_path, '{"id": "a", "prompt": "x"}\n{"id": ', "suite.jsonl")
-    with pytest.raises(UserError, match="line 2: not JSON"):
-        load_suite(path)
-
-
-def test_files_that_are_no_text(tmp_path):
-    with pytest.raises(UserError, match="cannot read"):
-        load_suite(tmp_path / "nowhere.yaml")
-    (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
-    with pytest.raises(UserError, match="is not UTF-8: byte 3"):
-        load_suite(tmp_path / "bytes.yaml")
