@@ -6,13 +6,11 @@ from typing import Annotated
 import typer
 
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.tools import drawn
 
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Out = Annotated[Path | None, typer.Option(help="Write the JSON here as well.")]
-Plot = Annotated[Path | None, typer.Option(help="Draw a PNG here.", callback=drawn("matplotlib"))]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model; default: the embedded one.")]
 Requests = Annotated[int, typer.Option(min=1, help="Requests of each measurement.")]
 InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
