@@ -37,8 +37,8 @@ class Configuration:
     model: str | None
     flags: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    # None: forked, see `preloaded`. Else as users start it, and SGLang spawns its processes: "serve",
-    # or "wheel" or "patched" of `installed`.
+    # None: forked, see `preloaded`. Else it is started as users do, and SGLang spawns processes:
+    # "serve", or "wheel" or "patched" of `installed`.
     command: str | None = None
 
 
