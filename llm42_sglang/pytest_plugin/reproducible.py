@@ -1,6 +1,5 @@
 """`assert_reproducible`: a prompt under all conditions, against the golden file beside the test."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.errors import UserError
 from llm42_sglang.pytest_plugin.message import explained
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
@@ -110,18 +108,6 @@ class Reproducible:
         cases = sorted([*cases, recorded], key=lambda one: one.id)
         save_golden(Golden(model=self.endpoint.model, fingerprint=facts, cases=cases), self.golden)
         return output
-
-
-@contextmanager
-def started(command: str, log_path: Path) -> Iterator[str]:
-    """The URL of a server that runs in the block; without a command `llm42 serve`."""
-    server = ServerProcess(argv=shlex.split(command) or None, log_path=log_path)
-    with failing():
-        server.start()
-    try:
-        yield server.url
-    finally:
-        server.stop()
 
 
 @contextmanager

@@ -8,19 +8,18 @@ from llm42_sglang.repro.differences import changes, flat, is_hash
 from llm42_sglang.repro.judge import Checked, Judged, Verdict, place
 from llm42_sglang.repro.wire import Answer
 
-MOODS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.UNKNOWN: "unsure"}
 HEADLINES = {
-    Verdict.PASSED: "Every answer is the recorded one, bit by bit.",
-    Verdict.FAILED: "Answers differ though nothing that may change them has changed.",
-    Verdict.UNKNOWN: "Nobody vouches for some answers, or the server is another one.",
+    "good": "Every answer is the recorded one, bit by bit.",
+    "bad": "Answers differ though nothing that may change them has changed.",
+    "unsure": "Nobody vouches for some answers, or the server is another one.",
 }
+MOODS = dict(zip(Verdict, HEADLINES, strict=True))
 MOST_BARS = 60
 AGREEMENT = "How far the answers agree with the recorded ones"
 
 
 def check_page(checked: Checked, golden: str, url: str) -> str:
     """HTML."""
-    verdict = checked.verdict
     passed = checked.count(Verdict.PASSED)
     facts = [
         ("cases", f"{passed} passed, {len(checked.cases) - passed} not"),
@@ -39,8 +38,9 @@ def check_page(checked: Checked, golden: str, url: str) -> str:
         timings(by_condition),
         _fingerprints(checked),
     ]
-    title, mood = f"check of {golden}", MOODS[verdict]
-    return render(title, mood, verdict.value, HEADLINES[verdict], facts, sections)
+    mood = MOODS[checked.verdict]
+    title, verdict = f"check of {golden}", checked.verdict.value
+    return render(title, mood, verdict, HEADLINES[mood], facts, sections)
 
 
 def _difference(cases: Sequence[Judged]) -> list[Section]:

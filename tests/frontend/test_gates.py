@@ -1,47 +1,31 @@
 """Health is red exactly while there is a problem; the field is read, or refused, never dropped."""
 
-import asyncio
 import json
 
-import httpx
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse
+from fastapi.testclient import TestClient
 
 from llm42_sglang.core.receipts import fingerprint
-from llm42_sglang.frontend.gates import (
-    HEALTH_PATHS,
-    READ_BY,
-    FieldGate,
-    HealthGate,
-    facts_response,
-)
+from llm42_sglang.frontend import gates
+from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
+
+echo = FastAPI()
 
 
-async def echo(scope, receive, send):
-    """An app that answers with the body it got."""
-    body, more = b"", scope["method"] == "POST"
-    while more:
-        message = await receive()
-        body, more = body + message.get("body", b""), message.get("more_body")
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": body or b"fine"})
+@echo.api_route("/{path:path}", methods=["GET", "POST"])
+async def answer_with_the_body(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(await request.body() or "fine")
 
 
-def ask(app, method: str, path: str, content=None) -> httpx.Response:
-    async def request() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            return await client.request(method, path, content=content)
-
-    return asyncio.run(request())
-
-
-@pytest.mark.parametrize("path", HEALTH_PATHS)
+@pytest.mark.parametrize("path", gates.HEALTH_PATHS)
 def test_health_tells_the_problem(path):
-    response = ask(HealthGate(echo, lambda: "the hooks are not live"), "GET", path)
+    response = TestClient(HealthGate(echo, lambda: "the hooks are not live")).get(path)
     assert response.status_code == 503
     assert "the hooks are not live" in response.json()["error"]["message"]
-    assert ask(HealthGate(echo, lambda: None), "GET", path).text == "fine"
-    assert ask(HealthGate(echo, lambda: "a problem"), "GET", "/generate").text == "fine"
+    assert TestClient(HealthGate(echo, lambda: None)).get(path).text == "fine"
+    assert TestClient(HealthGate(echo, lambda: "a problem")).get("/generate").text == "fine"
 
 
 def test_a_client_can_hash_the_facts_itself():
@@ -58,9 +42,8 @@ def test_a_client_can_hash_the_facts_itself():
 ASKS = json.dumps({"deterministic": True})
 
 
-async def in_parts(*parts: bytes):
-    for part in parts:
-        yield part
+def in_parts(*parts: bytes):
+    yield from parts
 
 
 @pytest.mark.parametrize(
@@ -69,7 +52,7 @@ async def in_parts(*parts: bytes):
         *(("/v1/messages", content, None) for content in (ASKS, '{"deterministic": 1}')),
         ("/v1/messages", '{"parameters": {"deterministic": true}}', None),
         ("/v1/messages", in_parts(b'{"determ', b'inistic": true}'), None),
-        *((path, ASKS, ASKS) for path in READ_BY),
+        *((path, ASKS, ASKS) for path in gates.READ_BY),
         *(
             ("/v1/messages", content, content)
             for content in (
@@ -84,7 +67,7 @@ async def in_parts(*parts: bytes):
     ],
 )
 def test_the_field_is_read_or_refused_and_other_bodies_arrive_whole(path, content, arrives):
-    response = ask(FieldGate(echo), "POST", path, content)
+    response = TestClient(FieldGate(echo)).post(path, content=content)
     if arrives is not None:
         assert response.text == arrives
         return

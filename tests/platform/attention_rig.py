@@ -45,11 +45,9 @@ class Tokens:
 
 
 def random_tokens(shape: Shape, rows: int, seed: int) -> Tokens:
-    generator = torch.Generator().manual_seed(seed)
-    widths = (shape.heads * shape.dim, shape.kv_heads * shape.dim, shape.kv_heads * shape.dim)
-    return Tokens(
-        *(torch.randn(rows, width, generator=generator).to(shape.dtype) for width in widths)
-    )
+    dice = torch.Generator().manual_seed(seed)
+    widths = (heads * shape.dim for heads in (shape.heads, shape.kv_heads, shape.kv_heads))
+    return Tokens(*(torch.randn(rows, n, generator=dice).to(shape.dtype) for n in widths))
 
 
 class Pool:
@@ -95,32 +93,29 @@ class Rig:
     ) -> torch.Tensor:
         """parts: (request row, prefix length, new rows). Returns [rows, heads * dim]."""
         rows, prefix_lens, sizes = torch.tensor(parts).T
-        batch = SimpleNamespace(
-            forward_mode=mode,
-            req_pool_indices=rows,
-            seq_lens=prefix_lens + sizes,
-            extend_prefix_lens=prefix_lens,
-            extend_seq_lens=sizes,
-            out_cache_loc=torch.cat([self.table[r, p : p + n] for r, p, n in parts]).long(),
-            encoder_lens=None,
-        )
-        return self._forward(batch, new, **more)
+        where = torch.cat([self.table[r, p : p + n] for r, p, n in parts])
+        lengths = {"extend_prefix_lens": prefix_lens, "extend_seq_lens": sizes}
+        batch = self._batch(mode, rows, prefix_lens + sizes, where, **lengths)
+        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
 
     def decode(self, rows: Sequence[int], lengths: Sequence[int], new: Tokens) -> torch.Tensor:
         """lengths: with the new token. Returns [batch, heads * dim]."""
         requests, seq_lens = torch.tensor(rows), torch.tensor(lengths)
-        batch = SimpleNamespace(
-            forward_mode=ForwardMode.DECODE,
-            req_pool_indices=requests,
-            seq_lens=seq_lens,
-            out_cache_loc=self.table[requests, seq_lens - 1].long(),
-            encoder_lens=None,
-        )
-        return self._forward(batch, new)
+        where = self.table[requests, seq_lens - 1]
+        batch = self._batch(ForwardMode.DECODE, requests, seq_lens, where)
+        return self.backend.forward(new.q, new.k, new.v, self.layer, batch)
 
-    def _forward(self, batch: SimpleNamespace, new: Tokens, **more) -> torch.Tensor:
+    def _batch(self, mode, rows, seq_lens, where, **more) -> SimpleNamespace:
+        batch = SimpleNamespace(
+            forward_mode=mode,
+            req_pool_indices=rows,
+            seq_lens=seq_lens,
+            out_cache_loc=where.long(),
+            encoder_lens=None,
+            **more,
+        )
         self.backend.init_forward_metadata(batch)
-        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
+        return batch
 
 
 def reference(shape: Shape, tokens: Tokens) -> torch.Tensor:

@@ -69,10 +69,9 @@ def test_a_rows_place_changes_no_bit_and_both_kernels_compute_the_same(layer):
 
 def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
     mixture = torch.nn.Module()
-    for name in ("w13_weight", "w2_weight"):
-        weight = getattr(layer, name).bfloat16()
-        setattr(mixture, name, torch.nn.Parameter(weight, requires_grad=False))
-    before = [weight.clone() for weight in mixture.parameters()]
+    before = [layer.w13_weight.bfloat16(), layer.w2_weight.bfloat16()]
+    for name, weight in zip(("w13_weight", "w2_weight"), before, strict=True):
+        setattr(mixture, name, torch.nn.Parameter(weight.clone(), requires_grad=False))
     mixture.num_experts, mixture.moe_runner_config = EXPERTS, CONFIG
     mixture.quant_method = UnquantizedFusedMoEMethod()
     use_mixed_precision(torch.nn.ModuleList([mixture]))

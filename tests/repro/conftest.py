@@ -65,11 +65,11 @@ def llm42(capsys):
 def recording(tmp_path_factory) -> Path:
     """A folder with the suite, as recorded on a server of ours, and receipts of its cases."""
     folder = tmp_path_factory.mktemp("recording")
-    (folder / "suite.yaml").write_text(SUITE)
-    paths = {"--out": folder / "golden.json", "--receipts": folder / "receipts"}
-    options = [str(word) for pair in paths.items() for word in pair]
+    suite, golden, receipts = (folder / name for name in ("suite.yaml", "golden.json", "receipts"))
+    suite.write_text(SUITE)
     with FakeEndpoint() as server, pytest.raises(SystemExit) as left:
-        main(["record", str(folder / "suite.yaml"), "--url", server.url, *options])
+        words = ("record", suite, "--url", server.url, "--out", golden, "--receipts", receipts)
+        main(list(map(str, words)))
     assert left.value.code == 0
     return folder
 
@@ -81,11 +81,9 @@ def suite(tmp_path, recording) -> Path:
 
 @pytest.fixture
 def golden(tmp_path, recording) -> Path:
-    """A copy of the recorded suite."""
     return Path(shutil.copy(recording / "golden.json", tmp_path))
 
 
 @pytest.fixture
 def receipts(tmp_path, recording) -> Path:
-    """A copy of the folder of what the suite's cases were answered."""
     return Path(shutil.copytree(recording / "receipts", tmp_path / "receipts"))

@@ -83,7 +83,7 @@ class FakeEndpoint(ThreadingHTTPServer):
             "ids": ids,
             "tokens": [WORDS[token % len(WORDS)] for token in ids],
             "logprobs": [-(token % 97) / 32 - step for token in ids],
-            "receipt": self.receipt(question, ids, body),
+            "receipt": self.receipt(question, ids) if self.vouches(body) else None,
         }
 
     def arrive(self, path: str, body: dict) -> bool:
@@ -102,14 +102,14 @@ class FakeEndpoint(ThreadingHTTPServer):
                 for _ in range(SLICES)
             )
 
-    def receipt(self, question: str, ids: list[int], body: dict) -> dict | None:
-        if self.options.kind != "ours" or not deterministic(body):
-            return None
+    def vouches(self, body: dict) -> bool:
+        return self.options.kind == "ours" and deterministic(body)
+
+    def receipt(self, question: str, ids: list[int]) -> dict:
         return {
             "verified": not self.options.unverified,
             "fingerprint": fingerprint(self.facts),
             "output_digest": output_digest(map(ord, question), ids),
-            "seed": None,
             "verify_passes": 2,
             "rollbacks": self.answered % 3,  # differs from run to run, as real ones do
             "tokens_rolled_back": 3 * (self.answered % 3),
@@ -120,20 +120,17 @@ class Handler(BaseHTTPRequestHandler):
     server: FakeEndpoint
 
     def do_GET(self) -> None:
-        kind = self.server.options.kind
-        if self.path == "/llm42/fingerprint" and kind == "ours":
-            if self.server.options.sick:
-                self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
-                return
-            facts = self.server.facts
-            hashed = fingerprint(facts | {"page": 16} if self.server.options.lies else facts)
-            self.reply(200, {"fingerprint": hashed, "facts": facts})
-        elif self.path == "/model_info" and kind != "openai":
-            self.reply(200, {"model_path": "/models/fake"})
-        elif self.path == "/v1/models":
-            self.reply(200, {"data": [{"id": "fake"}]})
+        options, facts = self.server.options, self.server.facts
+        found: dict[str, dict] = {"/health": {}, "/v1/models": {"data": [{"id": "fake"}]}}
+        if options.kind != "openai":
+            found["/model_info"] = {"model_path": "/models/fake"}
+        if options.kind == "ours":
+            hashed = fingerprint(facts | {"page": 16} if options.lies else facts)
+            found["/llm42/fingerprint"] = {"fingerprint": hashed, "facts": facts}
+        if options.sick and self.path == "/llm42/fingerprint":
+            self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
         else:
-            self.reply(200 if self.path == "/health" else 404, {})
+            self.reply(200 if self.path in found else 404, found.get(self.path, {}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")

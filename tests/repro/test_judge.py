@@ -1,9 +1,9 @@
-"""Verdicts from recorded and observed outputs alone."""
+"""Verdicts from recorded and observed outputs alone, and what two fingerprints differ in."""
 
 import pytest
 
 from llm42_sglang.repro.conditions import Observation
-from llm42_sglang.repro.differences import Fingerprint
+from llm42_sglang.repro.differences import Fingerprint, changes, explain
 from llm42_sglang.repro.golden import Recorded
 from llm42_sglang.repro.judge import Checked, Verdict, judge
 from llm42_sglang.repro.output import Output, Stamp, mismatch
@@ -51,6 +51,7 @@ def test_other_bits_of_the_same_fingerprint_fail(changed, said):
 
 NEW_BITS = output((1, 9), "new")
 PASSED, FAILED, UNKNOWN = Verdict
+CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
 
 
 @pytest.mark.parametrize(
@@ -73,22 +74,36 @@ def test_the_verdict_and_its_reason(observed, now, verdict, said):
     assert one.consistent is (observed[0].ids == observed[-1].ids)
 
 
-@pytest.mark.parametrize(
-    ("recorded", "got", "difference"),
-    [
-        (Output(text="same", ids=[1], logprobs="x"), Output(text="same"), None),
-        (Output(text="same"), Output(text="sane"), ("character", 2)),
-        (Output(text="ab", tokens=["a", "b"]), Output(text="ab", tokens=["ab"]), ("token", 0)),
-    ],
-)
-def test_what_only_one_side_tells_is_not_compared(recorded, got, difference):
-    found = mismatch(recorded, got)
-    assert (found and found[:2]) == difference
+def test_what_only_one_side_tells_is_not_compared():
+    bare, told = Output(text="same"), Output(text="same", ids=[1], logprobs="x")
+    assert mismatch(told, bare) is None
+    assert mismatch(bare, Output(text="sane"))[:2] == ("character", 2)
+    left, right = Output(text="ab", tokens=["a", "b"]), Output(text="ab", tokens=["ab"])
+    assert mismatch(left, right)[:2] == ("token", 0)
 
 
 def test_the_whole_is_as_bad_as_its_worst_case():
-    passed, failed = judged(output()), judged(output((9,)))
-    unknown = judged(output(verified=False))
-    assert Checked((passed,), OLD, OLD).verdict is Verdict.PASSED
-    assert Checked((passed, unknown), OLD, OLD).verdict is Verdict.UNKNOWN
-    assert Checked((unknown, failed, passed), OLD, NEW).verdict is Verdict.FAILED
+    passed, failed, unknown = map(judged, (output(), output((9,)), output(verified=False)))
+    assert Checked((passed,), OLD, OLD).verdict is PASSED
+    assert Checked((passed, unknown), OLD, OLD).verdict is UNKNOWN
+    assert Checked((unknown, failed, passed), OLD, NEW).verdict is FAILED
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"a": 1, "b": {"c": 1e-05, "d": "x"}}, {"b": {"c": 0.5, "d": "x"}, "e": "y"}, CHANGES),
+        ({"a": "a" * 64, "b": {}}, {"a": "b" * 64, "b": {}}, ["a changed"]),
+        ({"a": [1]}, {"a": [2]}, ["a [1] -> [2]"]),
+        ({"a": None}, {"a": "None"}, ["a None -> None"]),
+        ({"a": "x" * 500}, {"a": "y"}, [f"a {'x' * 60}… -> y"]),
+    ],
+)
+def test_every_fact_that_changed_is_named(before, after, said):
+    assert list(map(str, changes(before, after))) == said
+
+
+def test_nothing_else_is():
+    assert explain(OLD, OLD) == "the same"
+    assert explain(None, NEW) == "nothing was recorded"
+    assert explain(OLD, None) == "the endpoint has no fingerprint"
