@@ -1,4 +1,5 @@
-"""Start a server with the embedded model and show what determinism changes; see `compare`.
+"""Start a server with the embedded model and show what determinism changes: do the same prompts get
+the same tokens alone and in company?
 
 Run by scripts/quickstart, which prepares the environment first. Leaves with status 0 if, and only
 if, no deterministic request diverged and every one of them was verified.
@@ -7,21 +8,57 @@ if, no deterministic request diverged and every one of them was verified.
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from itertools import count
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llm42_sglang.cli.cache import cache_dir
-from llm42_sglang.cli.demo import NEW_TOKENS, Comparison, compare
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, leave_on_signals
 from llm42_sglang.cli.model import ensure_default_model
+from llm42_sglang.repro.conditions import CONDITIONS, observe, question
+from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.output import first_difference
+from llm42_sglang.repro.prompts import PROMPTS
+from llm42_sglang.repro.suite import Sampling
+from llm42_sglang.repro.wire import Answer
 
 SERVER_ARGS = ["--max-total-tokens", "40000"]  # a small KV pool; the demonstration needs no more
+NEW_TOKENS = 96
+IN_FLIGHT = 2 * len(PROMPTS)  # half of them are company
+CALLS = {  # by name of the condition
+    "alone": f"{len(PROMPTS)} prompts, one after the other",
+    "load": f"the same prompts, {IN_FLIGHT} requests in flight",
+}
 QUIET_S = 10  # without a terminal: seconds between two signs of life
 
 console = Console(highlight=False)
+
+
+class Comparison(NamedTuple):
+    """One prompt's answer alone and under load, of a server that tells token ids."""
+
+    prompt: str
+    alone: Answer
+    loaded: Answer
+
+    @property
+    def diverged_at(self) -> int | None:
+        """Index of the first token that differs, counted from 0; None if no token does."""
+        return first_difference(self.alone.output.ids, self.loaded.output.ids)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the server vouches for both answers."""
+        return self.alone.output.verified and self.loaded.output.verified
+
+    def total(self, counter: str) -> int:
+        """The sum of a receipt counter, such as `rollbacks`, over both answers."""
+        return self.alone.counter(counter) + self.loaded.counter(counter)
 
 
 def main() -> int:
@@ -68,16 +105,46 @@ def run(port: int | None, serve: bool) -> int:
 def demonstrate(url: str) -> bool:
     """Both comparisons with their tables. Returns whether the deterministic one held."""
     say(f"greedy, {NEW_TOKENS} new tokens each, prefix cache emptied before each measurement")
-    ordinary = compare(url, deterministic=False, progress=say)
+    ordinary = compare(url, deterministic=False)
     console.print(ordinary_table(ordinary))
     if not any(_diverged(ordinary)):
         say("no ordinary request diverged this time: luck, not a promise; a longer run may differ")
-    deterministic = compare(url, deterministic=True, progress=say)
+    deterministic = compare(url, deterministic=True)
     console.print(deterministic_table(deterministic))
     diverged, unverified = sum(_diverged(deterministic)), sum(not c.verified for c in deterministic)
     say(f"ordinary:      {sum(_diverged(ordinary))} of {len(ordinary)} diverged under load")
     say(f"deterministic: {diverged} of {len(deterministic)} diverged, {unverified} not verified")
     return diverged == unverified == 0
+
+
+def compare(url: str, deterministic: bool) -> list[Comparison]:
+    """PROMPTS one after the other, then all at once beside ordinary requests, paired.
+
+    Raises UserError if the server refuses a request or stops answering.
+    """
+    sampling = Sampling(max_tokens=NEW_TOKENS, ignore_eos=True)
+    cases = [question(prompt, prompt, True, sampling) for prompt in PROMPTS]
+    answers = []
+    with connect(url) as endpoint:
+        for name, call in CALLS.items():
+            say(f"{'deterministic' if deterministic else 'ordinary'} requests: {call}")
+            condition = CONDITIONS[name]
+            seen = observe(endpoint, cases, condition, IN_FLIGHT, _counting(), deterministic)
+            answers.append([one.answer for one in seen])
+    return [Comparison(*one) for one in zip(PROMPTS, *answers, strict=True)]
+
+
+def _counting() -> Callable[[], None]:
+    """To be called for each answer: tells four times how far it is."""
+    answered, began_s = count(1), time.monotonic()
+
+    def advance() -> None:
+        number = next(answered)
+        if number % (len(PROMPTS) // 4) == 0:
+            seconds = time.monotonic() - began_s
+            say(f"  {number} of {len(PROMPTS)} answered after {seconds:.0f} s")
+
+    return advance
 
 
 def ordinary_table(comparisons: list[Comparison]) -> Table:

@@ -1,9 +1,11 @@
 """`llm42 doctor`: is everything here that a deterministic server needs? The exit status tells."""
 
+import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -12,7 +14,6 @@ from rich.table import Table
 from llm42_sglang.cli.errors import judging
 from llm42_sglang.cli.model import default_model_dir
 from llm42_sglang.cli.patch import trouble_of
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.wheel import combined, examine, find_wheel
 
 
@@ -23,6 +24,7 @@ class Finding(NamedTuple):
     detail: str
 
 
+@judging
 def doctor(
     against: Annotated[
         str | None,
@@ -40,27 +42,39 @@ def doctor(
 ) -> None:
     """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
     if against is not None:
-        _against(against)
+        from llm42_sglang.cli.upstream import compare
+
+        text, changed = compare.against(against)
+        typer.echo(text)
+        if changed:
+            raise typer.Exit(1)
     elif stamp:
         _stamp()
     else:
         _check_up()
 
 
-@judging
-def _against(named: str) -> None:
-    from llm42_sglang.cli.upstream.compare import against
-
-    text, changed = against(named)
-    typer.echo(text)
-    if changed:
-        raise typer.Exit(1)
-
-
 def _stamp() -> None:
-    from llm42_sglang.cli.upstream.stamp import stamped
+    """The seams table with the signatures of what is installed, for a person to paste."""
+    from llm42_sglang.engine.seams.table import TABLE, parse
 
-    typer.echo("\n".join(stamped()))
+    seams = iter(parse(TABLE))
+    for line in TABLE.splitlines():
+        row = line.startswith(" ")
+        typer.echo(re.sub(r"\S+", _signatures(next(seams)), line, count=1) if row else line)
+
+
+def _signatures(seam: Any) -> str:
+    from llm42_sglang.engine.seams import fingerprint
+
+    try:
+        now = fingerprint(pkgutil.resolve_name(seam.path))
+    except (ImportError, AttributeError):
+        return "????????"  # fits no symbol
+    if seam.patched is None:
+        return now
+    # Of the two, the one that is not installed cannot be measured here.
+    return f"{seam.signature}|{now}" if now != seam.signature else f"{now}|{seam.patched}"
 
 
 def _check_up() -> None:
@@ -83,26 +97,19 @@ def _run(check: Callable[[], Finding]) -> Finding:
         return Finding(False, f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _python() -> Finding:
-    return Finding(sys.version_info >= (3, 11), sys.version.split()[0])
-
-
 def _versions() -> Finding:
     from llm42_sglang.engine.launch import require_pinned_sglang
 
     require_pinned_sglang()
-    return Finding(True, ", ".join(f"{name} {version(name)}" for name in ("sglang", "torch")))
+    found = ", ".join(f"{name} {version(name)}" for name in ("sglang", "torch"))
+    return Finding(True, f"Python {sys.version.split()[0]}, {found}")
 
 
 def _plugin() -> Finding:
     groups = ("sglang.srt.plugins", "sglang.srt.platforms")
-    missing = [
-        group
-        for group in groups
-        if not any(ep.value.startswith("llm42_sglang") for ep in entry_points(group=group))
-    ]
-    if missing:
-        return Finding(False, f"no entry point in {missing[0]}; in its checkout: pip install -e .")
+    for group in groups:
+        if not any(point.value.startswith("llm42_sglang") for point in entry_points(group=group)):
+            return Finding(False, f"no entry point in {group}; in its checkout: pip install -e .")
     return Finding(True, "entry points for plugin and platform are installed")
 
 
@@ -112,23 +119,22 @@ def _seams() -> Finding:
     from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
     from llm42_sglang.engine.seams.table import READ_FOR
 
-    check(SEAMS)
     sources = installed()  # which are the shipped ones, or reading them raises
+    if sources.version != READ_FOR:
+        return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
+    check(SEAMS)
     rows, finder = (*SEAMS, *GPU_SEAMS), Finder(sources)
     if gone := [seam.path for seam in rows if finder.find(seam.path) is None]:
         return Finding(False, f"{gone[0]} is gone; see docs/bump.md")
-    if sources.version != READ_FOR:
-        return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
     return Finding(True, f"{len(rows)} SGLang symbols are as this version expects them")
 
 
 def _patches() -> Finding:
-    survey = examine(find_wheel(), series.load())
-    if trouble := trouble_of(survey):
+    files = examine(find_wheel())
+    if trouble := trouble_of(files):
         return Finding(False, trouble)
-    names = ", ".join(name.removesuffix(".patch") for name in survey)
-    applied = combined([file.state for files in survey.values() for file in files])
-    return Finding(True, f"{names}: {applied.value} (optional)")
+    names = ", ".join(dict.fromkeys(file.patch.removesuffix(".patch") for file in files))
+    return Finding(True, f"{names}: {combined(files).value} (optional)")
 
 
 def _device() -> Finding:
@@ -146,7 +152,6 @@ def _model() -> Finding:
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
-    "python": _python,
     "versions": _versions,
     "plugin": _plugin,
     "seams": _seams,

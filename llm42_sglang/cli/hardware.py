@@ -1,52 +1,35 @@
 """What this machine is, as far as it changes a number: processor, memory, GPUs, versions."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
 
-class Gpu(NamedTuple):
-    """One NVIDIA GPU."""
-
-    name: str
-    capability: tuple[int, int]  # compute capability: (9, 0) is Hopper
-    memory_gib: float
-
-
-def gpus() -> list[Gpu]:
+def gpu_names() -> list[str]:
     """Those that torch can use; none on a machine without NVIDIA's driver."""
     import torch
 
     if torch.version.cuda is None or not torch.cuda.is_available():
         return []
-    devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    return [Gpu(p.name, (p.major, p.minor), round(p.total_memory / 2**30, 1)) for p in devices]
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def hardware() -> dict[str, Any]:
-    """JSON types; versions of packages that are not installed are None."""
+    """JSON types."""
     return {
         "cpu": _cpu_model(),
         "simd": _simd(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": ", ".join(gpu.name for gpu in gpus()) or "none",
+        "gpus": ", ".join(gpu_names()) or "none",
         "system": platform.platform(),
         "python": platform.python_version(),
-        "torch": package_version("torch"),
-        "sglang": package_version("sglang"),
+        "torch": version("torch"),
+        "sglang": version("sglang"),
     }
-
-
-def package_version(package: str) -> str | None:
-    """None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _simd() -> str:
@@ -62,9 +45,6 @@ def _simd() -> str:
 
 
 def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return next(iter(names), platform.machine())

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
-from types import TracebackType
 
 import httpx
 import psutil
@@ -25,7 +24,7 @@ HOST = "127.0.0.1"
 UNASSIGNED_PORTS = range(30001, 32768)
 POLL_S = 0.5
 TAIL_LINES = 25
-WINDOW_BYTES = 65536  # how far back the end of a log is looked for; SGLang has long lines
+WINDOW = 65536  # bytes at the end of a log in which its last lines are; SGLang has long ones
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 # Called while the server starts: seconds so far, the last line of its log.
@@ -35,11 +34,7 @@ Progress = Callable[[float, str], None]
 def leave_on_signals() -> None:
     """SIGTERM and SIGHUP leave this process as Ctrl-C does, so that its servers are stopped too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-
-
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 class ServerError(UserError):
@@ -86,12 +81,7 @@ class ServerProcess:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -202,8 +192,9 @@ class ServerProcess:
         stays in the family because it was seen before.
         """
         for process in psutil.process_iter():
-            if _session(process.pid) == self.pid:
-                self._family.add(process)
+            with suppress(ProcessLookupError):
+                if os.getsid(process.pid) == self.pid:
+                    self._family.add(process)
         for process in list(self._family):
             with suppress(psutil.NoSuchProcess):
                 self._family.update(process.children(recursive=True))
@@ -230,10 +221,7 @@ def is_taken(port: int) -> bool:
 
 def tail(log_path: Path, lines: int) -> list[str]:
     """The last non-empty lines of a log, without colours and overwritten progress bars."""
-    with log_path.open("rb") as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(0, size - WINDOW_BYTES))
-        text = ESCAPES.sub("", log.read().decode(errors="replace"))
+    text = ESCAPES.sub("", log_path.read_bytes()[-WINDOW:].decode(errors="replace"))
     shown = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return [line for line in shown if line][-lines:]
 
@@ -251,10 +239,3 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _session(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return None

@@ -6,8 +6,9 @@ import typer
 from typer.exceptions import TyperException
 
 from llm42_sglang.cli import check, doctor, model, patch, probe, record, replay, serve
-from llm42_sglang.cli.bench import app as bench
+from llm42_sglang.cli.bench import latency, options, passes, throughput
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.launch import leave_on_signals
 
 app = typer.Typer(
     add_completion=False,
@@ -21,7 +22,10 @@ app.command("record")(record.record)
 app.command("check")(check.check)
 app.command("replay")(replay.replay)
 app.command("probe")(probe.probe)
-app.add_typer(bench.app, name="bench")
+bench = typer.Typer(help="Measure what determinism costs on this machine.")
+for command in (throughput.throughput, latency.latency, passes.passes):
+    bench.command(context_settings=options.CONTEXT)(command)
+app.add_typer(bench, name="bench", callback=leave_on_signals)
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)
 
 

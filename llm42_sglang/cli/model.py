@@ -147,7 +147,8 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 def _make(folder: Path, progress: Progress) -> None:
     require("the default model", "accelerate", "gguf")
     work = folder.with_name(f".{folder.name}.partial")
-    _remove(work)  # what a killed process left; no other one is at work, we hold the lock
+    # What a killed process left; no other one is at work, for we hold the lock.
+    shutil.rmtree(work, ignore_errors=True)
     made = work / "model"
     made.mkdir(parents=True)
     try:
@@ -159,11 +160,7 @@ def _make(folder: Path, progress: Progress) -> None:
         os.rename(made, folder)
         progress(f"the model is ready in {folder}")
     finally:
-        _remove(work)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

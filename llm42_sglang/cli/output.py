@@ -1,23 +1,33 @@
-"""What commands print and write: tables on standard output, and files that can be written."""
+"""What commands print: tables on standard output, progress on stderr; and files they can write."""
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.tools import drawn
+from llm42_sglang.tools import require
 
 FILE_WIDTH = 160  # columns, where the output is no terminal
 
+
+def _drawable(page: Path | None) -> Path | None:
+    """Before the work, not after it."""
+    if page is not None:
+        require(f"drawing {page}", "jinja2")
+    return page
+
+
 Page = Annotated[
     Path | None,
-    typer.Option("--report", help="Write an HTML page here.", callback=drawn("jinja2")),
+    typer.Option("--report", help="Write an HTML page here.", callback=_drawable),
 ]
 
 
@@ -52,3 +62,22 @@ def require_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             raise UserError(f"cannot write {path}: {path.parent} is no folder that can be written")
+
+
+def say(message: str) -> None:
+    """One line."""
+    print(f"llm42: {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """Yields what is to be called `total` times: a bar on a terminal, else one line."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        say(title)
+        yield lambda: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)

@@ -9,8 +9,7 @@ import typer
 
 from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
 from llm42_sglang.cli.errors import UserError, judging
-from llm42_sglang.cli.output import Page, require_writable, table
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import Page, require_writable, say, table
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro import probe as probing
 from llm42_sglang.repro.endpoint import connect

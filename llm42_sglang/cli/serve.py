@@ -6,7 +6,7 @@ import typer
 
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import say
 from llm42_sglang.core.config import Config, ConfigError
 
 # Flags that are not ours are SGLang's.

@@ -201,7 +201,9 @@ def _refuse_unknown_ids(input_ids: Sequence[int] | None, vocab_size: int) -> Non
 
 
 def _refuse_malformed(params: SamplingParams) -> None:
-    """What SGLang lets pass and no row could be sampled with."""
+    """What SGLang lets pass and no row could be sampled with, or no answer made of."""
+    if isinstance(params.n, int) and params.n < 1:
+        raise Refused(f"n must be at least 1, got {params.n}")
     try:
         plan_of(params)
     except (ValueError, TypeError) as error:  # it names the option

@@ -66,22 +66,15 @@ def test_waits_for_health_and_reports_progress(fake):
     assert seconds == sorted(seconds) and seconds[-1] > 2 * launch.POLL_S
 
 
-def test_a_free_port_is_none_that_linux_or_sglang_gives_to_others():
-    assert {30000 < free_port() < 32768 for _ in range(20)} == {True}
-
-
-def test_port_and_environment_are_passed_on(tmp_path):
-    port = free_port()
+def test_command_port_and_environment_are_passed_on(tmp_path):
+    port, log_path = free_port(), tmp_path / "log"
+    assert 30000 < port < 32768  # none that Linux or SGLang gives to others
     script = "import os, sys; print(sys.argv[1], os.environ['LLM42_T']); sys.exit(3)"
     argv = [sys.executable, "-c", script, "port={port}"]
-    log_path = tmp_path / "log"
     with pytest.raises(ServerError, match="status 3"):
         ServerProcess(argv=argv, port=port, env={"LLM42_T": "x"}, log_path=log_path).start()
     assert log_path.read_text() == f"port={port} x\n"
-
-
-def test_default_command_is_llm42_serve(tmp_path):
-    server = ServerProcess(["--flag"], port=31234, log_path=tmp_path / "log")
+    server = ServerProcess(["--flag"], port=31234, log_path=log_path)
     assert server.argv == [*SERVE[:-1], "31234", "--flag"]
 
 
@@ -127,43 +120,34 @@ def test_a_command_that_is_terminated_stops_its_server(tmp_path):
     assert not any(map(runs, json.loads(children.read_text())))
 
 
-def test_a_command_that_does_not_exist_is_an_error(tmp_path):
-    with pytest.raises(ServerError, match="cannot start /no/such"):
-        ServerProcess(argv=["/no/such"], log_path=tmp_path / "log").start()
-
-
-def test_a_port_in_use_is_refused(fake):
+def test_a_port_in_use_or_a_command_that_does_not_exist_is_refused(fake, tmp_path):
     with fake() as server:
         assert is_taken(server.port)
         with pytest.raises(ServerError, match=f"port {server.port} is in use"):
             fake(port=server.port).start()
         assert server.alive
+    with pytest.raises(ServerError, match="cannot start /no/such"):
+        ServerProcess(argv=["/no/such"], log_path=tmp_path / "log").start()
 
 
-def test_children_are_ended_and_strangers_are_not(fake, tmp_path):
+@pytest.mark.parametrize("killed", [False, True])
+def test_children_are_ended_and_strangers_are_not(fake, tmp_path, killed):
     children = tmp_path / "children"
     stranger = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        with fake("--children", str(children)):
+        with fake("--children", str(children)) as server:
             pids = json.loads(children.read_text())
-            assert all(map(runs, pids))
             assert os.getsid(pids[0]) != os.getsid(pids[1])
+            if killed:
+                psutil.Process(server.pid).kill()
+                while server.alive:
+                    time.sleep(0.05)
+            assert all(map(runs, pids))
         assert not any(map(runs, pids))
         assert stranger.is_running()
     finally:
         stranger.kill()
         stranger.wait()
-
-
-def test_children_of_a_server_that_was_killed_are_ended(fake, tmp_path):
-    children = tmp_path / "children"
-    with fake("--children", str(children)) as server:
-        pids = json.loads(children.read_text())
-        psutil.Process(server.pid).kill()
-        while server.alive:
-            time.sleep(0.05)
-        assert all(map(runs, pids))
-    assert not any(map(runs, pids))
 
 
 def test_a_server_that_ignores_sigterm_is_killed(fake):

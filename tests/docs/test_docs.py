@@ -1,37 +1,87 @@
-"""The documentation says what is there: commands, options, modules, links, facts."""
+"""The documentation says what is there: commands, options, links, facts, figures."""
 
 import ast
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from llm42_sglang.cli.main import main
+from llm42_sglang.cli.main import app, main
 from llm42_sglang.repro.suite import Sampling
-from tests.docs.commands import (
-    PAGES,
-    ROOT,
-    WORKFLOW,
-    blocks,
-    commands,
-    complaint,
-    workflow_commands,
-)
+from scripts import results
 from tests.repro.fake_endpoint import FakeEndpoint
 
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+# A block is fenced, or indented after an empty line.
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n|\n(?= {4}))+)")
+FIRST_WORDS = ("llm42 ", "scripts/", "pytest", "python scripts/")
+INLINE = re.compile(r"`((?:llm42 |scripts/|pytest -|python scripts/)[^`]*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 URL = "http://localhost:30000"
 CI = (ROOT / "docs" / "ci.md").read_text()
 
 
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return [body for found, body in FENCED.findall(page) if found == language]
+
+
+def commands(page: str) -> Iterator[str]:
+    """Of a Markdown page: lines of its shell blocks, and commands in a sentence."""
+    rest = FENCED.sub("", page)
+    yield from commands_in("".join([*blocks(page, "bash"), *INDENTED.findall(rest)]))
+    yield from (one.replace("\\|", "|") for one in INLINE.findall(rest))
+
+
+def commands_in(script: str) -> list[str]:
+    """The lines of a shell script that are commands of this project."""
+    lines = map(str.strip, script.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line.startswith(FIRST_WORDS)]
+
+
+def complaint(line: str) -> str | None:
+    """What does not exist; None if everything does. `a | b` stands for commands of a group."""
+    words = shlex.split(re.split("  #| > ", line)[0].replace("scripts/bench", "llm42 bench"))
+    if words[0] in ("scripts/run", "python"):
+        words = words[1:] or ["llm42"]
+    if words[0].startswith("scripts/") and not (ROOT / words[0]).exists():
+        return f"no {words[0]}"
+    if words[0] != "llm42":
+        return None
+    group = command = get_command(app)
+    serve = command.commands["serve"]
+    for word in words[1:]:
+        passes_on = command.context_settings.get("ignore_unknown_options")  # to a server
+        options = [*command.params, *(serve.params if passes_on else [])]
+        flag = word.strip("[]").partition("=")[0]
+        if word == "|":
+            command = group
+        elif word in getattr(command, "commands", ()):
+            group, command = command, command.commands[word]
+        elif hasattr(command, "commands") and word not in ("...", "--help"):
+            return f"no command {word}"
+        elif flag.startswith("--llm42" if passes_on else "--") and not any(
+            flag in ("--help", *option.opts) for option in options
+        ):
+            return f"no option {flag}"
+    return None
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_exists(page):
-    found = list(commands(page.read_text()))
-    assert {one: told for one in found if (told := complaint(one))} == {}
+def test_every_command_exists_and_every_link_leads_somewhere(page):
+    text = page.read_text()
+    assert {one: told for one in commands(text) if (told := complaint(one))} == {}
+    assert [one for one in LINK.findall(text) if not (page.parent / one).exists()] == []
 
 
 def test_commands_are_found_and_wrong_ones_are_noticed():
@@ -45,84 +95,61 @@ def test_commands_are_found_and_wrong_ones_are_noticed():
     assert list(commands(page)) == ["llm42 b", "llm42 a", "llm42 nothing"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page):
-    missing = [one for one in LINK.findall(page.read_text()) if not (page.parent / one).exists()]
-    assert missing == []
-
-
-def test_the_module_table_is_that_of_the_tree():
-    page = ROOT / "docs" / "contributing.md"
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "modules.py"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout in page.read_text(), "python scripts/modules.py docs/contributing.md"
-    assert "|  |" not in done.stdout, "a module without a docstring"
-
-
-def test_every_fact_of_a_fingerprint_is_in_the_table():
+def test_every_fact_and_every_sampling_name_is_in_its_page():
     page = (ROOT / "docs" / "operations.md").read_text()
     told = set(re.findall(r"`(\w+)`", page.partition("| fact |")[2].partition("\n\n")[0]))
     tree = ast.parse((ROOT / "llm42_sglang" / "engine" / "fingerprint.py").read_text())
     (function,) = [n for n in tree.body if getattr(n, "name", "") == "facts_of"]
     (facts,) = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
     assert {key.value for key in facts.keys} == told
+    names, end, _ = CI.partition("Sampling names are")[2].partition("A name that is not")
+    assert end and set(Sampling.model_fields) <= set(re.findall(r"`(\w+)`", names))
 
 
-def test_every_sampling_name_is_in_the_ci_page():
-    words = " ".join(CI.split()).partition("Sampling names are")[2]
-    sentence, end, _ = words.partition("A name that is not known")
-    assert end
-    assert set(Sampling.model_fields) <= set(re.findall(r"`(\w+)`", sentence))
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with the files that the CI page shows."""
+def test_the_commands_of_the_ci_page_do_what_it_says(tmp_path, monkeypatch, capsys):
+    """In its order, with its files, against a fake server; every one of them succeeds."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "suite.yaml").write_text(blocks(CI, "yaml")[0])
     (tmp_path / "test_answers.py").write_text(blocks(CI, "python")[0])
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_the_commands_of_the_ci_page_do_what_it_says(project, capsys):
-    """In its order, against a fake server; every one of them succeeds."""
-    lines = [line for block in blocks(CI, "bash") for line in block.splitlines()]
-    ran = [line.split()[1] for line in lines if line.startswith("llm42 ")]
-    assert set(ran) == {"record", "check", "replay", "probe"}
-    with FakeEndpoint() as server:
-        for line in lines:
-            if line.startswith("llm42 "):
-                with pytest.raises(SystemExit) as left:
-                    main(shlex.split(line.replace(URL, server.url))[1:])
-                assert left.value.code == 0, (line, capsys.readouterr())
-    for file in ("golden.json", "check.xml", "check.html", "probe.html", "receipts/capital.json"):
-        assert (project / file).stat().st_size > 0, file
-
-
-def test_the_pytest_example_of_the_ci_page_runs(project):
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
-    lines = [line for block in blocks(CI, "bash") for line in block.splitlines()]
-    runs = [shlex.split(line) for line in lines if line.startswith("pytest ")]
-    assert len(runs) == 3
+    pytest_of_ours = [sys.executable, "-m", "pytest", "-p", "llm42_sglang.pytest_plugin"]
+    ran = []
     with FakeEndpoint() as server:
-        for arguments in runs:
-            given = [one.replace(URL, server.url) for one in arguments[1:]]
-            command = [sys.executable, "-m", "pytest", "-p", "llm42_sglang.pytest_plugin", *given]
-            done = subprocess.run(command, env=env, capture_output=True, text=True)
-            nothing_left = 5  # of pytest: the marker deselects both
-            assert done.returncode == (nothing_left if "-m" in given else 0), done.stdout
+        for line in commands_in("".join(blocks(CI, "bash"))):
+            name, *arguments = shlex.split(line.replace(URL, server.url))
+            if name == "pytest":
+                done = subprocess.run([*pytest_of_ours, *arguments], env=env, capture_output=True)
+                nothing_left = 5  # of pytest: the marker deselects both
+                assert done.returncode == (nothing_left if "-m" in arguments else 0), done.stdout
+            elif name == "llm42":
+                with pytest.raises(SystemExit) as left:
+                    main(arguments)
+                assert left.value.code == 0, (line, capsys.readouterr())
+            ran.append(arguments[0] if name == "llm42" else name)
+    assert set(ran) >= {"record", "check", "replay", "probe"} and ran.count("pytest") == 3
+    for file in ("golden.json", "check.xml", "check.html", "probe.html", "receipts/capital.json"):
+        assert (tmp_path / file).stat().st_size > 0, file
 
 
 def test_the_workflow_is_one_and_its_commands_exist():
-    workflow = yaml.safe_load(WORKFLOW.read_text())
+    workflow = yaml.safe_load((ROOT / "examples" / "reproducibility.yml").read_text())
     (job,) = workflow["jobs"].values()
-    assert all({"uses", "run"} & set(step) for step in job["steps"])
-    found = list(workflow_commands())
-    assert {one.split()[1] for one in found if one.startswith("llm42")} == {
-        *("serve", "record", "check")
-    }
+    found = commands_in("\n".join(step.get("run", "") for step in job["steps"]))
+    assert {one.split()[1] for one in found} >= {"serve", "record", "check"}
     assert [complaint(one) for one in found] == [None] * len(found)
+
+
+@pytest.mark.parametrize("path", results.PAGES, ids=lambda path: path.name)
+def test_a_page_has_the_figures_of_the_files(path):
+    page = path.read_text(encoding="utf-8")
+    assert results.filled(page, results.PAGES[path]()) == page, "python scripts/results.py"
+    assert {file.stem for file in results.RESULTS.glob("*.json")} == results.SECTIONS.keys()
+
+
+def test_another_figure_in_a_file_shows(tmp_path):
+    """Negative control."""
+    result = json.loads((results.RESULTS / "throughput.json").read_text(encoding="utf-8"))
+    result["ratio_to_stock"]["100"] += 0.1
+    (tmp_path / "throughput.json").write_text(json.dumps(result))
+    changed = results.figures(tmp_path)
+    assert changed and changed not in results.figures()

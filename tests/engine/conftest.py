@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 
 from llm42_sglang.cli.main import main
@@ -43,13 +45,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+SERVERS = pytest.StashKey[Servers]()
+
+
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory) -> Iterator[Servers]:
+def servers(tmp_path_factory, pytestconfig) -> Iterator[Servers]:
     servers = Servers(tmp_path_factory.mktemp("servers"))
+    pytestconfig.stash[SERVERS] = servers
     try:
         yield servers
     finally:
         servers.close()
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if (servers := config.stash.get(SERVERS, None)) is not None:
+        starts = [f"{name} {seconds:.0f} s" for name, seconds in servers.seconds.items()]
+        counted = f"{len(starts)} of {len(CONFIGURATIONS)} servers started"
+        terminalreporter.write_line(f"{counted}: {', '.join(starts)}")
 
 
 @dataclass(frozen=True)
@@ -91,3 +104,10 @@ def url(servers, request) -> str:
     if {"recorded", "reference", "golden"} & {*request.fixturenames} or name == "tiny":
         request.getfixturevalue("recorded")  # before any other server is started
     return servers.url(name)
+
+
+@pytest.fixture
+def api(url) -> openai.OpenAI:
+    """OpenAI's own client of that server."""
+    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)

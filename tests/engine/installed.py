@@ -11,7 +11,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.wheel import examine, find_wheel
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +35,10 @@ def patched(folder: Path) -> Path:
     folder, wheel = folder / "patched", find_wheel()
     if not folder.exists():
         shutil.copytree(wheel.root / "sglang", folder / "sglang", copy_function=os.symlink)
-        for files in examine(wheel, series.load()).values():
-            for file in files:
-                copy = folder / file.path.relative_to(wheel.root)
-                copy.unlink()  # a link
-                copy.write_bytes(file.patched)
+        for file in examine(wheel):
+            copy = folder / file.path.relative_to(wheel.root)
+            copy.unlink()  # a link
+            copy.write_bytes(file.patched)
     return folder
 
 

@@ -1,7 +1,8 @@
 """The servers that tests ask: a short list of named configurations, each started once a run."""
 
+import re
 import signal
-from collections import Counter
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,9 @@ class Configuration:
     model: str | None
     flags: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    # As a user would: a process for the command, which spawns SGLang's own. Else they are forked.
-    command: str | None = None  # "wheel" or "patched"; see `installed`
+    # None: forked, see `preloaded`. Else it is started as users do, and SGLang spawns processes:
+    # "serve", or "wheel" or "patched" of `installed`.
+    command: str | None = None
 
 
 BASE = (*SMALL, *POOL, *TOOLS)
@@ -64,15 +66,15 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory"), DECODE),
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR), DECODE | CORES),
-    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES),
+    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES, "serve"),
     "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
-    "embedded": Configuration(None, ("--max-total-tokens", "20000", "--llm42-default")),
+    "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),
     "a rank strays": Configuration(
         "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES
     ),
     "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler"}),
     # Those that certification refuses.
-    "a3": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "a3"}),
+    "a3": Configuration("qwen3", (*SMALL, *POOL, "--llm42-group", "1"), {"LLM42_FAULT": "a3"}),
     # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.
     "experts": Configuration("qwen3_moe", MOE, {"LLM42_FAULT": "experts"}),
     # The KV of rank 1 alone is another one at every run.
@@ -106,7 +108,7 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counts: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}  # of each start, by name
         self.name: str | None = None
         self.process: ServerProcess | None = None
         self._preloaded: Preloaded | None = None
@@ -121,21 +123,23 @@ class Servers:
         """The URL of the running server of this name."""
         if name != self.name:
             self.stop()
+            began = time.monotonic()
             process = self.make(name)
             process.start()
             self.name, self.process = name, process
+            self.seconds[name] = time.monotonic() - began
         assert self.process.alive, f"the server {name!r} has ended:\n{self.process.log_tail()}"
         return self.process.url
 
     def make(self, name: str) -> ServerProcess:
         """A server that the caller starts and stops; no other runs meanwhile."""
         self.stop()
-        self.counts[name] += 1
-        assert self.counts[name] == 1, (
+        configuration = CONFIGURATIONS[name]
+        assert name not in self.seconds, (
             f"the server {name!r} is started a second time; a start is expensive: mark its tests "
             "with its name, and they are run together"
         )
-        configuration = CONFIGURATIONS[name]
+        self.seconds[name] = 0.0
         log_path = self.folder / f"{name.replace(' ', '-')}.log"
         options = {"log_path": log_path, "env": ENV | configuration.env}
         args = [*configuration.flags]
@@ -143,6 +147,8 @@ class Servers:
             args += ["--model-path", str(tiny_models.make(configuration.model, self.folder))]
         if configuration.command is None:
             return ForkedServer(self.preloaded, args, **options)
+        if configuration.command == "serve":
+            return ServerProcess(args, **options)
         argv, env = installed.command(configuration.command, self.folder)
         return ServerProcess(argv=[*argv, *args], log_path=log_path, env=options["env"] | env)
 
@@ -166,3 +172,8 @@ class Servers:
         finally:
             if self._preloaded is not None:
                 self._preloaded.stop()
+
+
+def errors_in(log: str) -> list[str]:
+    """What our processes have said before they left: one line each, without rank and replica."""
+    return re.findall(r"^llm42: error(?: on rank \d of replica \d)?: (.*)", log, re.M)

@@ -2,13 +2,11 @@
 
 import json
 
-import httpx
-import openai
 import pytest
 
 from tests.engine import client
 
-pytestmark = pytest.mark.server("tiny")
+pytestmark = pytest.mark.server("embedded")
 
 ON = {"deterministic": True}  # unpatched: by hooks
 WEATHER = {
@@ -39,12 +37,6 @@ TAG = {
     ],
     "triggers": ["<"],
 }
-
-
-@pytest.fixture
-def api(url) -> openai.OpenAI:
-    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
 
 
 def chat(api, text: str, **options):

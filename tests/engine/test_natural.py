@@ -15,7 +15,7 @@ from tests.engine import client
 
 pytestmark = pytest.mark.server("embedded")
 
-SAMPLING = Sampling(max_tokens=64, ignore_eos=True)
+SAMPLING = Sampling(max_tokens=48, ignore_eos=True)
 IN_FLIGHT = 12
 
 
@@ -35,7 +35,7 @@ def answers(url: str, deterministic: bool, *conditions: str) -> list[list[Answer
 
 
 def test_ordinary_answers_diverge_and_deterministic_ones_do_not(url):
-    alone, *others = answers(url, True, "alone", "load", "shuffled", "warm", "streaming")
+    alone, *others = answers(url, True, "alone", "load", "warm")
     for got in others:
         assert not any(map(differs, alone, got))
     everything = [answer for got in (alone, *others) for answer in got]

@@ -2,7 +2,6 @@
 
 import time
 
-import httpx
 import openai
 import pytest
 
@@ -15,15 +14,9 @@ ON = {"custom_params": {"deterministic": True}}
 QUESTION = "Name three colours."
 
 
-@pytest.fixture
-def api(url) -> openai.OpenAI:
-    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
-
-
-def complete(api, prompt=None, **options):
+def complete(api, prompt=None, extra_body=ON, **options):
     prompt = prompt or list(client.prompts()[4])
-    extra = ON | {"ignore_eos": True, "return_token_ids": True}
+    extra = {"ignore_eos": True, "return_token_ids": True} | extra_body
     options = {"model": "default", "temperature": 0, "max_tokens": TOKENS} | options
     return api.completions.create(prompt=prompt, extra_body=extra, **options)
 
@@ -39,6 +32,9 @@ def respond(api, **options):
     return api.responses.create(
         model=api.models.list().data[0].id, input=QUESTION, **{"extra_body": ON} | options
     )
+
+
+ENDPOINTS = (complete, chat, respond)
 
 
 def receipt_of(parts) -> dict:
@@ -70,6 +66,9 @@ def test_a_batch_of_prompts_has_a_receipt_each(api, reference):
     assert ids == [reference[i].ids[:4] for i in range(2)]
     alone = [complete(api, prompt, max_tokens=4).llm42["output_digest"] for prompt in prompts]
     assert [receipt["output_digest"] for receipt in answer.llm42] == alone
+    chunks = complete(api, prompts, max_tokens=4, stream=True)
+    last = {c.choices[0].index: c.llm42["output_digest"] for c in chunks if hasattr(c, "llm42")}
+    assert last == dict(enumerate(alone))
 
 
 def test_chat_and_responses_agree_in_every_way_of_asking(api, url):
@@ -98,12 +97,15 @@ def test_chat_and_responses_agree_in_every_way_of_asking(api, url):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("ask", [chat, respond])
+@pytest.mark.parametrize("ask", ENDPOINTS)
 @pytest.mark.parametrize(
     ("extra_body", "named"),
     [
         ({"deterministic": "yes"}, "deterministic"),
+        ({"custom_params": {"deterministic": 1}}, "deterministic"),
         (ON | {"extra_key": "llm42:mine"}, "extra_key"),
+        (ON | {"seed": "x"}, "seed"),
+        ({"custom_params": []}, "custom_params"),
     ],
 )
 def test_refused_by_name_before_a_stream_starts(api, ask, extra_body, named, stream):
@@ -111,11 +113,22 @@ def test_refused_by_name_before_a_stream_starts(api, ask, extra_body, named, str
         ask(api, extra_body=extra_body, stream=stream)
 
 
-def test_ordinary_answers_carry_no_stamp(api):
-    off = {"custom_params": {"deterministic": False}}
-    for answer in (chat(api, extra_body=off, max_tokens=2), respond(api, extra_body=off)):
-        assert not hasattr(answer, "llm42")
-        assert not getattr(answer, "system_fingerprint", None)
+@pytest.mark.parametrize("ask", ENDPOINTS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_ordinary_answers_carry_no_stamp(api, ask, stream):
+    answer = ask(api, extra_body={"deterministic": False}, stream=stream)
+    parts = [getattr(part, "response", part) for part in answer] if stream else [answer]
+    for part in parts:
+        assert not hasattr(part, "llm42")
+        assert not getattr(part, "system_fingerprint", None)
+
+
+@pytest.mark.parametrize("ask", ENDPOINTS)
+@pytest.mark.parametrize("how", [{"deterministic": True}, ON, {}])
+def test_field_and_seed_are_read_in_every_way_of_asking(api, ask, how):
+    """Without a word the server's default holds."""
+    answer = ask(api, extra_body=how | {"seed": 7}, temperature=0.9)
+    assert answer.llm42["seed"] == 7
 
 
 @pytest.mark.parametrize("ask", [chat, respond])

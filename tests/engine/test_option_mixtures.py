@@ -18,7 +18,7 @@ SAMPLING = {  # the last value of some is one that SGLang itself refuses
     "top_p": [0.5, 1.0, 0],
     "min_p": [0.1, 2],
     "sampling_seed": [-(2**63), 2**63 - 1, 7, "seven"],
-    "n": [1, 2],
+    "n": [1, 2, 0],
     "frequency_penalty": [0.5, -2.0, 3],
     "presence_penalty": [0.5],
     "repetition_penalty": [1.2, 0],

@@ -5,6 +5,7 @@ import pytest
 
 from llm42_sglang.errors import UserError
 from tests.engine import client, matrix
+from tests.engine.servers import errors_in
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,5 @@ def test_a_rank_that_disagrees_ends_the_server(servers):
             for _ in range(40):
                 client.ask_all(server.url, requests, in_flight=4)
         assert server._process.wait(timeout=120) != 0
-        assert errors_in(server.log_path.read_text()) == ["rank 1 disagrees with rank 0"]
-
-
-def errors_in(log: str) -> list[str]:
-    """What ranks and replicas have said before they left, each once."""
-    lines = [line for line in log.splitlines() if line.startswith("llm42: error")]
-    return list(dict.fromkeys(line.split(": ", 2)[2] for line in lines))
+        (said,) = {*errors_in(server.log_path.read_text())}
+        assert "rank 1 disagrees with rank 0" in said

@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import httpx
-import openai
 import pytest
 
 from tests.engine import client, installed
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.server("patched")
 
 TOKENS = 24
 
-# Prints what a program of the frontend language got, as JSON. argv: URL, then per run "ask" or
-# "plain" and a number of threads.
+# A program of the frontend language. Reads "ask" or "plain" and a number of threads, line by line,
+# and prints as JSON what it got. argv: the server's URL.
 PROGRAM = """
 import json, sys
 import sglang as sgl
@@ -35,24 +35,17 @@ def program(s, town, asked):
 
 backend = sgl.RuntimeEndpoint(sys.argv[1])
 towns = ["Orford", "Lamlash", "Tenby"]
-got = []
-for how, threads in zip(sys.argv[2::2], sys.argv[3::2]):
+for line in sys.stdin:
+    how, threads = line.split()
     asked = {"deterministic": True} if how == "ask" else {}
     arguments = [{"town": town, "asked": asked} for town in towns]
     states = program.run_batch(arguments, backend=backend, num_threads=int(threads))
-    got.append({
+    print(json.dumps({
         "answers": [[s[name] for name in ("text", "people", "motto", "winter")] for s in states],
         "scores": [s.get_meta_info("winter")["input_token_logprobs"] for s in states],
         "receipts": [s.get_meta_info("text").get("llm42") for s in states],
-    })
-print(json.dumps(got))
+    }), flush=True)
 """
-
-
-@pytest.fixture
-def api(url) -> openai.OpenAI:
-    http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
 
 
 def native(ids, deterministic) -> dict:
@@ -113,23 +106,30 @@ def test_openai_bodies_carry_field_and_seed(api, url):
     assert [receipt["output_digest"] for receipt in receipts(seed=8)] != digests
 
 
-def run_program(url: str, env: dict[str, str], *runs: str) -> list[dict]:
-    """What each run got: one process for several, for SGLang takes long to import."""
+@contextmanager
+def program(url: str, env: dict[str, str]) -> Iterator[Callable[[str], dict]]:
+    """Runs PROGRAM as often as it is called, in one process: SGLang takes long to import."""
+    command = [sys.executable, "-c", PROGRAM, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     env = os.environ | env | {"SGLANG_PLUGINS": "none"}
-    command = [sys.executable, "-c", PROGRAM, url, *" ".join(runs).split()]
-    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    with subprocess.Popen(command, env=env, **pipes) as process:
+
+        def run(how: str) -> dict:
+            print(how, file=process.stdin, flush=True)
+            return json.loads(next(line for line in process.stdout if line.startswith("{")))
+
+        yield run
+        process.stdin.close()
 
 
 def test_a_frontend_program_repeats_itself(url, servers):
     """gen, gen_int, gen_string and select, one program at a time and all at once."""
-    env = installed.command("patched", servers.folder)[1]
-    client.flush(url)
-    (alone,) = run_program(url, env, "ask 1")
-    client.flush(url)
-    with client.ordinary_traffic(url, streams=2):
-        crowded, *plain = run_program(url, env, "ask 3", "plain 1", "plain 3")
+    with program(url, installed.command("patched", servers.folder)[1]) as run:
+        client.flush(url)
+        alone = run("ask 1")
+        client.flush(url)
+        with client.ordinary_traffic(url, streams=2):
+            crowded, *plain = map(run, ("ask 3", "plain 1", "plain 3"))
     assert crowded["answers"] == alone["answers"]
     assert crowded["scores"] == alone["scores"]  # select: bit by bit
     assert all(receipt["verified"] and receipt["seed"] == 7 for receipt in alone["receipts"])

@@ -1,5 +1,6 @@
 """Seeded sampling and logprobs: the same bits alone, in load, warm, cold and streamed."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -100,16 +101,28 @@ def test_answers_are_those_of_a_sampler(alone):
         assert answer.meta["llm42"]["verified"]
 
 
+def scored_alike(url: str, request: dict, answer: client.Answer) -> list[bool]:
+    """Whether prompt and output, sent as a prompt, score with the bits that generating gave: of the
+    tokens, of the best ones, of the ids that were asked for."""
+    prompt = request["input_ids"]
+    scoring = client.body([*prompt, *answer.ids], max_new_tokens=1) | LOGPROBS
+    scoring["logprob_start_len"] = len(prompt) - 1
+    scored = client.ask(url, scoring)
+    return [  # the first one of the input has none
+        scored.meta[f"input_{kind}_logprobs"][1:] == answer.meta[f"output_{kind}_logprobs"]
+        for kind in ("token", "top", "token_ids")
+    ]
+
+
 def test_logprobs_are_those_of_scoring_the_text(url, alone):
-    """Prompt and output, sent as a prompt, score with the bits that generating gave."""
     for request, answer in zip(requests(), alone, strict=True):
-        prompt = request["input_ids"]
-        scoring = client.body([*prompt, *answer.ids], max_new_tokens=1) | LOGPROBS
-        scoring["logprob_start_len"] = len(prompt) - 1
-        scored = client.ask(url, scoring)
-        for kind in ("token", "top", "token_ids"):
-            first_has_none = scored.meta[f"input_{kind}_logprobs"][1:]
-            assert first_has_none == answer.meta[f"output_{kind}_logprobs"], kind
+        assert all(scored_alike(url, request, answer))
+
+
+def test_logprobs_of_ordinary_decoding_are_others(url):
+    """Negative control: a row that decodes alone is summed in another order."""
+    request = requests(deterministic=False)[0]
+    assert not all(scored_alike(url, request, client.ask(url, request)))
 
 
 def test_a_seed_makes_a_difference_and_the_default_is_documented(url):
@@ -129,7 +142,7 @@ def test_n_samples_draw_with_seeds_of_their_own(url):
     sampling = {"temperature": 1.0, "max_new_tokens": 12, "sampling_seed": 5}
     response = client.post(url, client.body(prompt, n=3, **sampling))
     assert response.status == 200, response.text
-    samples = response.json()
+    samples = json.loads(response.text)
     assert [s["meta_info"]["llm42"]["seed"] for s in samples] == [5, 6, 7]
     for offset, sample in enumerate(samples):
         single = client.generate(url, prompt, **sampling | {"sampling_seed": 5 + offset})

@@ -1,24 +1,19 @@
 """`llm42 bench latency`: what clients wait for, ours and stock at the same load."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import product
-from typing import Annotated, Any, NamedTuple
+from itertools import chain
+from typing import Annotated, Any
 
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Closed, Load, Poisson, Relative, Staggered, Target
-from llm42_sglang.cli.bench.outcome import Outcome
-from llm42_sglang.cli.bench.stats import Percentiles, percentiles, ratio, recompute, time_s
-from llm42_sglang.cli.bench.workload import mark
+from llm42_sglang.cli.bench.load import Load, Measured, Target
+from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
+from llm42_sglang.cli.bench.workload import Source, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell, require_writable
-from llm42_sglang.cli.progress import bar
 
-SERVERS = ("stock", "llm42")
 KINDS = ("deterministic", "ordinary")
 METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the definitions
     "ttft": lambda outcome: [outcome.ttft_s],
@@ -31,9 +26,8 @@ RATIOS = (  # of 99th percentiles: name in the JSON, metric, kinds of requests
     ("p99_itl_ordinary_ratio", "itl", ("ordinary",)),
     ("p99_gap_ordinary_ratio", "gap", ("ordinary",)),
 )
-OfStock = Relative | Staggered  # loads that follow from what stock answers in a closed loop
 DEFINITIONS = {
-    "ttft": "from sending (Poisson, a staggered start: when it was due) to the first token",
+    "ttft": "from sending (Poisson: when it was due) to the first token",
     "gap": "between two chunks; a chunk is a token, or a run of committed ones",
     "itl": "gap divided by the tokens of its later chunk, once per token",
     "e2e": "from sending to the last token",
@@ -41,12 +35,8 @@ DEFINITIONS = {
 }
 
 
-class Point(NamedTuple):
-    """One load with one share of deterministic requests."""
-
-    load: str
-    share: float  # percent
-    server: str
+# By load, share and server: by kind.
+Outcomes = dict[tuple[str, float, str], dict[str, list[Outcome]]]
 
 
 def latency(
@@ -55,23 +45,19 @@ def latency(
         str,
         typer.Option(
             help="With commas: `closed` (--in-flight, all at once, then a request for each answer),"
-            " `staggered` (the same, but started one by one, as often as stock answers in the"
-            " closed loop), or Poisson arrivals: requests/s, or percent of what stock answers in"
-            " the closed loop, such as 60%."
+            " or Poisson arrivals: requests/s, or percent of what stock answers in the closed"
+            " loop, such as 60%."
         ),
-    ] = "closed,staggered,60%",
+    ] = "closed,60%",
     shares: options.Shares = "50,100",
     requests: options.Requests = 48,
     in_flight: options.InFlight = 16,
     prompt: options.Prompt = "32-512",
     new: options.New = "128",
-    mix: options.MixName = None,
-    dataset: options.Dataset = None,
     rounds: options.Rounds = 2,
     model: options.Model = None,
     seed: options.Seed = 0,
     out: options.Out = None,
-    plot: options.Plot = None,
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
@@ -81,41 +67,40 @@ def latency(
     """
     wanted = options.numbers("--shares", shares, 0, 100)
     asked = parse_loads(loads, in_flight)
-    if any(isinstance(one, OfStock) for one in asked):
+    if any(one.percent for one in asked):
         options.require_full_loop(requests, in_flight)
-    require_writable(out, plot)
-    lengths = options.mix_of(prompt, new, mix)
-    source = options.Source.of(lengths, model, dataset, seed)
+    require_writable(out)
+    source = Source.of(prompt, new, model, seed)
     source.requests(requests)
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * lengths.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
-            load.run(target, mark(source.requests(4), 50), Closed(4))  # warm-up
-        found = settle(asked, targets, source, requests, in_flight)
-        outcomes = measure(targets, source, found, wanted, rounds, requests)
-    rates = {str(one): one.rate_per_s for one in found if isinstance(one, Poisson)}
-    starts = {str(one): one.every_s for one in found if isinstance(one, Closed) and one.every_s}
+            load.run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
+        found = settle(asked, targets["stock"], source, requests, in_flight)
+        measured: Measured = {}
+        for number in range(rounds):
+            measured |= load.one_round(number, targets, source, found, wanted, requests)
+    rates = {one.name: one.rate_per_s for one in found if one.rate_per_s}
     workload = source.describe() | {
         "requests": requests,
-        "loads": ", ".join(map(describe, found)),
+        "loads": ", ".join(one.name for one in found),
         "rounds": rounds,
         "flags": flags.text,
     }
-    result = summary(outcomes) | {"rates_per_s": rates, "starts_every_s": starts}
+    outcomes = together(measured)
+    result = summary(outcomes) | {"rates_per_s": rates}
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     rows = list(_rows(result["points"]))
     report.show("seconds: P50 / P90 / P99", workload, columns, rows)
-    report.plot(plot, partial(draw, outcomes=outcomes))
     report.finish(result, workload, out)
 
 
-def parse_loads(text: str, in_flight: int) -> list[Load | OfStock]:
+def parse_loads(text: str, in_flight: int) -> list[Load]:
     """Raises UserError."""
-    loads: list[Load | OfStock] = []
-    named = {"closed": Closed(in_flight), "staggered": Staggered(in_flight)}
+    loads = []
     for part in map(str.strip, text.split(",")):
-        if part in named:
-            loads.append(named[part])
+        if part == "closed":
+            loads.append(Load.closed(in_flight))
             continue
         number, percent, rest = part.partition("%")
         try:
@@ -124,117 +109,58 @@ def parse_loads(text: str, in_flight: int) -> list[Load | OfStock]:
             amount = 0
         if rest or not 0 < amount < (100 if percent else float("inf")):
             raise UserError(
-                "--loads takes `closed`, `staggered`, requests per second, or less than 100%,"
-                f" not {part!r}"
+                f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
             )
-        loads.append(Relative(amount) if percent else Poisson(amount))
+        of_stock = Load(f"{amount:g} % of stock", percent=amount)
+        loads.append(of_stock if percent else Load(f"{amount:g}/s", rate_per_s=amount))
     return list(dict.fromkeys(loads))
 
 
 def settle(
-    loads: Sequence[Load | OfStock],
-    targets: Mapping[str, Target],
-    source: options.Source,
-    count: int,
-    in_flight: int,
+    loads: list[Load], stock: Target, source: Source, count: int, in_flight: int
 ) -> list[Load]:
-    """Turn what is asked in terms of stock's closed loop into times, by running that."""
-    if not any(isinstance(one, OfStock) for one in loads):
-        return [one for one in loads if not isinstance(one, OfStock)]
-    with bar("what stock answers in the closed loop", count) as advance:
-        made = load.run(targets["stock"], source.requests(count), Closed(in_flight), advance)
-    answered_per_s = count / time_s(made)
-    return [one.of(answered_per_s) if isinstance(one, OfStock) else one for one in loads]
+    """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
+    ones are loaded alike."""
+    if not any(one.percent for one in loads):
+        return loads
+    loop = Load.closed(in_flight)
+    made = load.run(stock, source.requests(count), loop, "what stock answers in the closed loop")
+    per_s = count / time_s(made)
+    return [
+        replace(one, rate_per_s=one.percent / 100 * per_s) if one.percent else one for one in loads
+    ]
 
 
-def describe(one: Load) -> str:
-    """For readers: what was measured too."""
-    if isinstance(one, Poisson) and one.name:
-        return f"{one.name} ({one.rate_per_s:.2g}/s)"
-    if isinstance(one, Closed) and one.every_s:
-        return f"{one.in_flight} in flight (staggered, every {one.every_s:.2g} s)"
-    return str(one)
+def together(measured: Measured) -> Outcomes:
+    """The rounds as one."""
+    outcomes: Outcomes = {}
+    for step, made in measured.items():
+        of_kinds = outcomes.setdefault((step.load, step.share, step.server), {})
+        for kind in KINDS:
+            here = [one for one in made if one.request.deterministic == (kind == KINDS[0])]
+            of_kinds.setdefault(kind, []).extend(here)
+    return outcomes
 
 
-def measure(
-    targets: Mapping[str, Target],
-    source: options.Source,
-    loads: Sequence[Load],
-    shares: Sequence[float],
-    rounds: int,
-    count: int,
-) -> dict[Point, list[Outcome]]:
-    """Every load and share once a round, on both servers; who is first changes with the round."""
-    outcomes: dict[Point, list[Outcome]] = defaultdict(list)
-    for number, one, share in product(range(rounds), loads, shares):
-        requests, arriving = mark(source.requests(count, number), share), _in_round(one, number)
-        for name in SERVERS[:: -1 if number % 2 else 1]:
-            title = f"round {number + 1}, {one}, {share:g} % deterministic, {name}"
-            with bar(title, count) as advance:
-                made = load.run(targets[name], requests, arriving, advance)
-            if name == "llm42":
-                recompute(made)  # refuses answers that are not verified
-            outcomes[Point(str(one), share, name)] += made
-    return dict(outcomes)
-
-
-def _in_round(one: Load, number: int) -> Load:
-    """Every round has arrival times of its own."""
-    return replace(one, seed=number) if isinstance(one, Poisson) else one
-
-
-def summary(outcomes: Mapping[Point, Sequence[Outcome]]) -> dict[str, Any]:
+def summary(outcomes: Outcomes) -> dict[str, Any]:
     """The JSON. Ratios are ours over stock's, by load and share (percent, as text)."""
     points = [
-        {"load": at, "share": share, "server": name, "kind": kind, **_described(part)}
-        for (at, share, name), made in outcomes.items()
-        for kind in KINDS
-        if (part := _of_kind(made, kind))
+        {"load": at, "share": share, "server": server, "kind": kind, "requests": len(made)}
+        | {metric: percentiles(_values(metric, made)) for metric in METRICS}
+        for (at, share, server), by_kind in outcomes.items()
+        for kind, made in by_kind.items()
+        if made
     ]
     ratios: dict[str, dict[str, dict[str, float | None]]] = {}
     for key, metric, kinds in RATIOS:
         ratios[key] = {at: {} for at, _, _ in outcomes}
-        for at, share, name in outcomes:
-            if name == "llm42":
-                ours, stock = (
-                    percentiles(_values(metric, _of_kind(outcomes[Point(at, share, of)], *kinds)))
-                    for of in ("llm42", "stock")
-                )
-                ratios[key][at][f"{share:g}"] = ratio(ours.p99, stock.p99)
+        for at, share, _ in outcomes:
+            ours, stock = (
+                percentiles(_values(metric, chain(*(by_kind[kind] for kind in kinds))))["p99"]
+                for by_kind in (outcomes[at, share, server] for server in ("llm42", "stock"))
+            )
+            ratios[key][at][f"{share:g}"] = ratio(ours, stock)
     return {**ratios, "definitions": DEFINITIONS, "points": points}
-
-
-def draw(axes: Sequence[Any], outcomes: Mapping[Point, Sequence[Outcome]]) -> None:
-    """Which share of first tokens, and of ordinary requests' tokens, has come by when."""
-    first, ordinary = axes
-    loads = list(dict.fromkeys((at, share) for at, share, _ in outcomes))
-    for (at, share, name), part in outcomes.items():
-        style = f"C{loads.index((at, share)) % 10}{'--' if name == 'stock' else '-'}"
-        label = f"{name}, {at}, {share:g} %"
-        _cumulative(first, _values("ttft", part), style, label)
-        _cumulative(ordinary, _values("gap", _of_kind(part, "ordinary")), style, label)
-    first.set(xlabel="time to first token, s", ylabel="share of requests")
-    ordinary.set(xlabel="between two tokens of ordinary requests, s", xscale="log")
-    for panel in axes:
-        if panel.lines:
-            panel.legend(fontsize="x-small")
-
-
-def _cumulative(panel: Any, values: Sequence[float], style: str, label: str) -> None:
-    if ordered := sorted(values):
-        ranks = [(i + 1) / len(ordered) for i in range(len(ordered))]
-        panel.step(ordered, ranks, style, where="post", label=label)
-
-
-def _described(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    return {
-        "requests": len(outcomes),
-        **{metric: percentiles(_values(metric, outcomes))._asdict() for metric in METRICS},
-    }
-
-
-def _of_kind(outcomes: Iterable[Outcome], *kinds: str) -> list[Outcome]:
-    return [one for one in outcomes if KINDS[not one.request.deterministic] in kinds]
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
@@ -243,9 +169,6 @@ def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
 
 def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
     for point in sorted(points, key=lambda p: (p["load"], p["share"], p["kind"], p["server"])):
+        seen = [[point[metric][p] for p in ("p50", "p90", "p99")] for metric in METRICS]
         names = (f"{point['share']:g}", point["kind"], point["server"], point["requests"])
-        yield point["load"], *names, *(_cell(Percentiles(**point[metric])) for metric in METRICS)
-
-
-def _cell(seen: Percentiles) -> str:
-    return " / ".join(cell(value) for value in seen[1:])
+        yield point["load"], *names, *(" / ".join(map(cell, values)) for values in seen)

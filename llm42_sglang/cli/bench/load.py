@@ -6,18 +6,18 @@ definitions of TTFT, inter-token time and throughput are kept.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 from typing import NamedTuple
 
-from llm42_sglang.cli.bench.outcome import Outcome, outcome_of
-from llm42_sglang.cli.bench.workload import Request
+from llm42_sglang.cli.bench.outcome import Outcome, outcome_of, recompute
+from llm42_sglang.cli.bench.workload import Request, Source, mark
+from llm42_sglang.cli.output import bar
 from llm42_sglang.repro.connection import GENERATE, Connection, Reply, at_once
 
 TIMEOUT_S = 1800
-
-Advance = Callable[[], object]  # called whenever a request is done
 
 
 class Target(NamedTuple):
@@ -28,99 +28,79 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """As soon as one request is answered, the next is sent."""
+class Load:
+    """When requests are sent: as soon as one of `in_flight` is answered, the next; or, with a rate,
+    whether or not others are answered, as Poisson arrivals."""
 
-    in_flight: int
-    every_s: float = 0.0  # between the first requests of two clients; 0: all of them at once
-    name: str = ""
+    name: str
+    in_flight: int = 0
+    rate_per_s: float = 0.0
+    percent: float = 0.0  # of what stock answers in a closed loop: a rate to be settled
 
-    def __str__(self) -> str:
-        return self.name or f"{self.in_flight} in flight"
+    @classmethod
+    def closed(cls, in_flight: int) -> "Load":
+        """A closed loop."""
+        return cls(f"{in_flight} in flight", in_flight)
 
-    def most_in_flight(self, count: int) -> int:
-        """Requests under way at once, of `count`."""
-        return min(self.in_flight, count)
-
-    def due_s(self, count: int) -> list[float | None]:
-        """When each request is to be sent, from the start; None: once another is answered."""
-        first = [client * self.every_s or None for client in range(self.in_flight)]
-        return [*first, *[None] * count][:count]
-
-
-@dataclass(frozen=True, slots=True)
-class Poisson:
-    """Requests arrive whether or not others are answered; the same times for the same seed."""
-
-    rate_per_s: float
-    seed: int = 0
-    name: str = ""  # by default the rate
-
-    def __str__(self) -> str:
-        return self.name or f"{self.rate_per_s:g}/s"
-
-    def most_in_flight(self, count: int) -> int:
-        """All of them, if the server does not answer in time."""
-        return count
-
-    def due_s(self, count: int) -> list[float]:
-        """When each request is to be sent; the first one at 0."""
-        dice, at_s = Random(self.seed), [0.0]
-        while len(at_s) < count:
-            at_s.append(at_s[-1] + dice.expovariate(self.rate_per_s))
-        return at_s[:count]
+    def due_s(self, count: int, seed: int) -> list[float | None]:
+        """When each request is to be sent, from the start; None: once another is answered. The
+        same times for the same seed."""
+        dice, at_s, times = Random(seed), 0.0, []
+        for _ in range(count):
+            times.append(at_s if self.rate_per_s else None)
+            at_s += dice.expovariate(self.rate_per_s or 1)
+        return times
 
 
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """Poisson arrivals, as often as a part of what stock answers in a closed loop.
+class Step(NamedTuple):
+    """One load of one server."""
 
-    So that fast machines and slow ones are loaded alike.
-    """
-
-    percent: float
+    round: int
+    load: str
+    share: float  # of deterministic requests, in percent
+    server: str
 
     def __str__(self) -> str:
-        return f"{self.percent:g} % of stock"
-
-    def of(self, answered_per_s: float) -> Poisson:
-        """The load, when the server has been measured."""
-        return Poisson(self.percent / 100 * answered_per_s, name=str(self))
+        return f"round {self.round + 1}, {self.load}, {self.share:g} % deterministic, {self.server}"
 
 
-@dataclass(frozen=True, slots=True)
-class Staggered:
-    """A closed loop whose clients start one by one, as often as stock answers in a closed loop.
-
-    Clients that start at once and get answers of one length go on in lockstep: all prompts come
-    while nobody decodes. Here they are spread over about the time of an answer, as where traffic
-    never stops. Only about: the first answers, with few beside them, are shorter; and filling and
-    emptying the loop count.
-    """
-
-    in_flight: int
-
-    def __str__(self) -> str:
-        return f"{self.in_flight} in flight (staggered)"
-
-    def of(self, answered_per_s: float) -> Closed:
-        """The load, when the server has been measured."""
-        return Closed(self.in_flight, 1 / answered_per_s, name=str(self))
+Measured = dict[Step, list[Outcome]]
 
 
-Load = Closed | Poisson
+def one_round(
+    number: int,
+    targets: Mapping[str, Target],
+    source: Source,
+    loads: Sequence[Load],
+    shares: Sequence[float],
+    count: int,
+) -> Measured:
+    """Every load and share, on stock and then ours; who is first changes with the round. In a
+    round all have the same prompts. Raises UserError if an answer of ours is not verified."""
+    measured = {}
+    for one, share in product(loads, shares):
+        requests = mark(source.requests(count, number), share)
+        for server in ("stock", "llm42")[:: -1 if number % 2 else 1]:
+            step = Step(number, one.name, share, server)
+            measured[step] = run(targets[server], requests, one, str(step), number)
+            if server == "llm42":
+                recompute(measured[step])  # refuses answers that are not verified
+    return measured
 
 
 def run(
-    target: Target, requests: Sequence[Request], load: Load, advance: Advance = lambda: None
+    target: Target, requests: Sequence[Request], load: Load, title: str, seed: int = 0
 ) -> list[Outcome]:
     """Load a server from an empty prefix cache; outcomes in the order of the requests.
 
     Raises UserError if the server refuses or fails a single request.
     """
     bodies = [request.body(target.deterministic) for request in requests]
-    due_s = load.due_s(len(requests))
-    with Connection(target.url, timeout_s=TIMEOUT_S) as connection:
+    due_s = load.due_s(len(requests), seed)
+    with (
+        Connection(target.url, timeout_s=TIMEOUT_S) as connection,
+        bar(title, len(requests)) as advance,
+    ):
         connection.flush()
         start_s = time.perf_counter()
 
@@ -131,7 +111,7 @@ def run(
             advance()
             return reply
 
-        replies = at_once(send, range(len(requests)), load.most_in_flight(len(requests)))
+        replies = at_once(send, range(len(requests)), load.in_flight or len(requests))
     return [
         outcome_of(request, reply, start_s, at_s)
         for request, reply, at_s in zip(requests, replies, due_s, strict=True)

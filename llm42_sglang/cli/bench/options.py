@@ -1,48 +1,24 @@
-"""Options that several benchmarks share, and the workload they describe."""
+"""Options that several benchmarks share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from llm42_sglang.cli.bench import workload
-from llm42_sglang.cli.bench.workload import MIXES, Lengths, Mix, Request
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.cli.progress import say
-from llm42_sglang.tools import drawn
 
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-_MIXES = ", ".join(MIXES)
-
 Out = Annotated[Path | None, typer.Option(help="Write the JSON here as well.")]
-Plot = Annotated[Path | None, typer.Option(help="Draw a PNG here.", callback=drawn("matplotlib"))]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model; default: the embedded one.")]
 Requests = Annotated[int, typer.Option(min=1, help="Requests of each measurement.")]
 InFlight = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
 Prompt = Annotated[str, typer.Option("--prompt-tokens", help="N, or N-M: uniform between them.")]
 New = Annotated[str, typer.Option("--new-tokens", help="N or N-M.")]
-MixName = Annotated[str | None, typer.Option("--mix", help=f"Lengths instead: {_MIXES}.")]
-Dataset = Annotated[
-    Path | None, typer.Option(help="ShareGPT JSON; --prompt-tokens and --new-tokens are limits.")
-]
 Rounds = Annotated[int, typer.Option(min=1, help="Each loads every server.")]
 Seed = Annotated[int, typer.Option(help="Of the prompts.")]
 Shares = Annotated[str, typer.Option(help="Deterministic requests, in percent, with commas.")]
-
-
-def mix_of(prompt: str, new: str, name: str | None) -> Mix:
-    """Raises UserError."""
-    if name is None:
-        return Mix(Lengths.parse(prompt), Lengths.parse(new))
-    if name not in MIXES:
-        raise UserError(f"--mix {name} is not known; choose one of {_MIXES}")
-    return MIXES[name]
 
 
 def require_full_loop(requests: int, in_flight: int) -> None:
@@ -63,48 +39,3 @@ def numbers(flag: str, text: str, least: float, most: float) -> list[float]:
     if not found or not all(least <= number <= most for number in found):
         raise UserError(f"{flag} takes numbers from {least:g} to {most:g} with commas, not {text}")
     return list(dict.fromkeys(found))
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where requests come from."""
-
-    mix: Mix
-    model: Path
-    dataset: Path | None
-    seed: int
-
-    @classmethod
-    def of(cls, mix: Mix, model: Path | None, dataset: Path | None, seed: int) -> "Source":
-        """Of the command's options; the model is the embedded one if none is named."""
-        return cls(mix, model or ensure_default_model(say), dataset, seed)
-
-    def requests(self, count: int, round_number: int = 0) -> list[Request]:
-        """Ordinary ones; every round has prompts of its own."""
-        seed = 1000 * self.seed + round_number
-        if self.dataset is not None:
-            return workload.sharegpt(self.dataset, self._tokenizer, self.mix, count, seed)
-        return workload.spans(self._english, self.mix, count, seed)
-
-    def describe(self) -> dict[str, Any]:
-        """For the line above the table."""
-        return {
-            "model": self.model.name,
-            "text": str(self.dataset or "Python's language reference"),
-            "prompt_tokens": str(self.mix.prompt),
-            "new_tokens": str(self.mix.new),
-            "seed": self.seed,
-        }
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
-
-        file = self.model / "tokenizer.json"
-        if not file.is_file():
-            raise UserError(f"{file} is missing; --model names a folder that has one")
-        return Tokenizer.from_file(str(file))
-
-    @cached_property
-    def _english(self) -> Sequence[int]:
-        return workload.english(self._tokenizer)

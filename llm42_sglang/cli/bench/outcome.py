@@ -1,5 +1,10 @@
-"""One streamed answer, and the times that are defined on it: seconds since its load began."""
+"""One streamed answer with the times that are defined on it, and what many of them come to.
 
+Times are seconds since the load began.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -73,3 +78,51 @@ def outcome_of(request: Request, reply: Reply, start_s: float, due_s: float | No
     sent_s = reply.sent_s - start_s if due_s is None else due_s
     receipt = last["meta_info"].get("llm42") or {}
     return Outcome(request, sent_s, tuple(chunks), tuple(last["output_ids"]), receipt)
+
+
+def percentiles(values: Iterable[float]) -> dict[str, Any]:
+    """By nearest rank: each is the smallest value that so much of the sample does not exceed, so
+    every number reported was measured. None where the sample is empty."""
+    ordered = sorted(values)
+    ranks = {f"p{p}": math.ceil(p * len(ordered) / 100) - 1 for p in (50, 90, 99)}
+    found = {name: ordered[rank] if ordered else None for name, rank in ranks.items()}
+    return {"count": len(ordered), **found}
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """`part / whole`, None where either is missing or there is nothing to divide by."""
+    return part / whole if part is not None and whole else None
+
+
+def tokens_per_s(load: Sequence[Outcome]) -> float:
+    """Output tokens over the time of the whole load, as SGLang's bench_serving has it.
+
+    Every server is timed over the same work. Up to any earlier moment, one that has prefilled more
+    prompts has less to show for it.
+    """
+    return sum(one.request.new_tokens for one in load) / time_s(load)
+
+
+def time_s(load: Sequence[Outcome]) -> float:
+    """From the first request sent to the last token."""
+    return max(one.chunks[-1].at_s for one in load) - min(one.sent_s for one in load)
+
+
+class Recompute(NamedTuple):
+    """What verification threw away, over deterministic requests."""
+
+    requests: int
+    rolled_back: int  # tokens
+    rollbacks: int
+    rate: float | None  # of all tokens made, the share rolled back; None where nothing was made
+
+
+def recompute(outcomes: Iterable[Outcome]) -> Recompute:
+    """Raises UserError if a deterministic answer is not verified: it would measure nothing."""
+    served = [outcome for outcome in outcomes if outcome.request.deterministic]
+    if not all(outcome.receipt.get("verified") is True for outcome in served):
+        raise UserError("the server does not verify deterministic answers: is it `llm42 serve`?")
+    made = sum(len(outcome.output_ids) for outcome in served)
+    lost = sum(outcome.receipt["tokens_rolled_back"] for outcome in served)
+    rollbacks = sum(outcome.receipt["rollbacks"] for outcome in served)
+    return Recompute(len(served), lost, rollbacks, ratio(lost, made + lost))

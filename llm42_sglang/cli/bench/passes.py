@@ -5,17 +5,16 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from statistics import mean
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from llm42_sglang.cli.bench import options, report, servers
+from llm42_sglang.cli.bench.workload import Source
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import tail
-from llm42_sglang.cli.output import require_writable, table
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import require_writable, say, table
 from llm42_sglang.core.config import PAGE_SIZES
 
 MEASURE = (sys.executable, "-m", "llm42_sglang.engine.costs")
@@ -33,7 +32,6 @@ def passes(
     in_flight: options.InFlight = 16,
     model: options.Model = None,
     out: options.Out = None,
-    plot: options.Plot = None,
 ) -> None:
     """Cost of a canonical pass and of a decode step, and flags for `llm42 serve` from them.
 
@@ -43,8 +41,8 @@ def passes(
     if wrong := [page for page in sizes if page not in PAGE_SIZES]:
         choices = ", ".join(map(str, PAGE_SIZES))
         raise UserError(f"--pages {wrong[0]} is not supported; choose from {choices}")
-    require_writable(out, plot)
-    source = options.Source.of(options.mix_of("1", "1", None), model, None, 0)
+    require_writable(out)
+    source = Source.of("1", "1", model, 0)
     flags = servers.Flags.of(source.model, context.args, 0)
     if flags.ours:
         raise UserError(f"{flags.ours[0]} is what `bench passes` recommends; leave it out")
@@ -53,8 +51,8 @@ def passes(
     advice = {page: recommended(int(page), of_page, in_flight) for page, of_page in costs.items()}
     report.show("one forward", workload, COST_COLUMNS, list(_cost_rows(costs)))
     columns = ("flags for `llm42 serve`", "ms a token, decoded", "verified", "tokens/s of stock's")
-    table(f"recommended, {in_flight} deterministic requests in flight", columns, _advised(advice))
-    report.plot(plot, partial(draw, costs=costs))
+    rows = [(a.flags, 1e3 * a.decode_s, 1e3 * a.verify_s, a.of_stock) for a in advice.values()]
+    table(f"recommended, {in_flight} deterministic requests in flight", columns, rows)
     result = {"recommended": {page: one._asdict() for page, one in advice.items()}}
     report.finish({"costs_s": costs, **result}, workload, out)
 
@@ -125,31 +123,3 @@ def _cost_rows(costs: Mapping[str, Costs]) -> Iterator[Sequence[Any]]:
                 rows = int(width) * (int(page) if kind == "pass" else 1)
                 for place, seconds in places.items():
                     yield page, kind, width, place, 1e3 * seconds, 1e3 * seconds / rows
-
-
-def _advised(advice: Mapping[str, Advice]) -> list[Sequence[Any]]:
-    return [
-        (one.flags, 1e3 * one.decode_s, 1e3 * one.verify_s, one.of_stock) for one in advice.values()
-    ]
-
-
-def draw(axes: Sequence[Any], costs: Mapping[str, Costs]) -> None:
-    """Passes by rows, decode steps by requests; a line for each page or context."""
-    by_rows, by_requests = axes
-    for page, kinds in costs.items():
-        _lines(by_rows, kinds["pass"], int(page), f"T = {page}, page ")
-        _lines(by_requests, kinds["decode"], 1, f"T = {page}, context ")
-    by_rows.set(xlabel="rows of a canonical pass", ylabel="ms", ylim=(0, None))
-    by_requests.set(xlabel="requests of a decode step", ylabel="ms", ylim=(0, None))
-    for panel in axes:
-        panel.legend(fontsize="x-small")
-
-
-def _lines(
-    panel: Any, by_width: Mapping[str, Mapping[str, float]], rows_each: int, label: str
-) -> None:
-    for place in dict.fromkeys(place for by_place in by_width.values() for place in by_place):
-        points = [
-            (int(w) * rows_each, 1e3 * by[place]) for w, by in by_width.items() if place in by
-        ]
-        panel.plot(*zip(*sorted(points), strict=True), marker="o", label=f"{label}{place}")

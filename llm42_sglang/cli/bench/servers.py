@@ -9,7 +9,7 @@ from pathlib import Path
 from llm42_sglang.cli.bench.load import Target
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.launch import ServerProcess
-from llm42_sglang.cli.progress import say
+from llm42_sglang.cli.output import say
 
 STOCK = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
 # Of our plugins only the platform's: without it stock SGLang does not run on a plain CPU.
@@ -27,11 +27,17 @@ class Flags:
 
     @classmethod
     def of(cls, model: Path, arguments: Sequence[str], kv_tokens: int) -> "Flags":
-        """From a command line's left-over arguments.
+        """From a command line's left-over arguments, with the values that follow them.
 
         Unless they say otherwise, the KV pool has `kv_tokens` tokens, or LEAST_KV_TOKENS.
         """
-        everywhere, ours = split(arguments)
+        everywhere: list[str] = []
+        ours: list[str] = []
+        to = everywhere
+        for argument in arguments:
+            if argument.startswith("--"):
+                to = ours if argument.startswith("--llm42-") else everywhere
+            to.append(argument)
         if not any(flag.partition("=")[0] == "--max-total-tokens" for flag in everywhere):
             everywhere += ["--max-total-tokens", str(max(kv_tokens, LEAST_KV_TOKENS))]
         return cls(model, tuple(everywhere), tuple(ours))
@@ -48,26 +54,15 @@ class Flags:
         return (*own, *self.everywhere)
 
 
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(for every server, for ours): flags with their values, ours are named --llm42-*."""
-    everywhere: list[str] = []
-    ours: list[str] = []
-    to = everywhere
-    for argument in arguments:
-        if argument.startswith("--"):
-            to = ours if argument.startswith("--llm42-") else everywhere
-        to.append(argument)
-    return everywhere, ours
-
-
-def stock(flags: Flags) -> ServerProcess:
+def stock(flags: Flags, name: str = "stock", more: Sequence[str] = ()) -> ServerProcess:
     """SGLang without any llm42 hook."""
-    return _stock(flags, "stock")
+    argv = [*STOCK, *flags.common, *more]
+    return ServerProcess(argv=argv, env=STOCK_ENV, log_path=log_path(name))
 
 
 def serial(flags: Flags) -> ServerProcess:
     """The same, one request at a time: deterministic because nothing is batched."""
-    return _stock(flags, "serial", "--max-running-requests", "1")
+    return stock(flags, "serial", ("--max-running-requests", "1"))
 
 
 def ours(flags: Flags) -> ServerProcess:
@@ -83,11 +78,6 @@ def running(**processes: ServerProcess) -> Iterator[dict[str, Target]]:
             say(f"starting {name}: about a minute; log: {process.log_path}")
             stack.enter_context(process)
         yield {name: Target(one.url, name == "llm42") for name, one in processes.items()}
-
-
-def _stock(flags: Flags, name: str, *more: str) -> ServerProcess:
-    argv = [*STOCK, *flags.common, *more]
-    return ServerProcess(argv=argv, env=STOCK_ENV, log_path=log_path(name))
 
 
 def log_path(name: str) -> Path:

@@ -1,3 +1,1 @@
-"""What `llm42 patch` does: `series` (what to apply), `diff` (zero fuzz), `wheel` (what is there),
-`files` (all or nothing). Standard library only.
-"""
+"""What `llm42 patch` does: `diff` (zero fuzz), `wheel` (which state), `files` (all or nothing)."""

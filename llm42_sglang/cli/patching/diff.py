@@ -11,11 +11,7 @@ _HUNK = re.compile(rb"^@@ -(\d+),(\d+) \+(\d+),(\d+) @@.*\n", re.MULTILINE)
 
 
 class Mismatch(ValueError):
-    """The content is not what the patch expects; `line` counts from 1."""
-
-    def __init__(self, line: int):
-        super().__init__(f"line {line} is not what the patch expects")
-        self.line = line
+    """The content is not what the patch expects."""
 
 
 class Hunk(NamedTuple):
@@ -42,7 +38,7 @@ class FileDiff(NamedTuple):
         return _replace(content, self.backward)
 
 
-def parse(patch: bytes) -> tuple[FileDiff, ...]:
+def parse(patch: bytes) -> list[FileDiff]:
     """The files a patch changes. What stands before the first `---` line is its header.
 
     Raises ValueError unless it is what `diff -u` writes.
@@ -50,31 +46,24 @@ def parse(patch: bytes) -> tuple[FileDiff, ...]:
     _, *files = _FILE.split(patch)
     if not files:
         raise ValueError("the patch changes nothing")
-    return tuple(
-        _file_diff(path.decode(), hunks)
-        for path, hunks in zip(files[::2], files[1::2], strict=True)
-    )
+    return [_file_diff(*one) for one in zip(files[::2], files[1::2], strict=True)]
 
 
-def _file_diff(path: str, text: bytes) -> FileDiff:
-    head, *hunks = _HUNK.split(text)
-    if head or not hunks:
-        raise ValueError(f"{path}: expected a hunk")
-    forward, backward = [], []
-    for at in range(0, len(hunks), 5):
-        old_start, old_count, new_start, new_count = map(int, hunks[at : at + 4])
-        lines = _lines(hunks[at + 4])
+def _file_diff(path: bytes, text: bytes) -> FileDiff:
+    head, *parts = _HUNK.split(text)
+    diff = FileDiff(path.decode(), [], [])
+    for old_start, old_count, new_start, new_count, body in zip(*[iter(parts)] * 5, strict=True):
+        lines = _lines(body)
         old = [line[1:] for line in lines if line[:1] in b" -"]
         new = [line[1:] for line in lines if line[:1] in b" +"]
-        if (len(old), len(new)) != (old_count, new_count) or not _marked(lines):
-            raise ValueError(f"{path}: a hunk does not have the lines it states")
-        forward.append(Hunk(old_start, old, new))
-        backward.append(Hunk(new_start, new, old))
-    return FileDiff(path, forward, backward)
-
-
-def _marked(lines: list[bytes]) -> bool:
-    return all(line[:1] in (b" ", b"-", b"+") and line.endswith(b"\n") for line in lines)
+        marked = all(line[:1] in b" -+" and line.endswith(b"\n") for line in lines)
+        if not marked or (len(old), len(new)) != (int(old_count), int(new_count)):
+            raise ValueError(f"{diff.path}: a hunk does not have the lines it states")
+        diff.forward.append(Hunk(int(old_start), old, new))
+        diff.backward.append(Hunk(int(new_start), new, old))
+    if head or not diff.forward:
+        raise ValueError(f"{diff.path}: expected a hunk")
+    return diff
 
 
 def _replace(content: bytes, hunks: list[Hunk]) -> bytes:
@@ -83,8 +72,8 @@ def _replace(content: bytes, hunks: list[Hunk]) -> bytes:
     done = 0  # lines[0:done] are dealt with
     for start, old, new in hunks:
         for index, expected in enumerate(old, start - 1):
-            if index >= len(lines) or lines[index] != expected:
-                raise Mismatch(index + 1)
+            if lines[index : index + 1] != [expected]:
+                raise Mismatch(f"line {index + 1} is not what the patch expects")
         changed += lines[done : start - 1] + new
         done = start - 1 + len(old)
     return b"".join(changed + lines[done:])

@@ -21,22 +21,22 @@ def replace_all(changes: Sequence[Change]) -> None:
     New and old contents are written beside the files first, so that neither going forward nor
     going back needs anything but renames. Raises OSError.
     """
-    begun: list[Change] = []
+    begun: list[Path] = []
     try:
-        for change in changes:
-            _stage(_beside(change.path, "new"), change.new, change.path)
-            _stage(_beside(change.path, "old"), change.old, change.path)
-        for change in changes:
-            begun.append(change)  # before the rename: an interrupt may come between the two
-            os.replace(_beside(change.path, "new"), change.path)
+        for path, old, new in changes:
+            _stage(_beside(path, "new"), new, path)
+            _stage(_beside(path, "old"), old, path)
+        for path, _, _ in changes:
+            begun.append(path)  # before the rename: an interrupt may come between the two
+            os.replace(_beside(path, "new"), path)
     except BaseException:
-        for change in begun:
-            os.replace(_beside(change.path, "old"), change.path)
+        for path in begun:
+            os.replace(_beside(path, "old"), path)
         raise
     finally:
-        for change in changes:
-            _beside(change.path, "new").unlink(missing_ok=True)
-            _beside(change.path, "old").unlink(missing_ok=True)
+        for path, _, _ in changes:
+            _beside(path, "new").unlink(missing_ok=True)
+            _beside(path, "old").unlink(missing_ok=True)
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -1,4 +1,4 @@
-"""The sglang wheel the patches go onto, and in which state each of its files is.
+"""The patches, the sglang wheel they go onto, and in which state each of its files is.
 
 The wheel's own RECORD has the sha256 of every file as shipped: that is what pristine means.
 """
@@ -7,18 +7,18 @@ import base64
 import csv
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.patching.diff import FileDiff, Mismatch
-from llm42_sglang.cli.patching.files import Change
-from llm42_sglang.cli.patching.series import Patch
+from llm42_sglang.cli.patching.diff import FileDiff, Mismatch, parse
 from llm42_sglang.engine.launch import PINNED_SGLANG
 
+# In a checkout a link to the folder at the root; in an installed package the files themselves.
+PATCHES = Path(__file__).parents[2] / "patches"
 REINSTALL = f"pip install --force-reinstall --no-deps sglang=={PINNED_SGLANG}"
 
 
@@ -35,84 +35,87 @@ class Wheel(NamedTuple):
     """An installed sglang of the pinned version."""
 
     root: Path  # the folder that holds the package, such as site-packages
-    digests: dict[str, str]  # path relative to root -> sha256 as RECORD writes it
+    digests: dict[str, str]  # path relative to root -> sha256 as RECORD writes it (PEP 376)
 
     def shipped(self, path: str, content: bytes) -> bool:
         """Whether the file, its path relative to root, had this content in the wheel."""
-        return self.digests.get(path) == _digest(content)
+        encoded = base64.urlsafe_b64encode(hashlib.sha256(content).digest())
+        return self.digests.get(path) == "sha256=" + encoded.rstrip(b"=").decode()
 
 
 class File(NamedTuple):
     """A file of the wheel that a patch changes."""
 
+    patch: str
     path: Path
     state: State
     shipped: bytes = b""  # both unknown if the file is altered
     patched: bytes = b""
     complaint: str = ""
 
-    def towards(self, goal: State) -> Change:
-        """The change that brings the file there."""
-        both = (self.shipped, self.patched)
-        old, new = both if goal is State.PATCHED else reversed(both)
-        return Change(self.path, old, new)
+
+def load_patches() -> dict[str, list[FileDiff]]:
+    """By name, in the order of `series`. No file is in two, so each is patched or not."""
+    names = (PATCHES / "series").read_text().split()
+    return {name: parse((PATCHES / name).read_bytes()) for name in names}
 
 
 def find_wheel(root: Path | None = None) -> Wheel:
     """The sglang in `root`, or the installed one. Raises UserError unless it is the pinned one."""
     path = sys.path if root is None else [str(root)]
-    found = distributions(name="sglang", path=path)
-    wheel = next(iter(found), None)
     where = "installed" if root is None else f"in {root}"
-    if wheel is None:
+    found = next(iter(distributions(name="sglang", path=path)), None)
+    if found is None:
         raise UserError(f"no sglang is {where}; pip install sglang=={PINNED_SGLANG}")
-    if wheel.version != PINNED_SGLANG:
+    if found.version != PINNED_SGLANG:
         raise UserError(
-            f"sglang {wheel.version} is {where}, the patches are for {PINNED_SGLANG}: "
+            f"sglang {found.version} is {where}, the patches are for {PINNED_SGLANG}: "
             f"pip install sglang=={PINNED_SGLANG}"
         )
-    return Wheel(Path(str(wheel.locate_file(""))), _digests(wheel))
+    rows = csv.reader((found.read_text("RECORD") or "").splitlines())
+    digests = {row[0]: row[1] for row in rows if len(row) > 1}
+    return Wheel(Path(str(found.locate_file(""))), digests)
 
 
-def _digests(wheel: Distribution) -> dict[str, str]:
-    rows = csv.reader((wheel.read_text("RECORD") or "").splitlines())
-    return {row[0]: row[1] for row in rows if len(row) > 1}
+def examine(wheel: Wheel) -> list[File]:
+    """Every file of every patch. Reads only."""
+    patches = load_patches()
+    return [_examine(wheel, name, diff) for name, diffs in patches.items() for diff in diffs]
 
 
-def examine(wheel: Wheel, patches: Sequence[Patch]) -> dict[str, list[File]]:
-    """The files of every patch, by its name. Reads only."""
-    return {patch.name: [_examine(wheel, diff) for diff in patch.diffs] for patch in patches}
-
-
-def combined(states: Sequence[State]) -> State:
-    """The state of a patch from those of its files, or of the series from those of its patches."""
+def combined(files: Iterable[File]) -> State:
+    """The state of a patch or of the series, from those of its files."""
+    states = {file.state for file in files}
     if State.ALTERED in states:
         return State.ALTERED
-    return states[0] if len(set(states)) == 1 else State.HALF
+    return states.pop() if len(states) == 1 else State.HALF
 
 
-def _examine(wheel: Wheel, diff: FileDiff) -> File:
+def altered(files: Iterable[File]) -> str | None:
+    """One line about a file that is neither as shipped nor as patched; None if there is none."""
+    for file in files:
+        if file.state is State.ALTERED:
+            return f"{file.path} was altered by something else, {file.complaint}; {REINSTALL}"
+    return None
+
+
+def _examine(wheel: Wheel, patch: str, diff: FileDiff) -> File:
     path = wheel.root / diff.path
     if diff.path not in wheel.digests:
         raise UserError(
             f"this sglang has no record of {diff.path}; patches go onto the wheel from PyPI: "
             f"{REINSTALL}"
         )
+    complaint = "outside the lines that the patch changes"
     try:
         content = path.read_bytes()
         if wheel.shipped(diff.path, content):
-            return File(path, State.PRISTINE, content, diff.apply(content))
+            return File(patch, path, State.PRISTINE, content, diff.apply(content))
         shipped = diff.revert(content)
+        if wheel.shipped(diff.path, shipped):
+            return File(patch, path, State.PATCHED, shipped, content)
     except OSError as error:
-        return File(path, State.ALTERED, complaint=f"cannot be read: {error.strerror}")
+        complaint = f"cannot be read: {error.strerror}"
     except Mismatch as error:
-        return File(path, State.ALTERED, complaint=f"see its line {error.line}")
-    if wheel.shipped(diff.path, shipped):
-        return File(path, State.PATCHED, shipped, content)
-    return File(path, State.ALTERED, complaint="outside the lines that the patch changes")
-
-
-def _digest(content: bytes) -> str:
-    """As in RECORD (PEP 376)."""
-    encoded = base64.urlsafe_b64encode(hashlib.sha256(content).digest())
-    return "sha256=" + encoded.rstrip(b"=").decode()
+        complaint = str(error)
+    return File(patch, path, State.ALTERED, complaint=complaint)

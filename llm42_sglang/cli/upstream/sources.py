@@ -9,7 +9,6 @@ from zipfile import BadZipFile, ZipFile
 
 from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.cli.patching import series
 from llm42_sglang.cli.patching.wheel import REINSTALL, examine, find_wheel
 from llm42_sglang.cli.pip import download
 from llm42_sglang.engine.launch import PINNED_SGLANG
@@ -31,7 +30,7 @@ def installed() -> Sources:
     Raises UserError if it is not the pinned one; reading does for a file that is neither.
     """
     wheel = find_wheel()
-    patchable = {f.path: f for files in examine(wheel, series.load()).values() for f in files}
+    patchable = {file.path: file for file in examine(wheel)}
 
     def read(path: str) -> bytes | None:
         file = wheel.root / path

@@ -4,8 +4,8 @@ All are texts of `ast.unparse`, so comments and layout do not count, annotations
 """
 
 import ast
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import NamedTuple
 
 from llm42_sglang.cli.errors import UserError
@@ -19,12 +19,12 @@ class Symbol(NamedTuple):
     """What there is to say of a symbol without importing it."""
 
     home: str  # module that defines it, or its class
-    signature: tuple[str, ...]  # arguments, or fields, or an enum's members
+    signature: tuple[str, ...]  # decorators and arguments, or fields, or an enum's members
     parts: dict[str, str]  # body: of a class by member, else one part without a name
 
 
 class _Found(NamedTuple):
-    """The statements that bind a name, and the module they stand in."""
+    """The statements that bind a name, none if nothing does, and the module they stand in."""
 
     module: str
     nodes: list[ast.stmt]
@@ -40,18 +40,15 @@ class Finder:
     def find(self, path: str) -> Symbol | None:
         """The symbol with this dotted path, imports and base classes followed; None: it is gone."""
         module = path
-        names: list[str] = []
         while self.names(module) is None and "." in module:
-            module, _, name = module.rpartition(".")
-            names.insert(0, name)
-        found = self._global(module, names[0])
-        home = found.module if found else ""
-        for name in names[1:]:
-            found = found and self._member(found, name)
-        if not found:
+            module = module.rpartition(".")[0]
+        name, *members = path.removeprefix(module + ".").split(".")
+        found = self._global(module, name)
+        for member in members:
+            found = self._member(found, member)
+        if not found.nodes:
             return None
-        _drop_docstrings(found.nodes)
-        return Symbol(home, self._signature(found), _parts(found.nodes))
+        return Symbol(found.module, self._signature(found), _parts(found.nodes))
 
     def names(self, module: str) -> Names | None:
         """What a module's top level binds; None if there is no such module. Parsed once."""
@@ -62,29 +59,28 @@ class Finder:
     def _parse(self, module: str) -> Names | None:
         stem = module.replace(".", "/")
         for path, package in ((f"{stem}.py", False), (f"{stem}/__init__.py", True)):
-            content = self.sources.read(path)
-            if content is not None:
+            if (content := self.sources.read(path)) is not None:
                 try:
-                    return _bound(_statements(ast.parse(content).body, module, package))
+                    tree = ast.parse(content)
                 except SyntaxError as error:
                     raise UserError(
                         f"{path} of sglang {self.sources.version} cannot be parsed by this "
                         f"Python: {error.msg}"
                     ) from None
+                return _bound(_statements(tree.body, module, package))
         return None
 
-    def _global(self, module: str, name: str, hops: int = 8) -> _Found | None:
+    def _global(self, module: str, name: str, hops: int = 8) -> _Found:
         """What a module calls `name`, at most `hops` imports away."""
         names = self.names(module) or {}
         nodes = names.get(name, names.get("*", []))
         if local := [node for node in nodes if not isinstance(node, ast.ImportFrom)]:
             return _Found(module, local)
         for node in nodes if hops else ():
-            assert isinstance(node, ast.ImportFrom)
             original = next((a.name for a in node.names if (a.asname or a.name) == name), name)
-            if node.module and (found := self._global(node.module, original, hops - 1)):
+            if (found := self._global(node.module or "", original, hops - 1)).nodes:
                 return found
-        return None
+        return _Found(module, [])
 
     def _lineage(self, found: _Found) -> Iterator[tuple[str, ast.ClassDef]]:
         """The class, then its base classes, each with its module; nothing for another symbol."""
@@ -93,32 +89,21 @@ class Finder:
                 yield found.module, node
                 for base in node.bases:
                     name = ast.unparse(base).partition("[")[0]  # of Generic[T] too
-                    if inherited := self._global(found.module, name):
-                        yield from self._lineage(inherited)
+                    yield from self._lineage(self._global(found.module, name))
 
-    def _member(self, found: _Found, name: str) -> _Found | None:
+    def _member(self, found: _Found, name: str) -> _Found:
         """An attribute of a class, its own or the first that a base class has."""
         for module, owner in self._lineage(found):
             if nodes := _bound(owner.body).get(name):
                 return _Found(module, nodes)
-        return None
+        return _Found(found.module, [])
 
     def _signature(self, found: _Found) -> tuple[str, ...]:
-        node = found.nodes[-1]
-        if isinstance(node, FUNCTIONS):
-            return _head(node)
-        if not isinstance(node, ast.ClassDef):
-            return ()
-        init = self._member(found, "__init__")
-        if init and isinstance(init.nodes[-1], FUNCTIONS):
-            return _head(init.nodes[-1])
-        owners = [owner for _, owner in self._lineage(found)]
-        return tuple(
-            ast.unparse(statement)
-            for owner in reversed(owners)
-            for statement in owner.body
-            if isinstance(statement, ast.AnnAssign | ast.Assign)
-        )
+        for node in [*found.nodes[-1:], *self._member(found, "__init__").nodes[-1:]]:
+            if isinstance(node, FUNCTIONS):
+                return _head(node)
+        fields = [node for _, owner in self._lineage(found) for node in owner.body]
+        return tuple(ast.unparse(n) for n in fields if isinstance(n, ast.AnnAssign | ast.Assign))
 
 
 def _statements(body: list[ast.stmt], module: str, package: bool) -> Iterator[ast.stmt]:
@@ -133,34 +118,26 @@ def _statements(body: list[ast.stmt], module: str, package: bool) -> Iterator[as
         yield node
 
 
-def _bound(statements: Iterator[ast.stmt] | list[ast.stmt]) -> Names:
+def _bound(statements: Iterable[ast.stmt]) -> Names:
+    """By name, the statements that bind it: definitions, assignments, imports."""
     names: Names = {}
     for node in statements:
-        for name in _names_of(node):
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        bound = [target.id for target in targets if isinstance(target, ast.Name)]
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            bound = [node.name]
+        if isinstance(node, ast.ImportFrom):
+            bound = [alias.asname or alias.name for alias in node.names]
+        for name in bound:
             names.setdefault(name, []).append(node)
     return names
 
 
-def _names_of(node: ast.stmt) -> list[str]:
-    """The names that a statement binds, by definition, assignment or import."""
-    match node:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return [node.name]
-        case ast.Assign():
-            return [target.id for target in node.targets if isinstance(target, ast.Name)]
-        case ast.AnnAssign(target=ast.Name(name)):
-            return [name]
-        case ast.ImportFrom():
-            return [alias.asname or alias.name for alias in node.names]
-    return []
-
-
 def _head(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[str, ...]:
-    """`@property`, `FunctionDef`, `self, a`, `b: int=3`, `-> int`."""
-    decorators = [f"@{ast.unparse(decorator)}" for decorator in node.decorator_list]
-    arguments = re.split(r", (?=\**\w+[:=])", ast.unparse(node.args))
-    returns = [f"-> {ast.unparse(node.returns)}"] if node.returns else []
-    return (*decorators, type(node).__name__, *arguments, *returns)
+    """Its decorators, and the line with its arguments."""
+    bare = copy(node)
+    bare.body = [ast.Pass()]
+    return tuple(ast.unparse(bare).splitlines()[:-1])
 
 
 def _parts(nodes: list[ast.stmt]) -> dict[str, str]:
@@ -175,10 +152,8 @@ def _parts(nodes: list[ast.stmt]) -> dict[str, str]:
 
 
 def _text(nodes: list[ast.stmt]) -> str:
-    return "\n".join(map(ast.unparse, nodes))
-
-
-def _drop_docstrings(nodes: list[ast.stmt]) -> None:
+    """Without docstrings."""
     for node in (inner for outer in nodes for inner in ast.walk(outer)):
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:] or [ast.Pass()]
+    return "\n".join(map(ast.unparse, nodes))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llm42_sglang.cli import launch
 from llm42_sglang.cli.bench import servers
 from llm42_sglang.cli.launch import ServerProcess
 
@@ -12,8 +13,9 @@ FAKE = str(Path(__file__).parents[1] / "fake_server.py")
 
 
 @pytest.fixture
-def fake(tmp_path):
+def fake(tmp_path, monkeypatch):
     """A function that makes a ServerProcess around the fake server."""
+    monkeypatch.setattr(launch, "POLL_S", 0.05)
 
     def make(*options: str, name: str = "server") -> ServerProcess:
         argv = [sys.executable, FAKE, "{port}", *options]
@@ -25,20 +27,15 @@ def fake(tmp_path):
 @pytest.fixture
 def fakes(fake, monkeypatch):
     """Options of the fake servers that commands start from here on, by name; filled by the test."""
-    options: dict[str, list[str]] = {"stock": [], "serial": [], "llm42": []}
-
-    def maker(name):
-        return lambda flags: fake(*options[name], name=name)
-
-    monkeypatch.setattr(servers, "stock", maker("stock"))
-    monkeypatch.setattr(servers, "serial", maker("serial"))
-    monkeypatch.setattr(servers, "ours", maker("llm42"))
+    options: dict[str, list[str]] = {"stock": [], "serial": [], "ours": []}
+    for name in options:
+        monkeypatch.setattr(servers, name, lambda flags, name=name: fake(*options[name], name=name))
     return options
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
-    """A token per word; unknown words are token 0."""
+def model(tmp_path_factory) -> Path:
+    """With a token per word; unknown words are token 0."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -46,11 +43,6 @@ def tokenizer():
     words = ["[UNK]", "the", "a", "of", "to", "is", "and", "in", "be", "class", "def", "object"]
     made = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     made.pre_tokenizer = Whitespace()
-    return made
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory, tokenizer) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    tokenizer.save(str(folder / "tokenizer.json"))
+    made.save(str(folder / "tokenizer.json"))
     return folder
