@@ -1,11 +1,17 @@
-"""Stamps and dropped fields of OpenAI bodies, where tests/engine/test_openai_hooks is silent."""
+"""Stamps and dropped fields of OpenAI bodies; tests/engine/test_openai asks a real server."""
 
 import json
 
 import pytest
 from pydantic import BaseModel, model_serializer
 
-from llm42_sglang.frontend.openai_body import Exchange, stamped_body, stamped_event, with_extras
+from llm42_sglang.frontend.openai_body import (
+    Exchange,
+    dropped_fields,
+    stamped_body,
+    stamped_event,
+    with_extras,
+)
 from llm42_sglang.frontend.options import Refused
 
 PRINT = "f" * 32
@@ -36,6 +42,18 @@ def test_a_body_keeps_its_own_serializer_and_tells_which_choice_was_aborted():
     assert isinstance(stamped, Body)
     stamps = {"system_fingerprint": PRINT, "llm42": [RECEIPTS[0], None, RECEIPTS[2]]}
     assert json.loads(stamped.model_dump_json()) == {"choices": [{}, {}, {}]} | stamps
+    body = Body(choices=[{}])
+    assert stamped_body(body, Exchange(deterministic=True), PRINT) is body  # without a receipt
+
+
+@pytest.mark.parametrize(("reason", "receipts"), [(None, {}), ("stop", {"llm42": RECEIPTS[2]})])
+def test_a_chunk_has_a_receipt_when_it_ends_its_choice(reason, receipts):
+    exchange = Exchange()
+    for index, receipt in RECEIPTS.items():
+        exchange.note({"index": index, "meta_info": {"llm42": receipt}})
+    chunk = {"choices": [{"index": 2, "text": "a", "finish_reason": reason}]}
+    stamped = payload(stamped_event(event(**chunk), exchange, PRINT))
+    assert stamped == chunk | {"system_fingerprint": PRINT} | receipts
 
 
 @pytest.mark.parametrize("status", ["in_progress", "completed", "incomplete", "failed"])
@@ -61,6 +79,12 @@ def test_floats_keep_their_bits():
     choice = {"index": 0, "finish_reason": None, "logprobs": values}
     stamped = stamped_event(event(choices=[choice]), Exchange(), PRINT)
     assert payload(stamped)["choices"][0]["logprobs"] == values
+
+
+def test_only_fields_that_the_request_class_lacks_are_carried():
+    body = {"seed": 1, "custom_params": {"a": 1}, "deterministic": True, "user": "x"}
+    assert dropped_fields(body, known={"seed", "custom_params"}) == {"deterministic": True}
+    assert dropped_fields(["no object"], known=()) == {}
 
 
 ASKED = {"deterministic": True}
