@@ -14,10 +14,7 @@ VERDICTS = ("gone", "moved", "signature changed", "body changed", UNFIT, SAME)  
 
 
 def against(named: str) -> tuple[str, bool]:
-    """The report on a version or wheel, and whether anything changed. Imports no SGLang.
-
-    Raises UserError if there is no such wheel, or the installed sglang was altered.
-    """
+    """The report on a version or wheel, and whether anything changed. Imports no SGLang."""
     file, other = sources.other(named)
     ours, theirs = Finder(sources.installed()), Finder(other)
     found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}

@@ -14,10 +14,7 @@ Read = Callable[[str], bytes | None]  # path beside the package's folder -> cont
 
 
 def installed() -> Read:
-    """The installed sglang as its wheel shipped it, whether patched since or not.
-
-    Raises UserError if it is not the pinned one; reading does for a file that is neither.
-    """
+    """The installed sglang as its wheel shipped it. A patched file counts as that, no other."""
     wheel = find_wheel()
     patchable = {file.path: file for file in examine(wheel)}
 
@@ -34,10 +31,7 @@ def installed() -> Read:
 
 
 def other(named: str) -> tuple[str, Read]:
-    """The wheel that the user named, and its sources: a file, a version, or `latest`.
-
-    Raises UserError if there is none.
-    """
+    """The wheel that the user named, and its sources: a file, a version, or `latest`."""
     with TemporaryDirectory() as folder:  # a file that is open outlives its name
         file = Path(named)
         if not named.endswith(".whl") and "/" not in named:
