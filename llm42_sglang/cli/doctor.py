@@ -116,14 +116,15 @@ def _plugin() -> Finding:
 def _seams() -> Finding:
     from llm42_sglang.cli.upstream.sources import installed
     from llm42_sglang.cli.upstream.symbols import Finder
+    from llm42_sglang.engine.launch import PINNED_SGLANG
     from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
     from llm42_sglang.engine.seams.table import READ_FOR
 
-    sources = installed()  # which are the shipped ones, or reading them raises
-    if sources.version != READ_FOR:
+    finder = Finder(installed())  # which is the pinned one as shipped, or reading it raises
+    if READ_FOR != PINNED_SGLANG:
         return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
     check(SEAMS)
-    rows, finder = (*SEAMS, *GPU_SEAMS), Finder(sources)
+    rows = (*SEAMS, *GPU_SEAMS)
     if gone := [seam.path for seam in rows if finder.find(seam.path) is None]:
         return Finding(False, f"{gone[0]} is gone; see docs/bump.md")
     return Finding(True, f"{len(rows)} SGLang symbols are as this version expects them")

@@ -22,21 +22,7 @@ from llm42_sglang.cli.launch import (
     last_event,
     tail,
 )
-
-FAKE = str(Path(__file__).with_name("fake_server.py"))
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """A function that makes a ServerProcess around the fake server."""
-
-    monkeypatch.setattr(launch, "POLL_S", 0.05)
-
-    def make(*options: str, **settings) -> ServerProcess:
-        argv = [sys.executable, FAKE, "{port}", *options]
-        return ServerProcess(argv=argv, log_path=tmp_path / "logs" / "server.log", **settings)
-
-    return make
+from tests.cli.conftest import FAKE
 
 
 def runs(pid: int) -> bool:
@@ -46,8 +32,10 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_inside_the_server_is_healthy_and_after_it_gone(fake):
-    with fake() as server:
+def test_waits_for_health_reports_progress_and_leaves_nothing(fake):
+    seen = []
+    with fake("--sick", "3", progress=lambda *report: seen.append(report)) as server:
+        assert len(seen) >= 3
         assert httpx.get(server.url + "/health").status_code == 200
         assert server.alive
         pid = server.pid
@@ -55,12 +43,6 @@ def test_inside_the_server_is_healthy_and_after_it_gone(fake):
     assert not runs(pid)
     assert not server.alive
     server.stop()  # a second time is harmless
-
-
-def test_waits_for_health_and_reports_progress(fake):
-    seen = []
-    with fake("--sick", "3", progress=lambda *report: seen.append(report)):
-        assert len(seen) >= 3
     assert "loading weights" in [line for _, line in seen]  # without its colour codes
     seconds = [seconds for seconds, _ in seen]
     assert seconds == sorted(seconds) and seconds[-1] > 2 * launch.POLL_S
@@ -85,18 +67,22 @@ def test_a_server_that_dies_is_an_error_with_the_end_of_its_log(fake):
     assert not server.alive
 
 
-def test_a_server_that_stays_sick_is_an_error_and_is_ended(fake, tmp_path):
+@pytest.mark.parametrize("error", [ServerError, KeyboardInterrupt])
+def test_a_start_that_is_given_up_ends_the_server(fake, tmp_path, error):
     children = tmp_path / "children"
-    server = fake("--sick", "1000", "--children", str(children))
 
-    def lose_patience(*_) -> None:
+    def progress(*_) -> None:
+        if children.exists() and error is KeyboardInterrupt:
+            raise error
         if children.exists():
             server._deadline_s = 0
 
-    server._progress = lose_patience
-    with pytest.raises(ServerError, match="was not healthy after 0 s"):
+    server = fake("--sick", "1000", "--children", str(children), progress=progress)
+    with pytest.raises(error) as given_up:
         server.start()
+    assert error is KeyboardInterrupt or "was not healthy after 0 s" in str(given_up.value)
     assert not any(map(runs, json.loads(children.read_text())))
+    assert not server.alive and not is_taken(server.port)
 
 
 def test_a_command_that_is_terminated_stops_its_server(tmp_path):
@@ -159,16 +145,6 @@ def test_a_server_that_ignores_sigterm_is_killed(fake):
     assert time.monotonic() - began >= 0.5
     psutil.wait_procs([process], 30)  # it dies when it next gets to run
     assert not runs(process.pid)
-
-
-def test_an_interrupt_during_the_start_ends_the_server(fake):
-    def interrupt(seconds: float, line: str) -> None:
-        raise KeyboardInterrupt
-
-    server = fake("--sick", "1000", progress=interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        server.start()
-    assert not server.alive and not is_taken(server.port)
 
 
 def test_the_end_of_a_log_is_lines_that_tell_something(tmp_path):

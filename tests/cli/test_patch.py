@@ -17,7 +17,6 @@ from llm42_sglang.cli import doctor
 from llm42_sglang.cli.main import main
 from llm42_sglang.cli.patching import wheel
 from llm42_sglang.cli.patching.diff import Mismatch, parse
-from llm42_sglang.cli.patching.files import Change, replace_all
 from llm42_sglang.engine.launch import PINNED_SGLANG
 
 TARGET = "sglang/srt/sampling/sampling_params.py"  # of patch 01, so the first to be written
@@ -66,6 +65,13 @@ def patch(command: str, root: Path) -> int:
     with pytest.raises(SystemExit) as exit_status:
         main(["patch", command, "--root", str(root)])
     return exit_status.value.code
+
+
+def checked(root: Path, monkeypatch) -> doctor.Finding:
+    """What `llm42 doctor` finds of patches."""
+    with monkeypatch.context() as patched:
+        patched.setattr(doctor, "find_wheel", lambda: wheel.find_wheel(root))
+        return doctor.CHECKS["patches"]()
 
 
 def refusal(command: str, root: Path, capsys) -> str:
@@ -133,7 +139,7 @@ def test_the_series_is_well_formed_and_each_patch_says_why_it_exists_and_what_te
         assert f"def {probe}(" in (ROOT / path).read_text()
 
 
-def test_apply_and_revert_are_inverse_and_twice_is_once(copy, capsys):
+def test_apply_and_revert_are_inverse_and_twice_is_once(copy, monkeypatch, capsys):
     (copy / TARGET).chmod(0o640)
     before = contents(copy)
     for command, told in (("apply", "applied"), ("revert", "not applied")):
@@ -145,6 +151,8 @@ def test_apply_and_revert_are_inverse_and_twice_is_once(copy, capsys):
         assert contents(copy) == after and after.keys() == before.keys()
         assert patch("status", copy) == 0
         assert capsys.readouterr().out.splitlines() == [f"{name}: {told}" for name in NAMES]
+        ok, detail = checked(copy, monkeypatch)
+        assert ok and detail.endswith(f": {told} (optional)")
         changed = {path for path in before if before[path] != after[path]}
         files = {copy / diff.path for diffs in wheel.load_patches().values() for diff in diffs}
         assert changed == (files if command == "apply" else set())
@@ -161,12 +169,14 @@ def test_apply_and_revert_are_inverse_and_twice_is_once(copy, capsys):
         lambda content: b"# a line more\n" + content,  # every hunk would fit, one line lower
     ],
 )
-def test_an_altered_file_is_refused_by_name(tmp_path, capsys, command, alter):
+def test_an_altered_file_is_refused_by_name(tmp_path, monkeypatch, capsys, command, alter):
     for patched in (False, True):
         copy = lay_out(tmp_path / str(patched), patched)
         (copy / LAST).write_bytes(alter((copy / LAST).read_bytes()))
         said = refusal(command, copy, capsys)
         assert str(copy / LAST) in said and "altered" in said and wheel.REINSTALL in said
+        ok, detail = checked(copy, monkeypatch)
+        assert not ok and "altered" in detail
 
 
 def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, capsys):
@@ -185,59 +195,43 @@ def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, capsys):
 
 
 @pytest.mark.parametrize(
-    ("fails_at", "error", "status"),
-    [(0, OSError(28, "No space"), 1), (1, KeyboardInterrupt(), 130), (9, OSError(28, "No"), 1)],
+    ("call", "fails_at", "error", "status"),
+    [
+        ("fsync", 3, OSError(28, "No space"), 1),
+        ("replace", 0, OSError(28, "No space"), 1),
+        ("replace", 1, KeyboardInterrupt(), 130),
+        ("replace", 9, OSError(28, "No space"), 1),
+    ],
 )
 @pytest.mark.parametrize("command", ["apply", "revert"])
-def test_an_interrupted_write_is_undone(tmp_path, monkeypatch, command, fails_at, error, status):
+def test_an_interrupted_write_is_undone(
+    tmp_path, monkeypatch, command, call, fails_at, error, status
+):
     copy = lay_out(tmp_path, patched=command == "revert")
-    before, replace, renames = contents(copy), os.replace, []
+    before, real, calls = contents(copy), getattr(os, call), []
 
-    def failing(source, target):
-        renames.append(target)
-        if len(renames) == fails_at + 1:
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == fails_at + 1:
             raise error
-        replace(source, target)
+        real(*arguments)
 
-    monkeypatch.setattr(os, "replace", failing)
+    monkeypatch.setattr(os, call, failing)
     assert patch(command, copy) == status
-    assert len(renames) > fails_at and contents(copy) == before
+    assert len(calls) > fails_at and contents(copy) == before
 
 
-def test_what_a_killed_process_left_is_seen_and_mended(copy, capsys):
+def test_what_a_killed_process_left_is_seen_and_mended(copy, monkeypatch, capsys):
     before = contents(copy)
     patch("apply", copy)
     applied = contents(copy)
     for command, goal in (("apply", applied), ("revert", before)):
         (copy / TARGET).write_bytes(before[copy / TARGET])
         assert "only some files are patched" in refusal("status", copy, capsys)
+        ok, detail = checked(copy, monkeypatch)
+        assert not ok and "only some files are patched" in detail
         assert patch(command, copy) == 0
         assert contents(copy) == goal
-
-
-def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(b"old")
-    missing = tmp_path / "nowhere" / "file"
-    with pytest.raises(OSError, match="nowhere"):
-        replace_all([Change(file, b"old", b"new"), Change(missing, b"", b"new")])
-    assert contents(tmp_path) == {file: b"old"}
-
-
-@pytest.mark.parametrize(
-    ("states", "ok", "told"),
-    [
-        ("PRISTINE PRISTINE", True, "not applied (optional)"),
-        ("PATCHED PATCHED", True, "applied"),
-        ("PATCHED PRISTINE", False, "only some"),
-        ("PATCHED ALTERED", False, "altered"),
-    ],
-)
-def test_doctor_fails_only_on_what_is_neither(monkeypatch, states, ok, told):
-    files = [wheel.File("01", Path("f"), wheel.State[state]) for state in states.split()]
-    monkeypatch.setattr(doctor, "examine", lambda *_: files)
-    finding = doctor.CHECKS["patches"]()
-    assert finding.ok is ok and told in finding.detail
 
 
 def test_each_patch_does_what_it_is_for_and_nothing_else_does(tmp_path):

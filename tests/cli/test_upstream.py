@@ -7,7 +7,6 @@ from zipfile import ZipFile
 
 import pytest
 
-from llm42_sglang.cli import pip as pips
 from llm42_sglang.cli.doctor import CHECKS
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
@@ -47,14 +46,16 @@ def helper(n):
     return n
 """
 FILES = {
+    "sglang/__init__.py": "raise SystemExit('imported')",
     "sglang/loop.py": LOOP,
     "sglang/parts/__init__.py": "from .base import *\nfrom .base import Base\n",
     "sglang/parts/base.py": BASE,
 }
 # Defined there, inherited, imported, imported with a star.
-NAMES = ("Loop", "Loop.run", "Mode", "LIMIT", "KINDS", "Loop.ready", "helper")
-SMALL = [Seam(f"sglang.loop.{name}", "", "test") for name in NAMES]
-SMALL.append(Seam("sglang.parts.helper", "", "test"))
+IN_LOOP = ("Loop", "Loop.run", "Mode", "LIMIT", "KINDS", "Loop.ready", "helper")
+NAMES = [*(f"loop.{name}" for name in IN_LOOP), "parts.helper"]
+HELPER = "\ndef helper(n):\n    return n\n"
+IMPORT = "from .other import helper\n"
 PATCH = b"""--- a/sglang/parts/base.py
 +++ b/sglang/parts/base.py
 @@ -7,2 +7,3 @@
@@ -71,7 +72,6 @@ def write(folder: Path, version: str, contents: dict) -> Path:
     with ZipFile(file, "w") as archive:
         for path, content in contents.items():
             archive.writestr(path, content)
-        archive.writestr(f"sglang-{version}.dist-info/METADATA", f"Version: {version}\n")
     return file
 
 
@@ -81,8 +81,20 @@ def changed(old: str, new: str) -> dict[str, str]:
     return {path: text.replace(old, new) for path, text in FILES.items()}
 
 
-def read(contents: dict[str, str]) -> sources.Sources:
-    return sources.Sources("1", {path: text.encode() for path, text in contents.items()}.get)
+def doctor(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["doctor", *arguments])
+    return exit_status.value.code
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """FILES are what is installed, PATCH is the only patch."""
+    installed = {path: text.encode() for path, text in FILES.items()}
+    monkeypatch.setattr(compare.sources, "installed", lambda: installed.get)
+    monkeypatch.setattr(compare, "SEAMS", [Seam(f"sglang.{name}", "", "test") for name in NAMES])
+    monkeypatch.setattr(compare, "GPU_SEAMS", ())
+    monkeypatch.setattr(compare, "load_patches", lambda: {"p": parse(PATCH)})
 
 
 @pytest.mark.parametrize(
@@ -100,67 +112,47 @@ def read(contents: dict[str, str]) -> sources.Sources:
         ("PREFILL = 1", "PREFILL = 1\n    MIXED = 3", {"loop.Mode": "signature"}),
         ("batch + 1", "batch + 2", {"loop.Loop": "body", "loop.Loop.run": "body"}),
         ("return True", "return False", {"loop.Loop.ready": "body"}),
-        ("    @property\n", "", {"loop.Loop.ready": "signature"}),
+        ("    @property\n", "    # none\n", {"loop.Loop.ready": "signature"}),
         ("def ready", "def steady", {"loop.Loop.ready": "gone"}),
-        ("return n\n", "return -n\n", {"loop.helper": "body", "parts.helper": "body"}),
+        ("return n\n", "return -n\n", {"loop.helper": "body", "parts.helper": "body", "p": 8}),
+        ("return n\n", "return n", {"p": 8}),
+        ("\nclass Base", "\n\nclass Base", {"p": 7}),
+        # A hook on the old name would no longer be seen by whom it concerns.
+        (HELPER, IMPORT, {"loop.helper": "moved", "parts.helper": "moved", "p": 7}),
     ],
 )
-def test_a_change_is_told_of_what_changed(old, new, expected):
-    found = compare.compare(SMALL, read(FILES), read(changed(old, new)))
-    verdicts = {one.seam.path: one.verdict.partition(" ")[0] for one in found}
-    expected = {f"sglang.{name}": verdict for name, verdict in expected.items()}
-    assert verdicts == {seam.path: "unchanged" for seam in SMALL} | expected
+def test_a_change_is_told_of_what_changed(small, tmp_path, capsys, old, new, expected):
+    file = write(tmp_path, "2", changed(old, new) | {"sglang/parts/other.py": HELPER})
+    assert doctor("--against", str(file)) == (1 if expected else 0)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{file.name} against the installed sglang {PINNED_SGLANG}\n\n")
+    *lists, sums = said.split("\n\n")[1:]
+    found = {}
+    for verdict, *rows in (text.splitlines() for text in lists):
+        names = [row.split()[0] for row in rows if not row.startswith("   ")]
+        found |= {name.removeprefix("sglang."): verdict.split()[0].strip(":") for name in names}
+        if verdict == "moved:":
+            assert rows.count("      to sglang.parts.other") == len(names)
+    if line := expected.pop("p", None):
+        assert found.pop("p:") == "patch"
+        assert f"  p: sglang/parts/base.py: line {line} is not what" in lists[-1]
+    assert found == expected and f"{len(NAMES) - len(found)} unchanged" in sums
 
 
-def test_a_function_that_is_only_imported_from_elsewhere_has_moved():
-    """A hook on its old name would no longer be seen by whom it concerns."""
-    other = {
-        "sglang/parts/base.py": "from .other import helper\n",
-        "sglang/parts/other.py": "def helper(n):\n    return n\n",
-    }
-    helper = Seam("sglang.parts.base.helper", "", "test")
-    (found,) = compare.compare([helper], read(FILES), read(FILES | other))
-    assert (found.verdict, found.details) == ("moved", ("to sglang.parts.other",))
-
-
-def test_a_patch_applies_with_zero_fuzz_or_not():
-    (diff,) = parse(PATCH)
-    assert compare.complaint(diff, read(changed("return True", "return False"))) is None
-    for old, new, line in (("return n\n", "return +n\n", 8), ("\nclass", "\n\nclass", 7)):
-        told = compare.complaint(diff, read(changed(old, new)))
-        assert told.startswith(f"sglang/parts/base.py: line {line} is not what")
-    assert compare.complaint(diff, read({})) == "sglang/parts/base.py is gone"
-
-
-def doctor(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_status:
-        main(["doctor", *arguments])
-    return exit_status.value.code
-
-
-def test_the_status_tells_whether_anything_changed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "SEAMS", SMALL)
-    monkeypatch.setattr(compare, "GPU_SEAMS", ())
-    monkeypatch.setattr(compare, "installed", lambda: read(FILES))
-    monkeypatch.setattr(compare, "load_patches", lambda: {"p": parse(PATCH)})
-    assert doctor("--against", str(write(tmp_path, "2", FILES))) == 0
-    assert "8 unchanged; 1 of 1 patches apply" in capsys.readouterr().out
-    assert doctor("--against", str(write(tmp_path, "3", changed("+ 1", "+ 2")))) == 1
-    assert doctor("--against", str(write(tmp_path, "4", changed("return n\n", "return n")))) == 1
-    assert "8 unchanged; 0 of 1 patches apply" in capsys.readouterr().out
+def test_a_patched_file_that_is_gone_is_told(small, tmp_path, capsys):
+    assert doctor("--against", str(write(tmp_path, "2", {"sglang/__init__.py": ""}))) == 1
+    assert "  p: sglang/parts/base.py is gone\n" in capsys.readouterr().out
 
 
 def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_path, capsys):
     mine, contents = sources.installed(), {}
-    reading = mine._replace(read=lambda path: contents.setdefault(path, mine.read(path)))
-    finder = Finder(reading)
+    finder = Finder(lambda path: contents.setdefault(path, mine(path)))
     for seam in SEAMS:
         home, symbol = finder.find(seam.path).home, pkgutil.resolve_name(seam.path)
         if isinstance(symbol, type):  # a function may be wrapped, and a member inherited
             assert home == symbol.__module__
     assert all(finder.find(seam.path) for seam in GPU_SEAMS)
-    for diff in chain(*load_patches().values()):
-        reading.read(diff.path)
+    contents |= {diff.path: mine(diff.path) for diff in chain(*load_patches().values())}
     contents = {path: content for path, content in contents.items() if content is not None}
     for path, old, new in (
         ("sglang/srt/managers/scheduler.py", b"def get_init_info(self)", b"def get_info(self)"),
@@ -172,18 +164,14 @@ def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_pa
     contents["sglang/__init__.py"] = b"raise SystemExit('imported')"
     assert doctor("--against", str(write(tmp_path, "9.9", contents))) == 1
     said = capsys.readouterr().out
-    assert f"sglang 9.9 against the installed {PINNED_SGLANG}" in said
-    for verdict, name in (
-        ("gone", "managers.scheduler.Scheduler.get_init_info"),
-        ("signature changed", "managers.schedule_batch.Req.finished"),
-        ("body changed", "sglang.launch_server.run_server"),
-    ):
-        assert name in said.split(f"{verdict}:\n")[1].split("\n\n")[0]
+    assert "gone:\n  sglang.srt.managers.scheduler.Scheduler.get_init_info  (" in said
+    assert "signature changed:\n  sglang.srt.managers.schedule_batch.Req.finished  (" in said
     assert "      + def finished(self, a) -> bool:\n" in said
-    assert "04-server-flags.patch: does not apply" in said
+    unfit = "  04-server-flags.patch: sglang/launch_server.py: line "
+    assert unfit in said.split("patch does not apply:\n")[1]
     # Scheduler and Req have a changed member.
-    counts = f"1 gone, 0 moved, 1 signature changed, 3 body changed, {len(SEAMS + GPU_SEAMS) - 5}"
-    assert f"{counts} unchanged; 3 of 4 patches apply" in said
+    counts = "1 gone, 0 moved, 1 signature changed, 3 body changed, 1 patch does not apply"
+    assert f"{counts}, {len(SEAMS + GPU_SEAMS) - 5} unchanged" in said
 
 
 def test_a_table_read_for_another_version_or_an_altered_file_is_refused(tmp_path, monkeypatch):
@@ -197,7 +185,7 @@ def test_a_table_read_for_another_version_or_an_altered_file_is_refused(tmp_path
     (tmp_path / "sglang").mkdir()
     (tmp_path / "sglang/version.py").write_text("")
     with pytest.raises(UserError, match=r"version\.py was altered"):
-        sources.installed().read("sglang/version.py")
+        sources.installed()("sglang/version.py")
 
 
 def test_the_stamp_of_what_is_installed_is_the_table(capsys):
@@ -208,10 +196,10 @@ def test_the_stamp_of_what_is_installed_is_the_table(capsys):
 @pytest.mark.parametrize(
     ("named", "told"),
     [
-        ("0.5.23; rm", "neither a version"),
-        ("/no/such.whl", "cannot read /no/such.whl"),
+        ("0.5.23; rm", "neither a version, nor latest, nor a wheel file"),
+        ("/no/such.whl", "cannot read /no/such.whl as a wheel: [Errno 2]"),
         ("other.whl", "holds no sglang"),
-        ("text.whl", "is not a wheel"),
+        ("text.whl", "cannot read text.whl as a wheel: File is not a zip file"),
     ],
 )
 def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, named, told):
@@ -223,24 +211,15 @@ def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, c
     assert told in error and error.startswith("llm42: error: ") and error.count("\n") == 1
 
 
-def test_a_version_is_downloaded_once_and_the_latest_every_time(tmp_path, monkeypatch, capsys):
-    """With a pip in this Python's place that has version 1.1 only."""
-    monkeypatch.setenv("LLM42_CACHE", str(tmp_path / "cache"))
-    made, calls, script = write(tmp_path, "1.1", FILES), tmp_path / "calls", tmp_path / "pip"
-    script.write_text(
-        "#!/bin/sh\n"
-        f'echo "$4" >>{calls}\n'
-        'case "$4" in\n'
-        f'    sglang | sglang==1.1) cp {made} "$6" ;;\n'
-        '    *) echo "ERROR: No matching distribution found" >&2; exit 1 ;;\n'
-        "esac\n"
-    )
-    script.chmod(0o755)
-    monkeypatch.setattr(pips.sys, "executable", str(script))
-    asked = {sources.wheel_file(named) for named in ("1.1", "1.1", "latest", "latest")}
-    assert asked == {tmp_path / "cache/wheels/sglang-1.1-py3-none-any.whl"}
-    assert calls.read_text().split() == ["sglang==1.1", "sglang", "sglang"]
-    assert doctor("--against", "7.0") == 2
-    error = capsys.readouterr().err
-    assert "pip cannot download sglang==7.0: No matching distribution found;" in error
-    assert error.count("\n") == 1
+def test_a_version_and_the_latest_are_downloaded(monkeypatch):
+    asked = []
+
+    def download(wanted: str, folder: Path) -> Path:
+        asked.append(wanted)
+        return write(folder, "1.1", FILES)
+
+    monkeypatch.setattr(sources, "download", download)
+    for named in ("1.1", "latest"):
+        file, contents = sources.other(named)
+        assert file == "sglang-1.1-py3-none-any.whl" and contents("sglang/loop.py")
+    assert asked == ["sglang==1.1", "sglang"]

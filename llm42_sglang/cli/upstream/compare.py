@@ -1,73 +1,59 @@
 """`llm42 doctor --against`: what another SGLang does to the seams and to the text patches."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from difflib import ndiff
 
 from llm42_sglang.cli.patching.diff import FileDiff, Mismatch
 from llm42_sglang.cli.patching.wheel import load_patches
-from llm42_sglang.cli.upstream.sources import Sources, in_wheel, installed, wheel_file
+from llm42_sglang.cli.upstream import sources
 from llm42_sglang.cli.upstream.symbols import Finder, Symbol
-from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, Seam
+from llm42_sglang.engine.launch import PINNED_SGLANG
+from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
 
-SAME = "unchanged"
-VERDICTS = ("gone", "moved", "signature changed", "body changed", SAME)  # worst first
-
-
-class Comparison(NamedTuple):
-    """One seam in the other SGLang; its verdict is one of VERDICTS."""
-
-    seam: Seam
-    verdict: str
-    details: tuple[str, ...] = ()
+UNFIT, SAME = "patch does not apply", "unchanged"
+VERDICTS = ("gone", "moved", "signature changed", "body changed", UNFIT, SAME)  # worst first
 
 
 def against(named: str) -> tuple[str, bool]:
-    """The report on a version or wheel, and whether anything changed. Imports no SGLang.
+    """The report on a version or wheel, and whether anything changed. Imports no SGLang."""
+    file, other = sources.other(named)
+    ours, theirs = Finder(sources.installed()), Finder(other)
+    found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for seam in (*SEAMS, *GPU_SEAMS):
+        verdict, *details = compare(ours.find(seam.path), theirs.find(seam.path))
+        found[verdict].append("\n      ".join([f"  {seam.path}  ({seam.why})", *details]))
+    for name, diffs in load_patches().items():
+        told = [complaint(diff, other(diff.path)) for diff in diffs]
+        found[UNFIT] += [f"  {name}: {one}" for one in told if one]
+    head = f"{file} against the installed sglang {PINNED_SGLANG}"
+    sums = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in found.items())
+    lists = [
+        "\n".join([f"{verdict}:", *rows])
+        for verdict, rows in found.items()
+        if rows and verdict != SAME
+    ]
+    return "\n\n".join([head, *lists, sums]), bool(lists)
 
-    Raises UserError if there is no such wheel, or the installed sglang was altered.
-    """
-    other, mine = in_wheel(wheel_file(named)), installed()
-    seams = compare((*SEAMS, *GPU_SEAMS), mine, other)
-    patches = {
-        name: [told for diff in diffs if (told := complaint(diff, other))]
-        for name, diffs in load_patches().items()
-    }
-    head = f"sglang {other.version} against the installed {mine.version}\n"
-    changed = any(seam.verdict != SAME for seam in seams) or any(patches.values())
-    return "\n".join([head, *_report(seams, patches)]), changed
 
-
-def compare(seams: Sequence[Seam], mine: Sources, other: Sources) -> list[Comparison]:
-    """Every seam as `mine` has it against `other`. Raises KeyError if `mine` does not have it."""
-    ours, theirs = Finder(mine), Finder(other)
-    return [_compare(seam, ours.find(seam.path), theirs.find(seam.path)) for seam in seams]
-
-
-def _compare(seam: Seam, mine: Symbol | None, other: Symbol | None) -> Comparison:
-    if mine is None:
-        raise KeyError(f"{seam.path} is not in the sources of the installed sglang")
+def compare(mine: Symbol, other: Symbol | None) -> list[str]:
+    """One of VERDICTS, then details."""
     if other is None:
-        return Comparison(seam, "gone")
+        return ["gone"]
     changed = [
-        ("+" if name not in mine.parts else "-" if name not in other.parts else "") + name
-        for name in sorted(mine.parts.keys() | other.parts.keys())
+        f"{'+' * (name not in mine.parts)}{'-' * (name not in other.parts)}{name}"
+        for name in sorted({*mine.parts, *other.parts})
         if mine.parts.get(name) != other.parts.get(name)
     ]
-    body = (f"changed in {', '.join(changed)}",) if any(changed) else ()
+    body = [f"changed in {', '.join(changed)}"] if any(changed) else []
     if other.signature != mine.signature:
-        lost = [f"- {part}" for part in mine.signature if part not in other.signature]
-        gained = [f"+ {part}" for part in other.signature if part not in mine.signature]
-        told = [*lost, *gained] or ["another order"]
-        return Comparison(seam, "signature changed", (*told, *body))
+        lines = ndiff(mine.signature, other.signature)
+        return ["signature changed", *(line for line in lines if line[0] in "+-"), *body]
     if other.home != mine.home:  # a hook on the old name would replace an import, no more
-        return Comparison(seam, "moved", (f"to {other.home}", *body))
-    return Comparison(seam, "body changed" if changed else SAME, body)
+        return ["moved", f"to {other.home}", *body]
+    return ["body changed" if changed else SAME, *body]
 
 
-def complaint(diff: FileDiff, other: Sources) -> str | None:
+def complaint(diff: FileDiff, content: bytes | None) -> str | None:
     """Why a patch would not apply to a file, line numbers included; None if it would."""
-    content = other.read(diff.path)
     if content is None:
         return f"{diff.path} is gone"
     try:
@@ -75,24 +61,3 @@ def complaint(diff: FileDiff, other: Sources) -> str | None:
     except Mismatch as error:
         return f"{diff.path}: {error}"
     return None
-
-
-def _report(seams: Sequence[Comparison], patches: dict[str, list[str]]) -> Iterator[str]:
-    """Lines: what changed by verdict, then the patches, then the sums."""
-    count = Counter(seam.verdict for seam in seams)
-    for verdict in VERDICTS[:-1]:
-        if count[verdict]:
-            yield f"{verdict}:"
-            for seam, found, details in seams:
-                if found == verdict:
-                    yield f"  {seam.path}  ({seam.why})"
-                    yield from (f"      {detail}" for detail in details)
-            yield ""
-    yield "patches, zero fuzz:"
-    for name, complaints in patches.items():
-        yield f"  {name}: {'does not apply' if complaints else 'applies'}"
-        yield from (f"      {told}" for told in complaints)
-    yield ""
-    sums = ", ".join(f"{count[verdict]} {verdict}" for verdict in VERDICTS)
-    fit = sum(not complaints for complaints in patches.values())
-    yield f"{len(seams)} seams: {sums}; {fit} of {len(patches)} patches apply"

@@ -1,27 +1,10 @@
 """Fake servers in place of real ones, and a model folder that has a tokenizer and nothing else."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from llm42_sglang.cli import launch
 from llm42_sglang.cli.bench import servers
-from llm42_sglang.cli.launch import ServerProcess
-
-FAKE = str(Path(__file__).parents[1] / "fake_server.py")
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """A function that makes a ServerProcess around the fake server."""
-    monkeypatch.setattr(launch, "POLL_S", 0.05)
-
-    def make(*options: str, name: str = "server") -> ServerProcess:
-        argv = [sys.executable, FAKE, "{port}", *options]
-        return ServerProcess(argv=argv, log_path=tmp_path / f"{name}.log")
-
-    return make
 
 
 @pytest.fixture

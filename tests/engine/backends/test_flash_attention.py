@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm42_sglang.cli.upstream.sources import Sources, installed
+from llm42_sglang.cli.upstream.sources import Read, installed
 from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.backends import BACKENDS
 
@@ -21,7 +21,7 @@ KERNELS = {"flash_attn_with_kvcache", "flash_attn_varlen_func"}
 
 
 @pytest.fixture(scope="module")
-def sglang() -> Sources:
+def sglang() -> Read:
     return installed()
 
 
@@ -39,11 +39,11 @@ def test_a_pass_has_one_split_and_decode_keeps_its_own(name, splits):
     assert backend.num_splits == splits
 
 
-def extend_calls(sglang: Sources) -> list[ast.Call]:
+def extend_calls(sglang: Read) -> list[ast.Call]:
     """Kernel calls of an extend over the paged cache that is no latent attention."""
     (backend,) = (
         node
-        for node in ast.parse(sglang.read(BACKEND)).body
+        for node in ast.parse(sglang(BACKEND)).body
         if isinstance(node, ast.ClassDef) and node.name == "FlashAttentionBackend"
     )
     (extend,) = (node for node in backend.body if getattr(node, "name", "") == "forward_extend")
@@ -77,5 +77,5 @@ def test_the_kernels_take_a_number_of_splits(sglang, kernel):
     if kernel.startswith("sgl_kernel"):  # not in sglang's wheel, and found without an import
         (folder,) = find_spec("sgl_kernel").submodule_search_locations
         source = (Path(folder) / "flash_attn.py").read_bytes()
-        sglang = Sources("installed", {"sgl_kernel/flash_attn.py": source}.get)
+        sglang = {"sgl_kernel/flash_attn.py": source}.get
     assert "num_splits" in " ".join(Finder(sglang).find(kernel).signature)

@@ -14,7 +14,6 @@ import sys
 import pytest
 
 from llm42_sglang.cli.upstream.sources import installed
-from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.backends import BACKENDS
 from llm42_sglang.engine.backends.mode import unchanged
 
@@ -50,8 +49,9 @@ def test_negative_control_a_decode_row_depends_on_its_company(same_bits):
 
 def test_nothing_needs_to_be_switched_because_extend_knows_no_splits():
     assert BACKENDS["triton"].mode_of is unchanged
-    kernels = Finder(installed()).names("sglang.kernels.ops.attention.extend_attention")
-    (launch,) = kernels["extend_attention_fwd"]
+    source = installed()("sglang/kernels/ops/attention/extend_attention.py")
+    named = {getattr(node, "name", ""): node for node in ast.parse(source).body}
+    launch = named["extend_attention_fwd"]
     grid = [node for node in ast.walk(launch) if isinstance(node, ast.Assign)]
     grids = {ast.unparse(node.value) for node in grid if ast.unparse(node.targets[0]) == "grid"}
     tiles = "(batch_size, head_num, triton.cdiv(max_len_extend, BLOCK_M))"
