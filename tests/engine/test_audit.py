@@ -5,37 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llm42_sglang.core.config import Config
-from llm42_sglang.core.track import Track
 from llm42_sglang.engine.audit import PERIOD, Audit
-from llm42_sglang.engine.ranks import Ranks
+from llm42_sglang.engine.request import DeterministicReq
+from tests.engine.fakes import Forward, T, decoding
 
-T = 16
 PROMPT = 5
 
 
-class Forward:
-    """KV of pages: a number each, by request row and page."""
-
-    def __init__(self):
-        self.config = Config(page=T)
-        self.ranks = Ranks()
-        self.kv: dict[tuple[int, int], float] = {}
-
-    def kv_of(self, row: int, page: int) -> torch.Tensor:
-        return torch.full((2, 2, T, 8), self.kv.get((row, page), 1.0))
-
-
-def rider(row: int, tokens: int) -> SimpleNamespace:
+def rider(row: int, tokens: int) -> DeterministicReq:
     """A request whose first `tokens` - 1 rows are canonical."""
-    track = Track(T, tokens, canonical_len=tokens - 1, decoding=True)
-    return SimpleNamespace(
-        track=track,
-        kv=SimpleNamespace(req_pool_idx=row),
-        known_tokens=list(range(tokens)),
-        origin_input_ids=list(range(PROMPT)),
-        chooser=SimpleNamespace(plain=True),
-    )
+    return decoding(row=row, prompt=range(PROMPT), output=range(PROMPT, tokens))
 
 
 def rows_of(job) -> torch.Tensor:
@@ -88,5 +67,5 @@ def test_another_token_of_a_greedy_request_fails_it(row, equal):
     rows = rows_of(job)
     rows[row] = rows[row].roll(1)
     assert audit.compare(job, rows) == equal
-    job.request.chooser.plain = False  # what it would have drawn is another question
+    job.request.chooser = SimpleNamespace(plain=False)  # what it would have drawn: another question
     assert audit.compare(job, rows)

@@ -5,45 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob
-from llm42_sglang.core.track import Track
-from llm42_sglang.engine.canonical import CanonicalForward
 from llm42_sglang.engine.lane import CanonicalLane
-from llm42_sglang.engine.metrics import LaneMetrics
-from llm42_sglang.engine.ranks import Ranks
+from tests.engine.fakes import T, batch_of, decoding, lane, logits_of
 
-T = 16
 PROMPT_ROW, DUE_ROW = 1, 2
-
-
-class Forward:
-    """Logits say whose row they are; every pass is kept."""
-
-    width_for = CanonicalForward.width_for
-
-    def __init__(self, widths: tuple[int, ...]):
-        self.widths, self.ranks, self.passes, self.seats = widths, Ranks(), [], 1
-
-    def seats_beside(self, rows: int) -> int:
-        return self.seats
-
-    def carry(self, slots, decode) -> tuple[list[torch.Tensor | None], str]:
-        return self(slots), "output"
-
-    def __call__(self, slots) -> list[torch.Tensor | None]:
-        self.passes.append([(slot.row, slot.page, slot.scored) for slot in slots])
-        return [logits_of(slot.row) if slot.scored else None for slot in slots]
-
-
-def logits_of(row: int) -> torch.Tensor:
-    """[T, 1]: the request's row, and which of its page's positions it is."""
-    return 100 * row + torch.arange(float(T)).unsqueeze(1)
-
-
-def lane(*widths: int) -> CanonicalLane:
-    metrics = LaneMetrics({}, enabled=False)
-    return CanonicalLane(Forward(widths), Config(page=T, group=widths[-1]), metrics)
 
 
 class Prompt(SimpleNamespace):
@@ -68,12 +34,9 @@ class Prompt(SimpleNamespace):
         return int(last_row)
 
 
-def due(tokens: int = T) -> SimpleNamespace:
-    """A request whose page is full; 5 of its rows are canonical, one more token is committed."""
-    candidates = tuple(range(6, tokens))
-    track = Track(T, 6, canonical_len=5, candidates=candidates, decoding=True)
-    kv = SimpleNamespace(req_pool_idx=DUE_ROW)
-    return SimpleNamespace(track=track, kv=kv, known_tokens=list(range(tokens)))
+def due():
+    """A request whose page is full; 5 of its rows are canonical."""
+    return decoding(row=DUE_ROW, prompt=range(5), candidates=T - 6)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +45,13 @@ def due(tokens: int = T) -> SimpleNamespace:
 )
 def test_due_pages_are_offered_what_the_last_pass_would_run_empty(pages, widths, spare):
     offered = []
-    lane(*widths).prefill(
-        SimpleNamespace(reqs=[Prompt(pages * T)]), lambda n: offered.append(n) or ()
-    )
+    lane(*widths).prefill(batch_of(Prompt(pages * T)), lambda n: offered.append(n) or ())
     assert offered == [spare]
 
 
 def test_a_due_page_rides_behind_the_prompt_and_gets_its_own_rows():
     made, prompt, guest = lane(4), Prompt(2 * T + 3), due()
-    tokens, (verified,) = made.prefill(SimpleNamespace(reqs=[prompt]), lambda free: [guest][:free])
+    tokens, (verified,) = made.prefill(batch_of(prompt), lambda free: [guest][:free])
     prompt_pages = [(PROMPT_ROW, 0, False), (PROMPT_ROW, 1, False), (PROMPT_ROW, 2, True)]
     assert made.forward.passes == [[*prompt_pages, (DUE_ROW, 0, True)]]
     assert tokens == [100 * PROMPT_ROW + 2]  # of the prompt's last real row
@@ -101,12 +62,12 @@ def test_a_due_page_rides_behind_the_prompt_and_gets_its_own_rows():
 
 def test_pages_of_one_prompt_share_passes_in_order():
     made = lane(2)
-    made.prefill(SimpleNamespace(reqs=[Prompt(3 * T)]), lambda free: ())
+    made.prefill(batch_of(Prompt(3 * T)), lambda free: ())
     assert [[page for _, page, _ in slots] for slots in made.forward.passes] == [[0, 1], [2]]
 
 
 DECODE = SimpleNamespace(input_ids=[0, 0, 0])
-OLD = PageJob(SimpleNamespace(kv=SimpleNamespace(req_pool_idx=9)), 4, tuple(range(T)))
+OLD = PageJob(decoding(row=9), 4, tuple(range(T)))
 
 
 def with_audit(made: CanonicalLane, picks: PageJob | None, equal: bool = True) -> list[int]:
@@ -123,28 +84,21 @@ def with_audit(made: CanonicalLane, picks: PageJob | None, equal: bool = True) -
     return seats
 
 
-def test_a_decode_step_carries_due_pages_and_gives_its_own_output():
-    made, guest = lane(4), due()
-    seats = with_audit(made, None)
-    (verified,), output = made.carry([guest], DECODE)
-    assert made.forward.passes == [[(DUE_ROW, 0, True)]]
-    assert verified.req is guest and torch.equal(verified.rows, logits_of(DUE_ROW)[5:])
-    assert (output, seats) == ("output", [1])
-
-
-@pytest.mark.parametrize(("seats", "riding"), [(1, 0), (2, 1), (3, 2)])
-def test_an_audit_takes_a_seat_and_the_last_riders_if_none_is_free(seats, riding):
-    made, guests = lane(4), [due(), due()]
-    made.forward.seats = seats
-    with_audit(made, OLD)
+@pytest.mark.parametrize(
+    ("seats", "audited", "riding"), [(1, None, 1), (1, OLD, 0), (2, OLD, 1), (3, OLD, 2)]
+)
+def test_a_decode_step_carries_due_pages_and_an_audit_takes_the_last_seat(seats, audited, riding):
+    made, guests = lane(4, seats=seats), [due(), due()]
+    told = with_audit(made, audited)
     verified, output = made.carry(guests[:seats], DECODE)
-    assert made.forward.passes == [[*[(DUE_ROW, 0, True)] * riding, (9, 4, True)]]
+    old = [(9, 4, True)] if audited else []
+    assert made.forward.passes == [[*[(DUE_ROW, 0, True)] * riding, *old]]
     assert [one.req for one in verified] == guests[:riding]
-    assert output == "output"
+    assert all(torch.equal(one.rows, logits_of(DUE_ROW)[5:]) for one in verified)
+    assert (output, told) == ("output", [seats])
 
 
 def test_nothing_comes_of_what_rode_beside_a_failed_audit_but_the_step_itself():
-    made = lane(4)
-    made.forward.seats = 2
+    made = lane(4, seats=2)
     with_audit(made, OLD, equal=False)
     assert made.carry([due()], DECODE) == ([], "output")
