@@ -1,7 +1,6 @@
 """Seeded sampling and logprobs: the same bits alone, in load, warm, cold and streamed."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -147,35 +146,3 @@ def test_n_samples_draw_with_seeds_of_their_own(url):
     for offset, sample in enumerate(samples):
         single = client.generate(url, prompt, **sampling | {"sampling_seed": 5 + offset})
         assert tuple(sample["output_ids"]) == single.ids
-
-
-def completions(url: str, in_flight: int, deterministic: bool, prompts: int = 32) -> list[tuple]:
-    """vLLM's batch-invariance scenario: 32 prompts, temperature 0.6, a seed, logprobs."""
-
-    def complete(i: int) -> tuple:
-        body = {
-            "model": "default",
-            "prompt": list(client.prompts()[8][i : i + 8 + 3 * i]),
-            "temperature": 0.6,
-            "max_tokens": 8,
-            "seed": i,
-            "logprobs": 5,
-            "custom_params": {"deterministic": deterministic},
-        }
-        response = client.post(url, body, path="/v1/completions")
-        assert response.status == 200, response.text
-        (choice,) = response.json()["choices"]
-        return choice["text"], repr(choice["logprobs"])
-
-    with ThreadPoolExecutor(in_flight) as pool:
-        return list(pool.map(complete, range(prompts)))
-
-
-def test_vllms_scenario_through_completions(url):
-    """One by one, then all at once."""
-    client.flush(url)
-    one_by_one = completions(url, 1, deterministic=True)
-    client.flush(url)
-    assert completions(url, 32, deterministic=True) == one_by_one
-    ordinary = [completions(url, n, deterministic=False, prompts=8) for n in (8, 4)]
-    assert ordinary[0] != ordinary[1]  # negative control
