@@ -141,7 +141,7 @@ def test_a_change_is_told_of_what_changed(small, tmp_path, capsys, old, new, exp
 
 def test_a_patched_file_that_is_gone_is_told(small, tmp_path, capsys):
     assert doctor("--against", str(write(tmp_path, "2", {"sglang/__init__.py": ""}))) == 1
-    assert "  p: sglang/parts/base.py is gone\n" in capsys.readouterr().out
+    assert "  p: sglang/parts/base.py: line 7 is not what" in capsys.readouterr().out
 
 
 def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_path, capsys):

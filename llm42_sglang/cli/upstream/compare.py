@@ -2,7 +2,7 @@
 
 from difflib import ndiff
 
-from llm42_sglang.cli.patching.diff import FileDiff, Mismatch
+from llm42_sglang.cli.patching.diff import Mismatch
 from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream import sources
 from llm42_sglang.cli.upstream.symbols import Finder, Symbol
@@ -22,15 +22,15 @@ def against(named: str) -> tuple[str, bool]:
         verdict, *details = compare(ours.find(seam.path), theirs.find(seam.path))
         found[verdict].append("\n      ".join([f"  {seam.path}  ({seam.why})", *details]))
     for name, diffs in load_patches().items():
-        told = [complaint(diff, other(diff.path)) for diff in diffs]
-        found[UNFIT] += [f"  {name}: {one}" for one in told if one]
+        for diff in diffs:
+            try:
+                diff.apply(other(diff.path) or b"")
+            except Mismatch as error:
+                found[UNFIT].append(f"  {name}: {diff.path}: {error}")
     head = f"{file} against the installed sglang {PINNED_SGLANG}"
     sums = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in found.items())
-    lists = [
-        "\n".join([f"{verdict}:", *rows])
-        for verdict, rows in found.items()
-        if rows and verdict != SAME
-    ]
+    told = [verdict for verdict in VERDICTS if found[verdict] and verdict != SAME]
+    lists = ["\n".join([f"{verdict}:", *found[verdict]]) for verdict in told]
     return "\n\n".join([head, *lists, sums]), bool(lists)
 
 
@@ -50,14 +50,3 @@ def compare(mine: Symbol, other: Symbol | None) -> list[str]:
     if other.home != mine.home:  # a hook on the old name would replace an import, no more
         return ["moved", f"to {other.home}", *body]
     return ["body changed" if changed else SAME, *body]
-
-
-def complaint(diff: FileDiff, content: bytes | None) -> str | None:
-    """Why a patch would not apply to a file, line numbers included; None if it would."""
-    if content is None:
-        return f"{diff.path} is gone"
-    try:
-        diff.apply(content)
-    except Mismatch as error:
-        return f"{diff.path}: {error}"
-    return None

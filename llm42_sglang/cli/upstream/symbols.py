@@ -10,7 +10,6 @@ from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.upstream.sources import Read
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 Names = dict[str, list[ast.stmt]]  # name -> the statements that bind it
 
 
@@ -54,7 +53,7 @@ class Finder:
                     node.home = module
                     if isinstance(node, ast.ImportFrom):
                         node.home = resolve_name("." * node.level + (node.module or ""), package)
-                    if isinstance(node, DEFINITIONS) and ast.get_docstring(node):
+                    if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and ast.get_docstring(node):
                         node.body = node.body[1:] or [ast.Pass()]
                 return _bound(tree.body)
         return None
@@ -99,14 +98,11 @@ def _bound(body: list[ast.stmt]) -> Names:
     for node in rest:
         if isinstance(node, ast.If | ast.Try | ast.ExceptHandler):  # rest grows by what is in it
             rest += [*node.body, *getattr(node, "orelse", ()), *getattr(node, "handlers", ())]
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        bound = [target.id for target in targets if isinstance(target, ast.Name)]
-        if isinstance(node, DEFINITIONS):
-            bound = [node.name]
-        if isinstance(node, ast.ImportFrom):
-            bound = [alias.asname or alias.name for alias in node.names]
-        for name in bound:
-            names.setdefault(name, []).append(node)
+        several = "names" if isinstance(node, ast.ImportFrom) else "targets"
+        for one in getattr(node, several, [getattr(node, "target", node)]):
+            name = getattr(one, "asname", None) or getattr(one, "name", getattr(one, "id", None))
+            if name:
+                names.setdefault(name, []).append(node)
     return names
 
 
