@@ -1,20 +1,12 @@
 """Packages that serving does without: those of the extra `tools` that a command asks for itself."""
 
-from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 from llm42_sglang.errors import UserError
 
-PACKAGES = {  # module -> package
-    "accelerate": "accelerate",
-    "gguf": "gguf",
-    "jinja2": "jinja2",
-    "markupsafe": "markupsafe",
-    "matplotlib": "matplotlib",
-    "safetensors": "safetensors",
-    "yaml": "pyyaml",
-}
+# By module. All but one are called as their module is.
+PACKAGES = {name: name for name in ("accelerate", "gguf", "jinja2", "safetensors")}
+PACKAGES |= {"yaml": "pyyaml"}
 
 
 def require(purpose: str, *modules: str) -> None:
@@ -26,14 +18,3 @@ def require(purpose: str, *modules: str) -> None:
             )
             error.status = 2
             raise error
-
-
-def drawn(*modules: str) -> Callable[[Path | None], Path | None]:
-    """The callback of an option that names a file to draw: `require` before the work, not after."""
-
-    def check(path: Path | None) -> Path | None:
-        if path is not None:
-            require(f"drawing {path}", *modules)
-        return path
-
-    return check

@@ -6,11 +6,12 @@ speed. Read in this order: traffic, costs, systems, one request, admission, the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, inf, log
+from math import inf, log
 from random import Random
 from statistics import linear_regression, mean
 from typing import NamedTuple
 
+from llm42_sglang.cli.bench.outcome import percentiles
 from llm42_sglang.core.policy import Due, LanePolicy
 from llm42_sglang.core.track import Action, Born, Prefilled, Proposed, Track, Verified, step
 
@@ -491,20 +492,15 @@ def _report(server: Server) -> Report:
 
 
 def _latency(requests: Sequence[Request]) -> Latency:
-    ttft = sorted(request.first_s - request.arrival.at_s for request in requests)
-    gaps = sorted(gap for request in requests for gap in request.gaps_s)
-    per_token = sorted(
+    ttft = [request.first_s - request.arrival.at_s for request in requests]
+    gaps = [gap for request in requests for gap in request.gaps_s]
+    per_token = [
         (request.last_s - request.first_s) / (request.delivered - 1)
         for request in requests
         if request.delivered > 1
-    )
-    parts = (ttft, gaps, per_token)
-    return Latency(len(requests), *(_percentile(p, q) for p in parts for q in (0.5, 0.99)))
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Nearest rank."""
-    return ordered[max(ceil(share * len(ordered)), 1) - 1] if ordered else None
+    ]
+    parts = map(percentiles, (ttft, gaps, per_token))
+    return Latency(len(requests), *(part[name] for part in parts for name in ("p50", "p99")))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -15,9 +15,8 @@ from llm42_sglang.report.check import check_page
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, observe
 from llm42_sglang.repro.endpoint import Endpoint, connect
 from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
-from llm42_sglang.repro.judge import Checked, Verdict, judge
+from llm42_sglang.repro.judge import Checked, Verdict, judge, updated
 from llm42_sglang.repro.junit import junit_xml
-from llm42_sglang.repro.update import updated
 
 MARKS = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.UNKNOWN: "yellow"}
 

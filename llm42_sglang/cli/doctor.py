@@ -24,6 +24,7 @@ class Finding(NamedTuple):
     detail: str
 
 
+@judging
 def doctor(
     against: Annotated[
         str | None,
@@ -41,21 +42,16 @@ def doctor(
 ) -> None:
     """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
     if against is not None:
-        _against(against)
+        from llm42_sglang.cli.upstream import compare
+
+        text, changed = compare.against(against)
+        typer.echo(text)
+        if changed:
+            raise typer.Exit(1)
     elif stamp:
         _stamp()
     else:
         _check_up()
-
-
-@judging
-def _against(named: str) -> None:
-    from llm42_sglang.cli.upstream.compare import against
-
-    text, changed = against(named)
-    typer.echo(text)
-    if changed:
-        raise typer.Exit(1)
 
 
 def _stamp() -> None:
@@ -101,26 +97,19 @@ def _run(check: Callable[[], Finding]) -> Finding:
         return Finding(False, f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _python() -> Finding:
-    return Finding(sys.version_info >= (3, 11), sys.version.split()[0])
-
-
 def _versions() -> Finding:
     from llm42_sglang.engine.launch import require_pinned_sglang
 
     require_pinned_sglang()
-    return Finding(True, ", ".join(f"{name} {version(name)}" for name in ("sglang", "torch")))
+    found = ", ".join(f"{name} {version(name)}" for name in ("sglang", "torch"))
+    return Finding(True, f"Python {sys.version.split()[0]}, {found}")
 
 
 def _plugin() -> Finding:
     groups = ("sglang.srt.plugins", "sglang.srt.platforms")
-    missing = [
-        group
-        for group in groups
-        if not any(ep.value.startswith("llm42_sglang") for ep in entry_points(group=group))
-    ]
-    if missing:
-        return Finding(False, f"no entry point in {missing[0]}; in its checkout: pip install -e .")
+    for group in groups:
+        if not any(point.value.startswith("llm42_sglang") for point in entry_points(group=group)):
+            return Finding(False, f"no entry point in {group}; in its checkout: pip install -e .")
     return Finding(True, "entry points for plugin and platform are installed")
 
 
@@ -163,7 +152,6 @@ def _model() -> Finding:
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
-    "python": _python,
     "versions": _versions,
     "plugin": _plugin,
     "seams": _seams,

@@ -3,27 +3,18 @@
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
 
-class Gpu(NamedTuple):
-    """One NVIDIA GPU."""
-
-    name: str
-    capability: tuple[int, int]  # compute capability: (9, 0) is Hopper
-    memory_gib: float
-
-
-def gpus() -> list[Gpu]:
+def gpu_names() -> list[str]:
     """Those that torch can use; none on a machine without NVIDIA's driver."""
     import torch
 
     if torch.version.cuda is None or not torch.cuda.is_available():
         return []
-    devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    return [Gpu(p.name, (p.major, p.minor), round(p.total_memory / 2**30, 1)) for p in devices]
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def hardware() -> dict[str, Any]:
@@ -33,7 +24,7 @@ def hardware() -> dict[str, Any]:
         "simd": _simd(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": ", ".join(gpu.name for gpu in gpus()) or "none",
+        "gpus": ", ".join(gpu_names()) or "none",
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": version("torch"),

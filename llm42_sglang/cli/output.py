@@ -13,13 +13,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from llm42_sglang.cli.errors import UserError
-from llm42_sglang.tools import drawn
+from llm42_sglang.tools import require
 
 FILE_WIDTH = 160  # columns, where the output is no terminal
 
+
+def _drawable(page: Path | None) -> Path | None:
+    """Before the work, not after it."""
+    if page is not None:
+        require(f"drawing {page}", "jinja2")
+    return page
+
+
 Page = Annotated[
     Path | None,
-    typer.Option("--report", help="Write an HTML page here.", callback=drawn("jinja2")),
+    typer.Option("--report", help="Write an HTML page here.", callback=_drawable),
 ]
 
 

@@ -10,6 +10,7 @@ a fixture is used: pytest loads the plugin in every project of an environment th
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -65,11 +66,13 @@ def llm42_url(
     if named:
         yield named
         return
-    from llm42_sglang.pytest_plugin.reproducible import started
+    from llm42_sglang.cli.launch import ServerProcess
+    from llm42_sglang.pytest_plugin.reproducible import failing
 
-    command = pytestconfig.getini("llm42_command")
-    with started(command, tmp_path_factory.mktemp("llm42") / "server.log") as url:
-        yield url
+    argv = shlex.split(pytestconfig.getini("llm42_command")) or None  # None: llm42 serve
+    log = tmp_path_factory.mktemp("llm42") / "server.log"
+    with failing(), ServerProcess(argv=argv, log_path=log) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """`assert_reproducible`: a prompt under all conditions, against the golden file beside the test."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.errors import UserError
 from llm42_sglang.pytest_plugin.message import explained
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
-from llm42_sglang.repro.documents import first_complaint
+from llm42_sglang.repro.documents import validated
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
 from llm42_sglang.repro.judge import Verdict, judge
@@ -75,10 +72,7 @@ class Reproducible:
         asked = "prompt" if isinstance(question, str) else "messages"
         name = self.test if self.calls == 1 else f"{self.test} #{self.calls}"
         content = {"id": name, asked: question, "sampling": {**self.sampling, **sampling}}
-        try:
-            return Case.model_validate(content)
-        except ValidationError as error:
-            raise UserError(first_complaint(error)) from None
+        return validated(Case, content, name)
 
     def _checked(self, case: Case, golden: Golden | None) -> Output:
         cases = golden.cases if golden else []
@@ -96,11 +90,10 @@ class Reproducible:
         return judged.observations[0].answer.output
 
     def _observed(self, case: Case) -> list[Observation]:
-        return [
-            observation
-            for condition in self.conditions
-            for observation in observe(self.endpoint, [case], condition, self.in_flight)
-        ]
+        seen: list[Observation] = []
+        for condition in self.conditions:
+            seen += observe(self.endpoint, [case], condition, self.in_flight)
+        return seen
 
     def _updated(self, case: Case, golden: Golden | None) -> Output:
         """Record the answer, unless it is not the same under all conditions."""
@@ -115,18 +108,6 @@ class Reproducible:
         cases = sorted([*cases, recorded], key=lambda one: one.id)
         save_golden(Golden(model=self.endpoint.model, fingerprint=facts, cases=cases), self.golden)
         return output
-
-
-@contextmanager
-def started(command: str, log_path: Path) -> Iterator[str]:
-    """The URL of a server that runs in the block; without a command `llm42 serve`."""
-    server = ServerProcess(argv=shlex.split(command) or None, log_path=log_path)
-    with failing():
-        server.start()
-    try:
-        yield server.url
-    finally:
-        server.stop()
 
 
 @contextmanager

@@ -8,19 +8,18 @@ from llm42_sglang.repro.differences import changes, flat, is_hash
 from llm42_sglang.repro.judge import Checked, Judged, Verdict, place
 from llm42_sglang.repro.wire import Answer
 
-MOODS = {Verdict.PASSED: "good", Verdict.FAILED: "bad", Verdict.UNKNOWN: "unsure"}
 HEADLINES = {
-    Verdict.PASSED: "Every answer is the recorded one, bit by bit.",
-    Verdict.FAILED: "Answers differ though nothing that may change them has changed.",
-    Verdict.UNKNOWN: "Nobody vouches for some answers, or the server is another one.",
+    "good": "Every answer is the recorded one, bit by bit.",
+    "bad": "Answers differ though nothing that may change them has changed.",
+    "unsure": "Nobody vouches for some answers, or the server is another one.",
 }
+MOODS = dict(zip(Verdict, HEADLINES, strict=True))
 MOST_BARS = 60
 AGREEMENT = "How far the answers agree with the recorded ones"
 
 
 def check_page(checked: Checked, golden: str, url: str) -> str:
     """HTML."""
-    verdict = checked.verdict
     passed = checked.count(Verdict.PASSED)
     facts = [
         ("cases", f"{passed} passed, {len(checked.cases) - passed} not"),
@@ -36,11 +35,12 @@ def check_page(checked: Checked, golden: str, url: str) -> str:
         *_difference(checked.cases),
         _case_table(checked.cases),
         Section(AGREEMENT, bars=list(_bars(checked.cases))[:MOST_BARS]),
-        *_fingerprints(checked),
         timings(by_condition),
+        _fingerprints(checked),
     ]
-    title, mood = f"check of {golden}", MOODS[verdict]
-    return render(title, mood, verdict.value, HEADLINES[verdict], facts, sections)
+    mood = MOODS[checked.verdict]
+    title, verdict = f"check of {golden}", checked.verdict.value
+    return render(title, mood, verdict, HEADLINES[mood], facts, sections)
 
 
 def _difference(cases: Sequence[Judged]) -> list[Section]:
@@ -68,20 +68,15 @@ def _bars(cases: Sequence[Judged]) -> Iterator[Bar]:
             yield agreement(label, judged.case.output, one.answer.output)
 
 
-def _fingerprints(checked: Checked) -> Iterator[Section]:
-    """The changed facts, and all of them behind a fold."""
-    columns = ("fact", "recorded", "now")
-    old = checked.recorded.facts if checked.recorded else {}
-    new = checked.observed.facts if checked.observed else {}
-    rows = [(name, _short(before), _short(after)) for name, before, after in changes(old, new)]
-    changed = rows if old and new else []
-    marked = range(len(changed))
-    yield Section("Fingerprint", checked.change, columns=columns, rows=changed, marked=marked)
+def _fingerprints(checked: Checked) -> Section:
+    """All facts, the changed ones first."""
+    old, new = (one.facts if one else {} for one in (checked.recorded, checked.observed))
+    changed = {one.name for one in changes(old, new)} if old and new else set()
     before, after = dict(flat(old)), dict(flat(new))
-    every = [
-        (name, _short(before.get(name)), _short(after.get(name))) for name in sorted(before | after)
-    ]
-    yield Section("All facts of the fingerprints", columns=columns, rows=every, folded=True)
+    names = sorted(before | after, key=lambda name: (name not in changed, name))
+    rows = [(name, _short(before.get(name)), _short(after.get(name))) for name in names]
+    columns, marked = ("fact", "recorded", "now"), range(len(changed))
+    return Section("Fingerprint", checked.change, columns=columns, rows=rows, marked=marked)
 
 
 def _short(fact: Any) -> str:

@@ -42,7 +42,6 @@ class Section:
     columns: Sequence[str] = ()  # of a table; cells are shown as they are
     rows: Sequence[Sequence[Any]] = ()
     marked: Collection[int] = ()  # indices of rows that stand out
-    folded: bool = False  # the table is behind a line that opens it
 
 
 def render(
@@ -109,19 +108,17 @@ def _side(title: str, output: Output, unit: str, at: int) -> Side:
 def timings(groups: dict[str, list[Answer]]) -> Section:
     """By name of the group: seconds, and what the receipts count."""
     columns = ("", "requests", "median s", "most s", "first token s", "passes", "rollbacks")
-    rows = [(name, *_timing(answers)) for name, answers in groups.items()]
-    title = "Latency and rollbacks"
-    return Section(title, columns=(*columns, "tokens rolled back"), rows=rows)
-
-
-def _timing(answers: Sequence[Answer]) -> tuple[Any, ...]:
-    seconds = [answer.end_to_end_s for answer in answers]
-    first = [answer.first_token_s for answer in answers if answer.first_token_s is not None]
-    receipts = any(answer.receipt for answer in answers)
-    return (
-        len(answers),
-        f"{statistics.median(seconds):.2f}",
-        f"{max(seconds):.2f}",
-        f"{statistics.median(first):.2f}" if first else "-",
-        *(sum(a.counter(name) for a in answers) if receipts else "-" for name in COUNTERS),
-    )
+    rows: list[tuple[Any, ...]] = []
+    for name, answers in groups.items():
+        seconds = [answer.end_to_end_s for answer in answers]
+        first = [answer.first_token_s for answer in answers if answer.first_token_s is not None]
+        receipts = any(answer.receipt for answer in answers)
+        row = (
+            len(answers),
+            f"{statistics.median(seconds):.2f}",
+            f"{max(seconds):.2f}",
+            f"{statistics.median(first):.2f}" if first else "-",
+            *(sum(a.counter(one) for a in answers) if receipts else "-" for one in COUNTERS),
+        )
+        rows.append((name, *row))
+    return Section("Latency and rollbacks", columns=(*columns, "tokens rolled back"), rows=rows)

@@ -8,8 +8,7 @@ Parsing, I/O and judging apart:
 - `endpoint`     a server, and asking it
 - `conditions`   the circumstances under which every case is asked again
 - `golden`       the file of recorded outputs
-- `judge`        PASSED, FAILED, UNKNOWN
-- `update`       a check's answers as the new recorded ones
+- `judge`        PASSED, FAILED, UNKNOWN; and a check's answers as the new recorded ones
 - `replay`       whether a receipt is authentic
 - `differences`  what two fingerprints differ in, by name
 - `probe`        how far any endpoint is from deterministic

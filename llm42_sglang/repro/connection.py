@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -60,7 +61,7 @@ class Reply(NamedTuple):
         return body
 
 
-class Connection:
+class Connection(AbstractContextManager):
     """A server's URL with connections to it, for many threads at once.
 
     `url` may end in OpenAI's `/v1`. Proxies of the environment apply, but not for this machine.
@@ -79,9 +80,6 @@ class Connection:
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEPT_S),
         )
 
-    def __enter__(self) -> "Connection":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -99,15 +97,12 @@ class Connection:
     def post(self, path: str, body: dict[str, Any]) -> Reply:
         """One body, streamed if it says so, whatever comes back. Raises UserError if the server
         stops answering."""
-        events: list[Event] = []
         sent_s = time.perf_counter()
         try:
             with self.client.stream("POST", path, json=body) as response:
-                if body.get("stream") and response.status_code == 200:
-                    events += events_of(response)
-                    text = ""
-                else:
-                    text = response.read().decode(errors="replace")
+                streamed = body.get("stream") and response.status_code == 200
+                events = list(events_of(response)) if streamed else []
+                text = "" if streamed else response.read().decode(errors="replace")
         except httpx.HTTPError as error:
             raise self._gone(error) from None
         return Reply(path, response.status_code, text, events, sent_s, time.perf_counter())

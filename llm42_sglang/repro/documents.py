@@ -30,12 +30,12 @@ def read_model(kind: type[Model], path: Path) -> Model:
     return validated(kind, content, path)
 
 
-def validated(kind: type[Model], content: Any, path: Path) -> Model:
-    """Raises UserError with the first complaint."""
+def validated(kind: type[Model], content: Any, where: object) -> Model:
+    """Raises UserError with the first complaint. where: the file, or what else is being read."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {first_complaint(error)}") from None
+        raise UserError(f"{where}: {first_complaint(error)}") from None
 
 
 def first_complaint(error: ValidationError) -> str:

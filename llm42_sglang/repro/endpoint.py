@@ -1,6 +1,6 @@
 """A server that answers prompts: ours, stock SGLang, or anything that speaks OpenAI's API."""
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,12 +14,9 @@ from llm42_sglang.repro.differences import Fingerprint
 from llm42_sglang.repro.suite import Case
 from llm42_sglang.repro.wire import COMPLETIONS, DETAILS, Answer, Api, answer_of, body_of, path_of
 
-_NOT_THERE = (404, 405)
-_REFUSED = (400, 422)
-
 
 @dataclass
-class Endpoint:
+class Endpoint(AbstractContextManager):
     """A connected server, for many threads at once. Made by `connect`."""
 
     connection: Connection
@@ -27,9 +24,6 @@ class Endpoint:
     model: str  # as the server names it
     fingerprint: Fingerprint | None  # None unless the server is ours
     _details: dict[str, int] = field(default_factory=dict)  # by path: index into DETAILS
-
-    def __enter__(self) -> "Endpoint":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.connection.close()
@@ -50,10 +44,10 @@ class Endpoint:
             level = self._details.get(path, 0)
             body = body_of(case, path, self.model, wish, stream, DETAILS[level])
             reply = self.connection.post(path, body)
-            if reply.status not in _REFUSED or path == GENERATE or level + 1 == len(DETAILS):
+            if reply.status not in (400, 422) or path == GENERATE or level + 1 == len(DETAILS):
                 break
             self._details[path] = level + 1
-        if reply.status in _NOT_THERE and path == COMPLETIONS:
+        if reply.status in (404, 405) and path == COMPLETIONS:
             raise UserError(
                 f"case {case.id}: {path} was answered with {reply.status}; write it as messages"
             )

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
 
+from llm42_sglang.errors import UserError
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint, explain
-from llm42_sglang.repro.golden import Recorded
+from llm42_sglang.repro.golden import Golden, Recorded
 from llm42_sglang.repro.output import Mismatch, Output, mismatch
 
 
@@ -31,11 +32,6 @@ class Difference:
     before: Output
     after: Observation
     mismatch: Mismatch
-
-    @property
-    def contradiction(self) -> bool:
-        """Whether both are of one fingerprint."""
-        return _same_print(self.before, self.after.answer.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,9 @@ def judge(
     assert observations, "nothing was observed"
     seen = tuple(observations)
     differences = list(_differences(case, seen))
-    contradictions = [one for one in differences if one.contradiction]
+    contradictions = [
+        one for one in differences if _same_print(one.before, one.after.answer.output)
+    ]
     for one in contradictions or differences:
         told = one.mismatch.told(one.source)
         if contradictions:
@@ -132,3 +130,30 @@ def _same_print(left: Output, right: Output) -> bool:
 def place(condition: str) -> str:
     """A condition in a sentence."""
     return {"load": "in load", "warm": "with a warm cache"}.get(condition, condition)
+
+
+def updated(golden: Golden, checked: Checked, model: str) -> Golden:
+    """The golden file with the answers seen now, those that were checked.
+
+    Raises UserError where answers differ between conditions or, on a server that gives receipts,
+    are not verified: noise is not to be recorded; and where only some cases were checked though
+    the fingerprint has changed: a file has one.
+    """
+    new = {}
+    for judged in checked.cases:
+        name = judged.case.id
+        outputs = [one.answer.output for one in judged.observations]
+        if not judged.consistent:
+            raise UserError(
+                f"case {name} differs from condition to condition: {judged.reason}; "
+                "the golden file is as it was"
+            )
+        if any(output.receipt and not output.verified for output in outputs):
+            raise UserError(f"case {name} is not verified; the golden file is as it was")
+        # Of the condition that tells most: streams may lack token ids.
+        fullest = max(outputs, key=lambda one: (one.ids is not None, one.logprobs is not None))
+        new[name] = judged.case.model_copy(update={"output": fullest})
+    if len(new) < len(golden.cases) and checked.recorded != checked.observed:
+        raise UserError("the fingerprint has changed: update all cases, without --only and --tag")
+    cases = [new.get(case.id, case) for case in golden.cases]
+    return Golden(model=model, fingerprint=checked.observed, cases=cases)

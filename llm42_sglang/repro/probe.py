@@ -79,10 +79,8 @@ def row_of(probed: Probed) -> tuple[str, str, str, str, float | None]:
 def prompts(count: int, tokens: int, in_chat: bool) -> list[Case]:
     """The first of the built-in prompts, greedy."""
     sampling = Sampling(max_tokens=tokens)
-    return [
-        question(f"prompt-{i + 1}", prompt, in_chat, sampling)
-        for i, prompt in enumerate(PROMPTS[:count])
-    ]
+    numbered = enumerate(PROMPTS[:count], start=1)
+    return [question(f"prompt-{i}", prompt, in_chat, sampling) for i, prompt in numbered]
 
 
 def probe(

@@ -36,17 +36,15 @@ class Saved(Strict):
     @classmethod
     def _path_of_the_response(cls, content: Any) -> Any:
         match content:
-            case {"path": _}:
-                return content
             case {"response": {"meta_info": _}}:
-                return content | {"path": GENERATE}
+                path = GENERATE
             case {"response": {"object": "chat.completion"}}:
-                return content | {"path": CHAT}
+                path = CHAT
             case {"response": {"object": "text_completion"}}:
-                return content | {"path": COMPLETIONS}
-            case {"response": _}:
-                raise ValueError("the response is of no path known here; add a `path`")
-        return content
+                path = COMPLETIONS
+            case _:
+                return content  # the fields say what is missing
+        return {"path": path, **content}
 
 
 class Replayed(NamedTuple):

@@ -4,14 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.documents import read_text, validated
@@ -19,7 +12,7 @@ from llm42_sglang.tools import require
 
 Item = TypeVar("Item")
 # In tables, XML and file names; no white space at the ends, no control characters.
-Id = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
+Id = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
 
 
 class Strict(BaseModel):

@@ -62,7 +62,7 @@ def body_of(
     field."""
     if path == GENERATE:
         return _native_body(case, deterministic, stream)
-    body: dict[str, Any] = {"model": model, **case.sampling.given()}
+    body: dict[str, Any] = {"model": model, "stream": stream, **case.sampling.given()}
     alternatives = body.pop("top_logprobs", 0)
     if case.messages is not None:
         body["messages"] = [message.model_dump() for message in case.messages]
@@ -76,8 +76,6 @@ def body_of(
         body["return_token_ids"] = True
     if deterministic is not None:
         body["deterministic"] = deterministic
-    if stream:
-        body["stream"] = True
     return body
 
 
@@ -86,13 +84,13 @@ def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[s
     alternatives = params.pop("top_logprobs", 0)
     if deterministic is not None:
         params["custom_params"] = {"deterministic": deterministic}
-    return {
-        **({"text": case.prompt} if case.input_ids is None else {"input_ids": case.input_ids}),
+    asked = {"text": case.prompt} if case.input_ids is None else {"input_ids": case.input_ids}
+    return asked | {
         "sampling_params": params,
         "return_logprob": True,
         "return_text_in_logprobs": True,
-        **({"top_logprobs_num": alternatives} if alternatives else {}),
-        **({"stream": True} if stream else {}),
+        "top_logprobs_num": alternatives,
+        "stream": stream,
     }
 
 

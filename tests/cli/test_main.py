@@ -62,7 +62,6 @@ main(sys.argv[1:])
         ("record suite.yaml --url http://localhost:1 --out golden.json", "pyyaml"),
         ("check golden.json --url http://localhost:1 --report page.html", "jinja2"),
         ("probe http://localhost:1 --report page.html", "jinja2"),
-        ("bench throughput --plot plot.png", "matplotlib"),
         ("serve", "accelerate"),
         ("--help", None),
         ("serve --help", None),

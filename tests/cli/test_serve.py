@@ -8,24 +8,17 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.engine import launch
 
 
-@pytest.fixture
-def wrong_sglang(monkeypatch):
-    monkeypatch.setattr(launch, "version", lambda name: "0.5.22")
-
-
-def test_another_sglang_is_refused_in_one_line(wrong_sglang, capsys):
-    with pytest.raises(SystemExit) as exit_status:
-        main(["serve"])
-    said = capsys.readouterr().err.strip().splitlines()
-    assert exit_status.value.code == 1
-    assert len(said) == 1
-    assert "0.5.22" in said[0]
-    assert "pip install sglang==0.5.23" in said[0]
+def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:
+    """Status, standard output, lines on stderr."""
+    with pytest.raises(SystemExit) as left:
+        main([*arguments])
+    said = capsys.readouterr()
+    return left.value.code, said.out, said.err.strip().splitlines()
 
 
 @pytest.fixture
 def served(monkeypatch):
-    """The configuration that `llm42 serve` would serve with."""
+    """The configurations that `llm42 serve` would serve with."""
     configs = []
     monkeypatch.setattr(launch, "serve", lambda config, argv: configs.append(config))
     return configs
@@ -42,38 +35,26 @@ def served(monkeypatch):
 def test_the_flags_of_0_3_still_work_and_a_line_says_what_to_write(
     served, capsys, flags, wait, said
 ):
-    with pytest.raises(SystemExit) as left:
-        main(["serve", "--model-path", "x", *flags.split()])
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert left.value.code == 0 and served == [Config(wait=wait)]
+    status, _, lines = run(capsys, "serve", "--model-path", "x", *flags.split())
+    assert status == 0 and served == [Config(wait=wait)]
     assert [line.partition("; ")[2] for line in lines] == said
 
 
-def test_what_took_the_place_of_tuning_is_told(served, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["serve", "--llm42-tune"])
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert left.value.code == 1 and "llm42 bench passes" in line and not served
-
-
-def test_doctor_finds_another_sglang(wrong_sglang, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "CHECKS", {"versions": doctor.CHECKS["versions"]})
-    with pytest.raises(SystemExit) as exit_status:
-        main(["doctor"])
-    out = capsys.readouterr().out
-    assert exit_status.value.code == 1
-    assert "FAILED" in next(line for line in out.splitlines() if line.startswith("versions"))
+def test_another_sglang_and_what_is_gone_are_refused_in_one_line(served, monkeypatch, capsys):
+    status, _, (line,) = run(capsys, "serve", "--llm42-tune")
+    assert status == 1 and "llm42 bench passes" in line
+    monkeypatch.setattr(launch, "version", lambda name: "0.5.22")
+    status, _, (line,) = run(capsys, "serve")
+    assert status == 1 and "0.5.22" in line and "pip install sglang==0.5.23" in line
+    assert not served
+    checks = {"versions": doctor.CHECKS["versions"], "device": lambda: 1 / 0}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    status, out, _ = run(capsys, "doctor")
+    versions, device = (line for line in out.splitlines() if line.startswith(("v", "d")))
+    assert status == 1 and "FAILED" in versions and "0.5.22" in versions
+    assert "FAILED" in device and "ZeroDivisionError" in device  # a check that breaks is a finding
 
 
 def test_doctor_is_content_here(capsys):
-    with pytest.raises(SystemExit) as exit_status:
-        main(["doctor"])
-    assert exit_status.value.code == 0, capsys.readouterr().out
-
-
-def test_a_check_that_breaks_is_a_finding(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "CHECKS", {"device": lambda: 1 / 0})
-    with pytest.raises(SystemExit) as exit_status:
-        main(["doctor"])
-    assert exit_status.value.code == 1
-    assert "ZeroDivisionError" in capsys.readouterr().out
+    status, out, _ = run(capsys, "doctor")
+    assert status == 0, out

@@ -165,11 +165,7 @@ def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_pa
     for path, old, new in (
         ("sglang/srt/managers/scheduler.py", b"def get_init_info(self)", b"def get_info(self)"),
         ("sglang/srt/managers/schedule_batch.py", b"def finished(self)", b"def finished(self, a)"),
-        (
-            "sglang/launch_server.py",
-            b"run_server(server_args):",
-            b"run_server(server_args):\n 1",
-        ),
+        ("sglang/launch_server.py", b"(server_args):\n", b"(server_args):\n    1\n"),
     ):
         assert old in contents[path]
         contents[path] = contents[path].replace(old, new)

@@ -37,8 +37,9 @@ class Configuration:
     model: str | None
     flags: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    # As a user would: a process for the command, which spawns SGLang's own. Else they are forked.
-    command: str | None = None  # "wheel" or "patched"; see `installed`
+    # None: forked, see `preloaded`. Else it is started as users do, and SGLang spawns processes:
+    # "serve", or "wheel" or "patched" of `installed`.
+    command: str | None = None
 
 
 BASE = (*SMALL, *POOL, *TOOLS)
@@ -65,7 +66,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory"), DECODE),
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR), DECODE | CORES),
-    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES),
+    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES, "serve"),
     "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
     "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),
     "a rank strays": Configuration(
@@ -146,6 +147,8 @@ class Servers:
             args += ["--model-path", str(tiny_models.make(configuration.model, self.folder))]
         if configuration.command is None:
             return ForkedServer(self.preloaded, args, **options)
+        if configuration.command == "serve":
+            return ServerProcess(args, **options)
         argv, env = installed.command(configuration.command, self.folder)
         return ServerProcess(argv=[*argv, *args], log_path=log_path, env=options["env"] | env)
 

@@ -37,9 +37,9 @@ def test_only_the_wheel_and_what_sglang_needs_is_there(servers):
 
 
 def test_a_command_that_needs_more_says_so_in_a_line(servers):
-    done = run(servers, "llm42", "bench", "throughput", "--plot", "plot.png")
+    done = run(servers, "llm42", "check", "golden.json", "--url", "http://x", "--report", "x.html")
     assert done.returncode == 2
-    assert done.stderr.endswith("needs matplotlib: pip install 'llm42-sglang[tools]'\n")
+    assert done.stderr.endswith("needs jinja2: pip install 'llm42-sglang[tools]'\n")
 
 
 def run(servers, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

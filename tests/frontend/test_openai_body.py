@@ -1,4 +1,4 @@
-"""Where fingerprint and receipt stand in OpenAI bodies, on bodies as SGLang writes them."""
+"""Stamps and dropped fields of OpenAI bodies; tests/engine/test_openai asks a real server."""
 
 import json
 
@@ -15,15 +15,14 @@ from llm42_sglang.frontend.openai_body import (
 from llm42_sglang.frontend.options import Refused
 
 PRINT = "f" * 32
-RECEIPTS = {0: {"verified": True}, 1: {"verified": True, "rollbacks": 1}}
+RECEIPTS = {0: {"verified": True}, 2: {"verified": True, "rollbacks": 1}}
 
 
 class Body(BaseModel):
     """Like SGLang's response classes: no extra attributes, and a serializer of its own."""
 
-    id: str
     sglext: dict | None = None
-    choices: list[dict] | None = None
+    choices: list[dict]
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler):
@@ -38,35 +37,23 @@ def payload(text: str) -> dict:
     return json.loads(text.partition("data: ")[2])
 
 
-def test_a_body_keeps_its_own_serializer():
-    stamped = stamped_body(Body(id="a"), Exchange(receipts={0: RECEIPTS[0]}), PRINT)
+def test_a_body_keeps_its_own_serializer_and_tells_which_choice_was_aborted():
+    stamped = stamped_body(Body(choices=[{}, {}, {}]), Exchange(receipts=RECEIPTS), PRINT)
     assert isinstance(stamped, Body)
-    expected = {"id": "a", "system_fingerprint": PRINT, "llm42": RECEIPTS[0]}
-    assert json.loads(stamped.model_dump_json()) == expected
+    stamps = {"system_fingerprint": PRINT, "llm42": [RECEIPTS[0], None, RECEIPTS[2]]}
+    assert json.loads(stamped.model_dump_json()) == {"choices": [{}, {}, {}]} | stamps
+    body = Body(choices=[{}])
+    assert stamped_body(body, Exchange(deterministic=True), PRINT) is body  # without a receipt
 
 
-def test_several_receipts_come_in_the_order_of_the_choices():
-    receipts = {2: RECEIPTS[1], 0: RECEIPTS[0]}  # choice 1 was aborted
-    stamped = stamped_body(Body(id="a", choices=[{}, {}, {}]), Exchange(receipts=receipts), PRINT)
-    assert stamped.model_dump()["llm42"] == [RECEIPTS[0], None, RECEIPTS[1]]
-
-
-def test_a_body_without_receipt_is_untouched():
-    body = Body(id="a")
-    assert stamped_body(body, Exchange(deterministic=True), PRINT) is body
-
-
-def test_a_chunk_has_a_receipt_when_it_ends_its_choice():
-    exchange = Exchange(receipts=RECEIPTS)
-    going = event(choices=[{"index": 1, "text": "a", "finish_reason": None}])
-    ending = event(choices=[{"index": 1, "text": "b", "finish_reason": "stop"}])
-    usage = event(choices=[], usage={"completion_tokens": 3})
-    first, last, trailer = (
-        payload(stamped_event(text, exchange, PRINT)) for text in (going, ending, usage)
-    )
-    assert "llm42" not in first and "llm42" not in trailer
-    assert last["llm42"] == RECEIPTS[1]
-    assert {chunk["system_fingerprint"] for chunk in (first, last, trailer)} == {PRINT}
+@pytest.mark.parametrize(("reason", "receipts"), [(None, {}), ("stop", {"llm42": RECEIPTS[2]})])
+def test_a_chunk_has_a_receipt_when_it_ends_its_choice(reason, receipts):
+    exchange = Exchange()
+    for index, receipt in RECEIPTS.items():
+        exchange.note({"index": index, "meta_info": {"llm42": receipt}})
+    chunk = {"choices": [{"index": 2, "text": "a", "finish_reason": reason}]}
+    stamped = payload(stamped_event(event(**chunk), exchange, PRINT))
+    assert stamped == chunk | {"system_fingerprint": PRINT} | receipts
 
 
 @pytest.mark.parametrize("status", ["in_progress", "completed", "incomplete", "failed"])
@@ -94,42 +81,39 @@ def test_floats_keep_their_bits():
     assert payload(stamped)["choices"][0]["logprobs"] == values
 
 
-def test_receipts_of_single_results_and_of_batches():
-    exchange = Exchange()
-    exchange.note({"index": 1, "meta_info": {"llm42": RECEIPTS[1]}})
-    exchange.note({"meta_info": {}})  # not finished yet
-    assert exchange.receipts == {1: RECEIPTS[1]}
-    exchange.note([{"meta_info": {"llm42": RECEIPTS[0]}}, {"meta_info": {"llm42": RECEIPTS[1]}}])
-    assert exchange.receipts == RECEIPTS
-
-
 def test_only_fields_that_the_request_class_lacks_are_carried():
     body = {"seed": 1, "custom_params": {"a": 1}, "deterministic": True, "user": "x"}
     assert dropped_fields(body, known={"seed", "custom_params"}) == {"deterministic": True}
     assert dropped_fields(["no object"], known=()) == {}
 
 
-def test_extras_join_what_is_there():
-    params = {"temperature": 0, "custom_params": {"thinking_budget": 5}}
-    carried = with_extras(params, {"deterministic": True, "seed": 7})
-    assert carried == params | {
-        "custom_params": {"thinking_budget": 5, "deterministic": True},
-        "sampling_seed": 7,
-    }
-    assert with_extras(carried, {"deterministic": True, "seed": 7}) == carried
-    assert with_extras({"custom_params": None}, {}) == {"custom_params": None}
-    private = {"custom_params": {"__sglang_private": [2]}}
-    joined = with_extras(private, {"custom_params": {"deterministic": True}})
-    assert joined["custom_params"] == {"__sglang_private": [2], "deterministic": True}
+ASKED = {"deterministic": True}
 
 
-def test_a_contradiction_is_refused():
-    extras = {"deterministic": False, "custom_params": {"deterministic": True}}
-    with pytest.raises(Refused, match="deterministic contradicts"):
-        with_extras({}, extras)
+@pytest.mark.parametrize(
+    ("given", "extras", "custom_params"),
+    [
+        (None, {}, None),
+        ({"budget": 5}, ASKED, {"budget": 5, **ASKED}),
+        (ASKED, ASKED, ASKED),
+        ({"__sglang_private": [2]}, {"custom_params": ASKED}, {"__sglang_private": [2], **ASKED}),
+    ],
+)
+def test_extras_join_what_is_there(given, extras, custom_params):
+    joined = with_extras({"temperature": 0, "custom_params": given}, extras | {"seed": 7})
+    expected = {"temperature": 0, "custom_params": custom_params, "sampling_seed": 7}
+    assert joined == expected
 
 
-@pytest.mark.parametrize("extras", [{"seed": "7"}, {"seed": True}, {"custom_params": [1]}])
-def test_malformed_extras_are_refused_by_name(extras):
-    with pytest.raises(Refused, match=next(iter(extras))):
+@pytest.mark.parametrize(
+    ("extras", "said"),
+    [
+        ({"deterministic": False, "custom_params": ASKED}, "deterministic contradicts"),
+        ({"seed": "7"}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"custom_params": [1]}, "custom_params"),
+    ],
+)
+def test_contradictions_and_malformed_extras_are_refused_by_name(extras, said):
+    with pytest.raises(Refused, match=said):
         with_extras({}, extras)

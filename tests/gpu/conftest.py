@@ -1,8 +1,11 @@
 """Acceptance on a GPU: `scripts/gpu_acceptance`. Elsewhere every test here is skipped."""
 
-import pytest
+from typing import Any
 
-from llm42_sglang.cli.hardware import Gpu, gpus
+import pytest
+import torch
+
+from llm42_sglang.cli.hardware import gpu_names
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,11 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def gpu() -> Gpu:
-    """The first one."""
-    if not (found := gpus()):
+def gpu() -> Any:
+    """The first one's properties, as torch has them."""
+    if not gpu_names():
         pytest.skip("no NVIDIA GPU here; scripts/gpu_acceptance needs a machine with one")
-    return found[0]
+    return torch.cuda.get_device_properties(0)
 
 
 @pytest.fixture(scope="session")

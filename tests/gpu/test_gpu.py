@@ -26,7 +26,7 @@ START_S = 1500  # weights, kernels that are compiled, graphs
 @pytest.fixture(params=BACKENDS)
 def backend(request, gpu) -> str:
     """One that this GPU can run."""
-    major = gpu.capability[0]
+    major = gpu.major
     low, high = BACKENDS[request.param]
     if not low <= major <= high:
         pytest.skip(f"{request.param} does not run on {gpu.name}, of compute capability {major}")

@@ -26,16 +26,6 @@ class Shape:
     window: int = -1  # tokens before its own that a row sees; -1: all
     page: int = 32
 
-    def layer(self) -> RadixAttention:
-        return RadixAttention(
-            self.heads,
-            self.dim,
-            self.dim**-0.5,
-            self.kv_heads,
-            layer_id=0,
-            sliding_window_size=self.window,
-        )
-
 
 @dataclass(frozen=True)
 class Tokens:
@@ -55,11 +45,9 @@ class Tokens:
 
 
 def random_tokens(shape: Shape, rows: int, seed: int) -> Tokens:
-    generator = torch.Generator().manual_seed(seed)
-    widths = (shape.heads * shape.dim, shape.kv_heads * shape.dim, shape.kv_heads * shape.dim)
-    return Tokens(
-        *(torch.randn(rows, width, generator=generator).to(shape.dtype) for width in widths)
-    )
+    dice = torch.Generator().manual_seed(seed)
+    widths = (heads * shape.dim for heads in (shape.heads, shape.kv_heads, shape.kv_heads))
+    return Tokens(*(torch.randn(rows, n, generator=dice).to(shape.dtype) for n in widths))
 
 
 class Pool:
@@ -89,58 +77,53 @@ class Rig:
         order = torch.randperm(rows * pages, generator=torch.Generator().manual_seed(seed))
         slots = order.view(rows, pages, 1) * shape.page + torch.arange(shape.page)
         self.table = slots.flatten(1).int()  # [rows, tokens]
-        self.layer = shape.layer()
+        self.layer = RadixAttention(
+            *(shape.heads, shape.dim, shape.dim**-0.5, shape.kv_heads),
+            layer_id=0,
+            sliding_window_size=shape.window,
+        )
+        pool = Pool(shape, rows * pages)
+        requests = SimpleNamespace(req_to_token=self.table)
         self.backend = backend(
-            SimpleNamespace(
-                device="cpu",
-                req_to_token_pool=SimpleNamespace(req_to_token=self.table),
-                token_to_kv_pool=Pool(shape, rows * pages),
-            )
+            SimpleNamespace(device="cpu", req_to_token_pool=requests, token_to_kv_pool=pool)
         )
 
-    def extend(self, parts: Sequence[tuple[int, int, int]], new: Tokens) -> torch.Tensor:
+    def extend(
+        self, parts: Sequence[tuple[int, int, int]], new: Tokens, mode=ForwardMode.EXTEND, **more
+    ) -> torch.Tensor:
         """parts: (request row, prefix length, new rows). Returns [rows, heads * dim]."""
-        return self.forward(self.extend_batch(parts), new)
-
-    def extend_batch(self, parts: Sequence[tuple[int, int, int]]) -> SimpleNamespace:
         rows, prefix_lens, sizes = torch.tensor(parts).T
-        return SimpleNamespace(
-            forward_mode=ForwardMode.EXTEND,
-            req_pool_indices=rows,
-            seq_lens=prefix_lens + sizes,
-            extend_prefix_lens=prefix_lens,
-            extend_seq_lens=sizes,
-            out_cache_loc=torch.cat([self.table[r, p : p + n] for r, p, n in parts]).long(),
-            encoder_lens=None,
-        )
+        where = torch.cat([self.table[r, p : p + n] for r, p, n in parts])
+        lengths = {"extend_prefix_lens": prefix_lens, "extend_seq_lens": sizes}
+        batch = self._batch(mode, rows, prefix_lens + sizes, where, **lengths)
+        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
 
     def decode(self, rows: Sequence[int], lengths: Sequence[int], new: Tokens) -> torch.Tensor:
         """lengths: with the new token. Returns [batch, heads * dim]."""
         requests, seq_lens = torch.tensor(rows), torch.tensor(lengths)
-        batch = SimpleNamespace(
-            forward_mode=ForwardMode.DECODE,
-            req_pool_indices=requests,
-            seq_lens=seq_lens,
-            out_cache_loc=self.table[requests, seq_lens - 1].long(),
-            encoder_lens=None,
-        )
-        return self.forward(batch, new)
+        where = self.table[requests, seq_lens - 1]
+        batch = self._batch(ForwardMode.DECODE, requests, seq_lens, where)
+        return self.backend.forward(new.q, new.k, new.v, self.layer, batch)
 
-    def forward(self, batch: SimpleNamespace, new: Tokens, **more) -> torch.Tensor:
+    def _batch(self, mode, rows, seq_lens, where, **more) -> SimpleNamespace:
+        batch = SimpleNamespace(
+            forward_mode=mode,
+            req_pool_indices=rows,
+            seq_lens=seq_lens,
+            out_cache_loc=where.long(),
+            encoder_lens=None,
+            **more,
+        )
         self.backend.init_forward_metadata(batch)
-        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
+        return batch
 
 
 def reference(shape: Shape, tokens: Tokens) -> torch.Tensor:
     """Causal attention of every row over all before it, in fp64: [rows, heads * dim]."""
     rows = len(tokens.q)
     q = tokens.q.view(rows, shape.heads, shape.dim).double()
-    k, v = (
-        x.view(rows, shape.kv_heads, shape.dim)
-        .double()
-        .repeat_interleave(shape.heads // shape.kv_heads, 1)
-        for x in (tokens.k, tokens.v)
-    )
+    heads = (x.view(rows, shape.kv_heads, shape.dim).double() for x in (tokens.k, tokens.v))
+    k, v = (x.repeat_interleave(shape.heads // shape.kv_heads, 1) for x in heads)
     distance = torch.arange(rows).unsqueeze(1) - torch.arange(rows)  # [rows, rows]
     seen = distance >= 0
     if shape.window > -1:

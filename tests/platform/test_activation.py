@@ -5,25 +5,19 @@ import pytest
 from llm42_sglang import platform
 
 
-@pytest.fixture
-def plain_cpu(monkeypatch):
-    monkeypatch.setattr(platform, "_has_accelerator", lambda: False)
-    monkeypatch.delenv(platform.SWITCH, raising=False)
-    monkeypatch.delenv("SGLANG_USE_CPU_ENGINE", raising=False)
-
-
-def test_on_a_plain_cpu(plain_cpu):
-    assert platform.activate() == platform.PLATFORM_CLASS
-
-
-def test_not_beside_an_accelerator(plain_cpu, monkeypatch):
-    monkeypatch.setattr(platform, "_has_accelerator", lambda: True)
-    assert platform.activate() is None
-
-
 @pytest.mark.parametrize(
-    ("variable", "value"), [("LLM42_PLATFORM", "off"), ("SGLANG_USE_CPU_ENGINE", "1")]
+    ("accelerator", "env", "offered"),
+    [
+        (False, {}, platform.PLATFORM_CLASS),
+        (True, {}, None),
+        (False, {"LLM42_PLATFORM": "off"}, None),
+        (False, {"SGLANG_USE_CPU_ENGINE": "1"}, None),
+    ],
 )
-def test_not_when_switched_off(plain_cpu, monkeypatch, variable, value):
-    monkeypatch.setenv(variable, value)
-    assert platform.activate() is None
+def test_on_a_plain_cpu_unless_switched_off(monkeypatch, accelerator, env, offered):
+    monkeypatch.setattr(platform, "_has_accelerator", lambda: accelerator)
+    for name in (platform.SWITCH, "SGLANG_USE_CPU_ENGINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert platform.activate() == offered

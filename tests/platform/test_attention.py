@@ -1,4 +1,4 @@
-"""`llm42_cpu` is attention: against fp64 and against torch_native, to a tolerance.
+"""`llm42_cpu` is attention: against fp64, to a tolerance.
 
 A tolerance is right only against another order of the same sums: here, and nowhere else. Bits are
 in test_attention_bits.
@@ -27,47 +27,31 @@ shapes = st.builds(
     window=st.sampled_from([-1, -1, 1, 5, 16, 31, 100]),
     page=st.sampled_from([1, 16, 32, 64]),
 )
-LENGTHS = st.integers(1, 90)
-BUT_LAST, LAST = slice(None, -1), slice(-1, None)
+SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))  # prefix, new rows
 SEEDS = st.integers(0, 1 << 30)
-FEW = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-def close(shape, got, *expected):
-    for other in expected:
-        tolerance = TOLERANCE[shape.dtype]
-        torch.testing.assert_close(got.double(), other.double(), atol=tolerance, rtol=tolerance)
+def close(shape, got, expected):
+    tolerance = TOLERANCE[shape.dtype]
+    torch.testing.assert_close(got.double(), expected, atol=tolerance, rtol=tolerance)
 
 
-@FEW
-@given(shapes, st.lists(st.tuples(LENGTHS, LENGTHS), min_size=1, max_size=4), SEEDS)
-def test_extend(shape, sizes, seed):
-    """Requests with (prefix, new rows), all in one batch, after their prefixes in another."""
-    tokens = [random_tokens(shape, p + n, seed + i) for i, (p, n) in enumerate(sizes)]
-    prefixes = Tokens.join([t[:p] for t, (p, _) in zip(tokens, sizes, strict=True)])
-    new = Tokens.join([t[p:] for t, (p, _) in zip(tokens, sizes, strict=True)])
-    outputs = []
-    for backend in (CpuAttnBackend, TorchNativeAttnBackend):
-        rig = Rig(shape, seed=seed, backend=backend)
-        rig.extend([(row, 0, p) for row, (p, _) in enumerate(sizes)], prefixes)
-        outputs.append(rig.extend([(row, p, n) for row, (p, n) in enumerate(sizes)], new))
-    expected = [reference(shape, t)[p:] for t, (p, _) in zip(tokens, sizes, strict=True)]
-    close(shape, outputs[0], torch.cat(expected), outputs[1])
-
-
-@FEW
-@given(shapes, st.lists(st.integers(2, 200), min_size=1, max_size=4), SEEDS)
-def test_decode(shape, lengths, seed):
-    """One step of requests of these lengths, after an extend with all but their last tokens."""
-    tokens = [random_tokens(shape, n, seed + i) for i, n in enumerate(lengths)]
-    prefixes, last = (Tokens.join([t[part] for t in tokens]) for part in (BUT_LAST, LAST))
-    outputs = []
-    for backend in (CpuAttnBackend, TorchNativeAttnBackend):
-        rig = Rig(shape, seed=seed, backend=backend)
-        rig.extend([(row, 0, n - 1) for row, n in enumerate(lengths)], prefixes)
-        outputs.append(rig.decode(range(len(lengths)), lengths, last))
-    expected = [reference(shape, t)[-1:] for t in tokens]
-    close(shape, outputs[0], torch.cat(expected), outputs[1])
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(shapes, st.lists(SIZES, min_size=1, max_size=4), SEEDS)
+def test_extend_and_decode(shape, sizes, seed):
+    """All requests in one batch, after their prefixes in another; then a step of each."""
+    tokens = [random_tokens(shape, p + n + 1, seed + i) for i, (p, n) in enumerate(sizes)]
+    pairs = list(zip(tokens, sizes, strict=True))
+    prefixes = Tokens.join([t[:p] for t, (p, _) in pairs])
+    new = Tokens.join([t[p:-1] for t, (p, _) in pairs])
+    last = Tokens.join([t[-1:] for t in tokens])
+    rig = Rig(shape, seed=seed)
+    rig.extend([(row, 0, p) for row, (p, _) in enumerate(sizes)], prefixes)
+    extended = rig.extend([(row, p, n) for row, (p, n) in enumerate(sizes)], new)
+    decoded = rig.decode(range(len(sizes)), [p + n + 1 for p, n in sizes], last)
+    expected = [reference(shape, t)[p:] for t, (p, _) in pairs]
+    close(shape, extended, torch.cat([rows[:-1] for rows in expected]))
+    close(shape, decoded, torch.cat([rows[-1:] for rows in expected]))
 
 
 @pytest.mark.parametrize("wrong", [-1, +1])
@@ -105,49 +89,40 @@ def test_windowed_layers_are_read_from_the_pool_that_holds_them():
     pool.translate_loc_from_full_to_swa = moved.__getitem__
     rig.backend.use_sliding_window_kv_pool = True
     write = pool.set_kv_buffer
-    pool.set_kv_buffer = lambda layer, where, k, v: write(
-        layer, KVWriteLoc(where.swa_loc, None), k, v
-    )
+    pool.set_kv_buffer = lambda _, at, k, v: write(_, KVWriteLoc(at.swa_loc, None), k, v)
     got = rig.extend([(2, 0, 64)], tokens)
     close(shape, got, reference(shape, tokens))
 
 
-@pytest.mark.parametrize(
-    "field, value",
-    [
-        ("logit_cap", 30.0),
-        ("xai_temperature_len", 1024),
-        ("use_irope", True),
-        ("pos_encoding_mode", "ALIBI"),
-        ("attn_type", AttentionType.DECODER_BIDIRECTIONAL),
-    ],
-)
-def test_what_torch_native_leaves_out_is_refused(field, value):
+LEFT_OUT = {
+    "logit_cap": 30.0,
+    "xai_temperature_len": 1024,
+    "use_irope": True,
+    "pos_encoding_mode": "ALIBI",
+    "attn_type": AttentionType.DECODER_BIDIRECTIONAL,
+}
+
+
+@pytest.mark.parametrize("field", LEFT_OUT)
+def test_what_torch_native_leaves_out_is_refused(field):
     """A field of the layer that would change the numbers; torch_native does not look at it."""
     rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=4)
     rig.extend([(0, 0, 31)], tokens[:31])
-    setattr(rig.layer, field, value)
+    setattr(rig.layer, field, LEFT_OUT[field])
     with pytest.raises(NotImplementedError, match=field):
         rig.extend([(0, 0, 32)], tokens)
     with pytest.raises(NotImplementedError, match=field):
         rig.decode([0], [32], tokens[31:])
 
 
-def test_attention_sinks_are_refused_and_absent_extras_are_not():
+def test_what_comes_with_the_batch_is_refused_too():
+    """Sinks, and a speculative verification, whose mask is a tree's; absent extras are not."""
     rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=5)
-    batch = rig.extend_batch([(0, 0, 32)])
-    rig.forward(batch, tokens, sinks=None, return_lse=False)
+    rig.extend([(0, 0, 32)], tokens, sinks=None, return_lse=False)
     with pytest.raises(NotImplementedError, match="sinks"):
-        rig.forward(batch, tokens, sinks=torch.zeros(6))
-
-
-def test_a_speculative_verification_is_refused():
-    """Its mask is a tree's, and it comes as an extend."""
-    rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=6)
-    batch = rig.extend_batch([(0, 0, 32)])
-    batch.forward_mode = ForwardMode.TARGET_VERIFY
+        rig.extend([(0, 0, 32)], tokens, sinks=torch.zeros(6))
     with pytest.raises(NotImplementedError, match="forward_mode"):
-        rig.forward(batch, tokens)
+        rig.extend([(0, 0, 32)], tokens, ForwardMode.TARGET_VERIFY)
 
 
 def test_encoder_attention_is_torch_natives():

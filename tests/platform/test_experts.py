@@ -32,9 +32,9 @@ def layer() -> SimpleNamespace:
     )
 
 
-def routed(ids: torch.Tensor, seed: int = 1) -> StandardTopKOutput:
-    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(seed))
-    return StandardTopKOutput(weights, ids, None)
+def routed(ids: torch.Tensor, shift: int = 0) -> StandardTopKOutput:
+    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1))
+    return StandardTopKOutput(weights.roll(shift, 0), ids.roll(shift, 0), None)
 
 
 def rows() -> torch.Tensor:
@@ -45,52 +45,33 @@ def routing(neighbours: str) -> torch.Tensor:
     """Row 0 chooses experts 3 and 5; the others shun them, follow it, or choose at random."""
     dice = torch.Generator().manual_seed(3)
     ids = torch.stack([torch.randperm(EXPERTS, generator=dice)[:TOP_K] for _ in range(ROWS)])
-    if neighbours == "shun":
-        ids[:] = torch.tensor([0, 1])
-    elif neighbours == "follow":
-        ids[:] = torch.tensor([3, 5])
+    if neighbours != "random":
+        ids[:] = torch.tensor([0, 1] if neighbours == "shun" else [3, 5])
     ids[0] = torch.tensor([3, 5])
     return ids
 
 
-def row_0(experts, layer) -> list[torch.Tensor]:
-    return [
-        experts(layer, rows(), routed(routing(how)), CONFIG)[0]
-        for how in ("shun", "follow", "random")
-    ]
-
-
-def test_neighbours_routing_changes_a_row_of_the_native_kernel(layer):
-    """Negative control, and why there is another one."""
-    alone, crowded, _ = row_0(native, layer)
+def test_neighbours_routing_changes_no_bit_of_a_row_in_a_fixed_shape(layer):
+    """The negative control, and why there is another kernel: in the native one it does."""
+    ways = [routed(routing(how)) for how in ("shun", "follow", "random")]
+    alone, crowded, mixed = (fixed(layer, rows(), way, CONFIG)[0] for way in ways)
+    assert torch.equal(alone, crowded) and torch.equal(alone, mixed)
+    alone, crowded, _ = (native(layer, rows(), way, CONFIG)[0] for way in ways)
     assert not torch.equal(alone, crowded)
 
 
-def test_it_changes_no_bit_in_a_fixed_shape(layer):
-    alone, *others = row_0(fixed, layer)
-    assert all(torch.equal(alone, other) for other in others)
-
-
-def test_a_rows_place_changes_no_bit(layer):
+def test_a_rows_place_changes_no_bit_and_both_kernels_compute_the_same(layer):
     ids, x = routing("random"), rows()
     there = fixed(layer, x, routed(ids), CONFIG)
-    weights = routed(ids).topk_weights
-    rolled = StandardTopKOutput(weights.roll(5, 0), ids.roll(5, 0), None)
-    assert torch.equal(fixed(layer, x.roll(5, 0), rolled, CONFIG), there.roll(5, 0))
-
-
-def test_both_compute_the_same(layer):
-    ids = routing("random")
-    expected = native(layer, rows(), routed(ids), CONFIG)
-    torch.testing.assert_close(fixed(layer, rows(), routed(ids), CONFIG), expected)
+    assert torch.equal(fixed(layer, x.roll(5, 0), routed(ids, 5), CONFIG), there.roll(5, 0))
+    torch.testing.assert_close(there, native(layer, x, routed(ids), CONFIG))
 
 
 def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
     mixture = torch.nn.Module()
-    for name in ("w13_weight", "w2_weight"):
-        weight = getattr(layer, name).bfloat16()
-        setattr(mixture, name, torch.nn.Parameter(weight, requires_grad=False))
-    before = [weight.clone() for weight in mixture.parameters()]
+    before = [layer.w13_weight.bfloat16(), layer.w2_weight.bfloat16()]
+    for name, weight in zip(("w13_weight", "w2_weight"), before, strict=True):
+        setattr(mixture, name, torch.nn.Parameter(weight.clone(), requires_grad=False))
     mixture.num_experts, mixture.moe_runner_config = EXPERTS, CONFIG
     mixture.quant_method = UnquantizedFusedMoEMethod()
     use_mixed_precision(torch.nn.ModuleList([mixture]))

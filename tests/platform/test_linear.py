@@ -11,13 +11,11 @@ from llm42_sglang.core.config import GROUPS, PAGE_SIZES
 from llm42_sglang.platform import gemm, linear
 
 
-class Layer(torch.nn.Module):
+def layer(method, weight: torch.nn.Parameter) -> torch.nn.Module:
     """What SGLang's layers look like to the conversion."""
-
-    def __init__(self, method, weight: torch.nn.Parameter):
-        super().__init__()
-        self.quant_method = method
-        self.weight = weight
+    module = torch.nn.Module()
+    module.quant_method, module.weight = method, weight
+    return module
 
 
 def model() -> torch.nn.Module:
@@ -26,9 +24,9 @@ def model() -> torch.nn.Module:
     body = torch.nn.Parameter(torch.randn(6, 8).bfloat16(), requires_grad=False)
     return torch.nn.ModuleDict(
         {
-            "head": Layer(UnquantizedEmbeddingMethod(), table),  # tied, and visited first
-            "embed": Layer(UnquantizedEmbeddingMethod(), table),
-            "linear": Layer(UnquantizedLinearMethod(), body),
+            "head": layer(UnquantizedEmbeddingMethod(), table),  # tied, and visited first
+            "embed": layer(UnquantizedEmbeddingMethod(), table),
+            "linear": layer(UnquantizedLinearMethod(), body),
         }
     )
 
@@ -43,26 +41,17 @@ def test_weights_become_fp32_in_place_and_stay_tied():
         assert torch.equal(before.float(), after)
 
 
-def test_activations_keep_their_dtype_and_logits_do_not_round():
+def test_activations_keep_their_dtype_and_logits_and_sums_do_not_round():
     converted = model()
     linear.use_mixed_precision(converted)
-    x = torch.randn(3, 8).bfloat16()
-    layers = (converted["linear"], converted["embed"], converted["head"])
-    body, embed, head = ((layer.quant_method, layer) for layer in layers)
-    out = body[0].apply(body[1], x)
-    assert out.dtype == torch.bfloat16
-    assert torch.equal(out, (x.float() @ body[1].weight.T).bfloat16())
-    assert embed[0].embedding(embed[1], torch.tensor([4])).dtype == torch.bfloat16
-    assert head[0].apply(head[1], x).dtype == torch.float32
-
-
-def test_bias_is_added_before_rounding():
-    converted = model()
-    linear.use_mixed_precision(converted)
-    layer, x = converted["linear"], torch.randn(3, 8).bfloat16()
-    bias = torch.randn(6).bfloat16()
-    expected = (x.float() @ layer.weight.T + bias.float()).bfloat16()
-    assert torch.equal(layer.quant_method.apply(layer, x, bias), expected)
+    x, bias = torch.randn(3, 8).bfloat16(), torch.randn(6).bfloat16()
+    body, embed, head = (converted[name] for name in ("linear", "embed", "head"))
+    product = x.float() @ body.weight.T
+    for added, expected in ((None, product), (bias, product + bias.float())):
+        out = body.quant_method.apply(body, x, added)
+        assert out.dtype == torch.bfloat16 and torch.equal(out, expected.bfloat16())
+    assert embed.quant_method.embedding(embed, torch.tensor([4])).dtype == torch.bfloat16
+    assert head.quant_method.apply(head, x).dtype == torch.float32
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
@@ -77,14 +66,10 @@ def test_product_sum_and_shape(monkeypatch, rows, library):
     assert (y.shape, y.dtype) == ((rows, 6), torch.float32)
     torch.testing.assert_close(y, x.float() @ weight.T + bias.bfloat16().float())
     pairs = torch.stack([x, x.flip(-1)], 1)  # [rows, 2, 8]
-    expected = pairs.float() @ weight.T
-    torch.testing.assert_close(gemm.fp32_linear(pairs, weight), expected)
-
-
-def test_nothing_need_be_contiguous():
-    torch.manual_seed(2)
-    x, weight, bias = torch.randn(8, 5).T, torch.randn(8, 12).T[::2], torch.randn(12)[::2]
-    torch.testing.assert_close(gemm.fp32_linear(x, weight, bias), x @ weight.T + bias)
+    torch.testing.assert_close(gemm.fp32_linear(pairs, weight), pairs.float() @ weight.T)
+    x, weight, bias = torch.randn(8, rows).T, torch.randn(8, 12).T[::2], torch.randn(12)[::2]
+    y = gemm.fp32_linear(x, weight, bias)  # nothing need be contiguous
+    torch.testing.assert_close(y, x @ weight.T + bias)
 
 
 def test_few_shapes_are_kept_and_canonical_ones_are_not_padded():
@@ -108,25 +93,28 @@ def test_a_row_has_the_same_bits_among_any_number_of_others(inputs, outputs):
     torch.set_num_threads(2)
     try:
         full = gemm.fp32_linear(x, weight)
-        some = {rows: gemm.fp32_linear(x[:rows], weight) for rows in (2, 3, 16, 32, 64, 128)}
+        for rows in (2, 3, 16, 32, 64, 128):
+            assert torch.equal(gemm.fp32_linear(x[:rows], weight), full[:rows]), rows
     finally:
         torch.set_num_threads(threads)
-    for rows, y in some.items():
-        assert torch.equal(y, full[:rows]), rows
 
 
-@pytest.mark.parametrize(("value", "wanted"), [("fp32", True), ("native", False)])
-def test_the_switch_decides(monkeypatch, value, wanted):
-    monkeypatch.setenv(linear.SWITCH, value)
-    assert linear.mixed_precision_wanted() is wanted
-
-
-@pytest.mark.parametrize("tiles", [True, False])
-def test_the_rule_asks_the_host(monkeypatch, tiles):
+@pytest.mark.parametrize(
+    ("switch", "tiles", "wanted"),
+    [
+        ("fp32", True, True),
+        ("native", False, False),
+        (None, True, False),  # the host has tiles for bf16
+        (None, False, True),
+    ],
+)
+def test_the_switch_decides_or_else_the_host(monkeypatch, switch, tiles, wanted):
     monkeypatch.delenv(linear.SWITCH, raising=False)
+    if switch:
+        monkeypatch.setenv(linear.SWITCH, switch)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # not asked
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
-    assert linear.mixed_precision_wanted() is not tiles
+    assert linear.mixed_precision_wanted() is wanted
 
 
 def test_an_unknown_switch_value_is_named(monkeypatch):

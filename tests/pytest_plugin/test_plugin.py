@@ -1,84 +1,77 @@
-"""The plugin in a user's project: a sample, copied and run in a subprocess, on fake servers."""
+"""The plugin in a user's project: a copy of the sample, with pytest run on it, on fake servers."""
 
-import os
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import httpcore  # noqa: F401  here once, as the next: what a run below imports it also forgets
 import pytest
 
+import llm42_sglang.pytest_plugin.reproducible  # noqa: F401
 from tests.repro.fake_endpoint import FakeEndpoint
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parents[2]
-SAMPLE = Path(__file__).with_name("sample")
 FAKE = ROOT / "tests" / "repro" / "fake_endpoint.py"
 PLUGIN = "llm42_sglang.pytest_plugin"
-# As if it were installed, whatever else this environment has plugins for.
-ENV = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
-ENV.pop("LLM42_URL", None)
-
-
-class Project:
-    """The sample project in a folder of its own."""
-
-    def __init__(self, folder: Path, source: Path = SAMPLE) -> None:
-        self.folder = folder
-        self.golden = folder / "test_answers.llm42.json"
-        shutil.copytree(source, folder)
-
-    def pytest(self, *arguments: str, **env: str) -> tuple[int, str]:
-        """Exit status and what was printed."""
-        command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-q", *arguments]
-        done = subprocess.run(
-            command, cwd=self.folder, env=ENV | env, capture_output=True, text=True, timeout=300
-        )
-        return done.returncode, done.stdout + done.stderr
+GOLDEN = "test_answers.llm42.json"
+UPDATE = "--llm42-update"
 
 
 @pytest.fixture
-def project(tmp_path) -> Project:
-    return Project(tmp_path / "sample")
+def project(pytester, monkeypatch):
+    """A function that runs pytest on the sample: status, and what was printed."""
+    shutil.copytree(Path(__file__).with_name("sample"), pytester.path, dirs_exist_ok=True)
+    # As if it were installed, whatever else this environment has plugins for.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("LLM42_URL", raising=False)
+
+    def run(*arguments, run=pytester.runpytest_inprocess) -> tuple[int, str]:
+        result = run("-p", PLUGIN, "-q", *arguments)
+        return result.ret, result.stdout.str() + result.stderr.str()
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory) -> Path:
-    """The sample with its golden file."""
-    project = Project(tmp_path_factory.mktemp("recording") / "sample")
+@pytest.fixture
+def golden(project, pytester) -> Path:
+    """The sample's golden file, recorded."""
     with FakeEndpoint() as server:
-        status, said = project.pytest("--llm42-url", server.url, "--llm42-update")
+        status, said = project("--llm42-url", server.url, UPDATE)
     assert status == 0, said
-    return project.folder
+    return pytester.path / GOLDEN
 
 
-@pytest.fixture
-def recorded(tmp_path, recording) -> Project:
-    return Project(tmp_path / "sample", recording)
-
-
-def test_answers_are_recorded_on_demand_and_then_pass(project):
+def test_answers_are_recorded_on_demand_and_then_pass(project, pytester, monkeypatch):
+    golden = pytester.path / GOLDEN
     with FakeEndpoint() as server:
-        status, said = project.pytest("--llm42-url", server.url)
+        status, said = project("--llm42-url", server.url)
         assert status == 1 and "4 failed, 1 passed" in said
         assert "holds no answer of test_capital; pytest --llm42-update records it" in said
-        assert not project.golden.exists()
-        assert project.pytest("--llm42-url", server.url, "--llm42-update")[0] == 0
-        first = project.golden.read_bytes()
-        status, said = project.pytest(LLM42_URL=server.url)
-        assert status == 0 and "5 passed" in said
-        assert project.golden.read_bytes() == first
-        assert project.pytest("--llm42-url", server.url, "--llm42-update")[0] == 0
-        assert project.golden.read_bytes() == first
+        assert not golden.exists()
+        assert project("--llm42-url", server.url, UPDATE)[0] == 0
+        first = golden.read_bytes()
+        monkeypatch.setenv("LLM42_URL", server.url)
+        for more in ([], [UPDATE]):
+            status, said = project(*more)
+            assert status == 0 and "5 passed" in said
+            assert golden.read_bytes() == first
+        asked = len(server.requests)
+        status, said = project("-m", "not llm42")  # the marker selects the tests that ask
+        assert status == 0 and "1 passed, 4 deselected" in said
+        assert len(server.requests) == asked
 
 
-def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(recorded):
-    before = recorded.golden.read_bytes()
+def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(project, golden):
+    before = golden.read_bytes()
     with FakeEndpoint("--flips", "load") as server:
-        status, said = recorded.pytest("--llm42-url", server.url)
-        update, refused = recorded.pytest("--llm42-url", server.url, "--llm42-update")
+        status, said = project("--llm42-url", server.url)
+        update, refused = project("--llm42-url", server.url, UPDATE, "-k", "capital")
     assert update == 1 and "llm42: not recorded: FAILED" in refused
-    assert recorded.golden.read_bytes() == before
+    assert golden.read_bytes() == before
     assert status == 1 and "4 failed, 1 passed" in said
     assert "llm42: FAILED: in load, token 5: recorded" in said
     assert "prompt: 'The capital of France is'" in said
@@ -88,25 +81,23 @@ def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(recor
     assert "Traceback" not in said and "reproducible.py" not in said
 
 
-def test_answers_of_two_fingerprints_in_one_file(recorded):
+def test_answers_of_two_fingerprints_in_one_file(project, golden):
     """Facts of the newer recording do not explain the older one's answers."""
     with FakeEndpoint("--weights", "2") as server:
         url = ("--llm42-url", server.url)
-        assert recorded.pytest(*url, "--llm42-update", "-k", "capital")[0] == 0
-        assert recorded.pytest(*url, "-k", "capital")[0] == 0
-        status, said = recorded.pytest(*url, "-k", "cat")
+        assert project(*url, UPDATE, "-k", "capital")[0] == 0
+        assert project(*url, "-k", "capital")[0] == 0
+        status, said = project(*url, "-k", "cat")
     assert status == 1 and "changed with the fingerprint (nothing was recorded)" in said
+
+
+CHANGED = "UNKNOWN: the answer changed with the fingerprint (weights changed)"
 
 
 @pytest.mark.parametrize(
     ("server", "edit", "arguments", "said"),
     [
-        (
-            "--weights 2",
-            "",
-            "",
-            "UNKNOWN: the answer changed with the fingerprint (weights changed)",
-        ),
+        ("--weights 2", "", "", CHANGED),
         ("--kind stock", "", "", "the answers carry no receipt"),
         ("", "France/Spain", "", "holds the answer to another question"),
         ("", "max_tokens=12/max_token=12", "", "sampling.max_token"),
@@ -115,54 +106,48 @@ def test_answers_of_two_fingerprints_in_one_file(recorded):
         (None, "", "-ollm42_command=false", "llm42: the server ended with status 1"),
     ],
 )
-def test_what_does_not_pass_is_a_line(recorded, server, edit, arguments, said):
-    test = recorded.folder / "test_answers.py"
+def test_what_does_not_pass_is_a_line(project, golden, monkeypatch, server, edit, arguments, said):
+    test = golden.with_name("test_answers.py")
     test.write_text(test.read_text().replace(*edit.split("/")) if edit else test.read_text())
     with FakeEndpoint(*(server or "").split()) as fake:
-        env = {} if server is None else {"LLM42_URL": fake.url}
-        status, shown = recorded.pytest("-k", "capital", *arguments.split(), **env)
+        if server is not None:
+            monkeypatch.setenv("LLM42_URL", fake.url)
+        status, shown = project("-k", "capital", *arguments.split())
     assert status == 1 and said in shown
     assert "Traceback" not in shown and "another exception" not in shown
 
 
-def test_a_half_written_golden_file_is_a_line(recorded):
-    half = recorded.golden.read_bytes()[:200]
-    recorded.golden.write_bytes(half)
+def test_a_half_written_golden_file_is_a_line(project, golden):
+    half = golden.read_bytes()[:200]
+    golden.write_bytes(half)
     with FakeEndpoint() as server:
-        for more in ([], ["--llm42-update"]):
-            status, said = recorded.pytest(f"--llm42-url={server.url}", "-k", "capital", *more)
+        for more in ([], [UPDATE]):
+            status, said = project(f"--llm42-url={server.url}", "-k", "capital", *more)
             assert status == 1 and "is not JSON, or was cut off" in said
-            assert recorded.golden.read_bytes() == half
+            assert golden.read_bytes() == half
 
 
-def test_a_server_is_started_once_and_ended(recorded):
+def test_a_server_is_started_once_and_ended(project, golden):
     """Once: on one port, of one process. Ended: nothing answers there afterwards."""
-    pids = recorded.folder / "pids"
-    starter = recorded.folder / "start.sh"
+    pids, starter = golden.with_name("pids"), golden.with_name("start.sh")
     starter.write_text(f'#!/bin/sh\necho $$ >>{pids}\nexec {sys.executable} {FAKE} "$1"\n')
     starter.chmod(0o755)
-    status, said = recorded.pytest("-o", f"llm42_command={starter} {{port}}")
+    status, said = project("-o", f"llm42_command={starter} {{port}}")
     assert status == 0, said
     (pid,) = pids.read_text().split()
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_the_marker_selects_the_tests_that_ask(recorded):
-    with FakeEndpoint() as server:
-        status, said = recorded.pytest("--llm42-url", server.url, "-m", "not llm42")
-        assert status == 0 and "1 passed, 4 deselected" in said
-        assert server.requests == []
-
-
-def test_unused_it_imports_nothing_and_starts_nothing(project):
-    (project.folder / "test_answers.py").write_text(
+def test_unused_it_imports_nothing_and_starts_nothing(project, pytester):
+    (pytester.path / "test_answers.py").write_text(
         "import sys\n"
         "def test_nothing_heavy():\n"
         "    assert 'llm42_sglang.pytest_plugin' in sys.modules\n"
         "    heavy = {'torch', 'sglang', 'httpx', 'pydantic', 'yaml', 'llm42_sglang.repro'}\n"
         "    assert not heavy & set(sys.modules)\n"
     )
-    status, said = project.pytest("-o", "llm42_command=false {port}")
+    run = pytester.runpytest_subprocess
+    status, said = project("-o", "llm42_command=false {port}", run=run)
     assert status == 0, said
 
 

@@ -31,6 +31,15 @@ class Done(NamedTuple):
     out: str
     err: str
 
+    @property
+    def mistake(self) -> str:
+        """The one line on stderr besides progress, no traceback, status 2."""
+        assert self.status == 2 and self.out == ""
+        *progress, line = self.err.splitlines()
+        assert line.startswith("llm42: error: ")
+        assert all(text.startswith("llm42: ") for text in progress)
+        return line
+
 
 @pytest.fixture
 def fake():
@@ -52,33 +61,29 @@ def llm42(capsys):
     return run
 
 
-@pytest.fixture
-def suite(tmp_path) -> Path:
-    path = tmp_path / "suite.yaml"
-    path.write_text(SUITE)
-    return path
-
-
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory) -> Path:
     """A folder with the suite, as recorded on a server of ours, and receipts of its cases."""
     folder = tmp_path_factory.mktemp("recording")
-    (folder / "suite.yaml").write_text(SUITE)
-    paths = {"--out": folder / "golden.json", "--receipts": folder / "receipts"}
-    options = [str(word) for pair in paths.items() for word in pair]
+    suite, golden, receipts = (folder / name for name in ("suite.yaml", "golden.json", "receipts"))
+    suite.write_text(SUITE)
     with FakeEndpoint() as server, pytest.raises(SystemExit) as left:
-        main(["record", str(folder / "suite.yaml"), "--url", server.url, *options])
+        words = ("record", suite, "--url", server.url, "--out", golden, "--receipts", receipts)
+        main(list(map(str, words)))
     assert left.value.code == 0
     return folder
 
 
 @pytest.fixture
+def suite(tmp_path, recording) -> Path:
+    return Path(shutil.copy(recording / "suite.yaml", tmp_path))
+
+
+@pytest.fixture
 def golden(tmp_path, recording) -> Path:
-    """A copy of the recorded suite."""
     return Path(shutil.copy(recording / "golden.json", tmp_path))
 
 
 @pytest.fixture
 def receipts(tmp_path, recording) -> Path:
-    """A copy of the folder of what the suite's cases were answered."""
     return Path(shutil.copytree(recording / "receipts", tmp_path / "receipts"))

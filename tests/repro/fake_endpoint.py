@@ -7,6 +7,7 @@ sampling and --weights. Standard library, and the project's own hashes.
 
 import argparse
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -17,13 +18,15 @@ from llm42_sglang.core.receipts import fingerprint, output_digest
 # A request that has company by then is in load; slices, lest a machine that stalls ends the wait.
 WAIT_S, SLICES = 0.01, 15
 FLIPS = ("never", "load", "ordinary", "stream", "always")  # ordinary: in load, those requests only
+FLIP_AT = 5  # the token
+CHAT = "/v1/chat/completions"
+PATHS = ("/generate", "/v1/completions", CHAT)
 WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
 parser.add_argument("--kind", choices=["ours", "stock", "openai"], default="ours")
 parser.add_argument("--flips", choices=FLIPS, default="never")
-parser.add_argument("--flip-at", type=int, default=5, help="token that flips")
 parser.add_argument("--weights", default="1", help="other weights, other answers")
 parser.add_argument("--torch", default="2.14.1", help="another fingerprint, the same answers")
 parser.add_argument("--unverified", action="store_true")
@@ -58,9 +61,8 @@ class FakeEndpoint(ThreadingHTTPServer):
 
     @property
     def facts(self) -> dict[str, Any]:
-        weights = self.options.weights * 64
-        flags = {"quantization": "None"}
-        return {"weights": weights[:64], "torch": self.options.torch, "page": 32, "flags": flags}
+        told = {"weights": self.options.weights * 64, "torch": self.options.torch}
+        return told | {"page": 32, "flags": {"quantization": "None"}}
 
     def answer(self, path: str, body: dict) -> dict[str, Any]:
         """Everything about one answer, whatever the API."""
@@ -70,14 +72,9 @@ class FakeEndpoint(ThreadingHTTPServer):
         count = params.get("max_new_tokens") or params.get("max_tokens")
         base = sum(map(ord, question)) + 7 * int(self.options.weights)
         ids = [(base + 13 * i * i) % 1000 for i in range(count)]
-        flips = {
-            "load": crowded,
-            "ordinary": crowded and not deterministic(body),
-            "stream": body.get("stream"),
-            "always": self.answered % 3,
-        }
-        if flips.get(self.options.flips):
-            ids[self.options.flip_at] += 1
+        flips = {"stream": body.get("stream"), "always": self.answered % 3}
+        if flips.get(self.options.flips, crowded and not self.options.wobble):
+            ids[FLIP_AT] += 1
         step = 0.001 if self.options.wobble and crowded else 0
         with self.arrival:
             self.in_flight -= 1
@@ -86,7 +83,7 @@ class FakeEndpoint(ThreadingHTTPServer):
             "ids": ids,
             "tokens": [WORDS[token % len(WORDS)] for token in ids],
             "logprobs": [-(token % 97) / 32 - step for token in ids],
-            "receipt": self.receipt(question, ids, body),
+            "receipt": self.receipt(question, ids) if self.vouches(body) else None,
         }
 
     def arrive(self, path: str, body: dict) -> bool:
@@ -96,9 +93,8 @@ class FakeEndpoint(ThreadingHTTPServer):
             arrived = len(self.requests)
             self.in_flight += 1
             self.arrival.notify_all()
-            if self.options.flips not in ("load", "ordinary") and not self.options.wobble:
-                return False
-            if self.options.flips == "ordinary" and deterministic(body):
+            concerned = {"load": True, "ordinary": not deterministic(body)}
+            if not concerned.get(self.options.flips, self.options.wobble):
                 return False
             # Arrivals, for company may have come and gone by the time this thread wakes up.
             return self.in_flight > 1 or any(
@@ -106,14 +102,14 @@ class FakeEndpoint(ThreadingHTTPServer):
                 for _ in range(SLICES)
             )
 
-    def receipt(self, question: str, ids: list[int], body: dict) -> dict | None:
-        if self.options.kind != "ours" or not deterministic(body):
-            return None
+    def vouches(self, body: dict) -> bool:
+        return self.options.kind == "ours" and deterministic(body)
+
+    def receipt(self, question: str, ids: list[int]) -> dict:
         return {
             "verified": not self.options.unverified,
             "fingerprint": fingerprint(self.facts),
             "output_digest": output_digest(map(ord, question), ids),
-            "seed": None,
             "verify_passes": 2,
             "rollbacks": self.answered % 3,  # differs from run to run, as real ones do
             "tokens_rolled_back": 3 * (self.answered % 3),
@@ -124,69 +120,49 @@ class Handler(BaseHTTPRequestHandler):
     server: FakeEndpoint
 
     def do_GET(self) -> None:
-        kind = self.server.options.kind
-        if self.path == "/llm42/fingerprint" and kind == "ours":
-            if self.server.options.sick:
-                self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
-                return
-            facts = self.server.facts
-            hashed = fingerprint(facts | {"page": 16} if self.server.options.lies else facts)
-            self.reply(200, {"fingerprint": hashed, "facts": facts})
-        elif self.path == "/model_info" and kind != "openai":
-            self.reply(200, {"model_path": "/models/fake"})
-        elif self.path == "/v1/models":
-            self.reply(200, {"data": [{"id": "fake"}]})
+        options, facts = self.server.options, self.server.facts
+        found: dict[str, dict] = {"/health": {}, "/v1/models": {"data": [{"id": "fake"}]}}
+        if options.kind != "openai":
+            found["/model_info"] = {"model_path": "/models/fake"}
+        if options.kind == "ours":
+            hashed = fingerprint(facts | {"page": 16} if options.lies else facts)
+            found["/llm42/fingerprint"] = {"fingerprint": hashed, "facts": facts}
+        if options.sick and self.path == "/llm42/fingerprint":
+            self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
         else:
-            self.reply(200 if self.path == "/health" else 404, {})
+            self.reply(200 if self.path in found else 404, found.get(self.path, {}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
         path = self.path.partition("?")[0]
         kind = self.server.options.kind
-        if path == "/flush_cache" and kind != "openai":
-            self.reply(200, {})
-        elif path == "/generate" and kind != "openai":
-            self.native(body)
-        elif path == "/v1/completions" and kind != "openai":
-            self.openai(path, body)
-        elif path == "/v1/chat/completions":
-            if kind == "openai" and body.keys() & {"return_token_ids", "deterministic"}:
-                self.reply(400, {"error": {"message": "Unrecognized request argument"}})
-            elif body.get("stream") and body.get("return_token_ids"):
-                self.reply(400, {"error": {"message": "return_token_ids and streaming"}})
-            else:
-                self.openai(path, body)
-        else:
+        ids_wanted = body.get("return_token_ids")
+        if path not in (("/flush_cache", *PATHS) if kind != "openai" else (CHAT,)):
             self.reply(404, {"error": "no such path"})
+        elif path == "/flush_cache":
+            self.reply(200, {})
+        elif kind == "openai" and (ids_wanted or "deterministic" in body):
+            self.reply(400, {"error": {"message": "Unrecognized request argument"}})
+        elif path == CHAT and body.get("stream") and ids_wanted:
+            self.reply(400, {"error": {"message": "return_token_ids and streaming"}})
+        else:
+            self.answer(path, body)
 
-    def native(self, body: dict) -> None:
-        answer, top = self.server.answer("/generate", body), body.get("top_logprobs_num", 0)
-        if not body.get("stream"):
-            self.reply(200, native_event(answer, top, 0, len(answer["ids"])))
-            return
-        ends = [*range(4, len(answer["ids"]), 4), len(answer["ids"])]
-        starts = [0, *ends[:-1]] if self.server.options.incremental else [0] * len(ends)
-        self.stream([native_event(answer, top, *span) for span in zip(starts, ends, strict=True)])
-
-    def openai(self, path: str, body: dict) -> None:
+    def answer(self, path: str, body: dict) -> None:
         answer = self.server.answer(path, body)
-        chat = path.startswith("/v1/chat")
+        event = native_event if path == "/generate" else openai_event
+        cuts = [*range(0, len(answer["ids"]), 4), len(answer["ids"])]
+        spans = list(pairwise(cuts))
+        if path == "/generate" and not self.server.options.incremental:
+            spans = [(0, end) for _, end in spans]
         if not body.get("stream"):
-            self.reply(200, openai_event(answer, body, chat, 0, len(answer["ids"]), "message"))
+            self.reply(200, event(answer, path, body, 0, len(answer["ids"])))
             return
-        cuts = [*range(0, len(answer["ids"]), 3), len(answer["ids"])]
-        spans = pairwise(cuts)
-        self.stream([openai_event(answer, body, chat, *span, "delta") for span in spans])
+        chunks = [json.dumps(event(answer, path, body, *span)) for span in spans]
+        self.reply(200, "".join(f"data: {chunk}\n\n" for chunk in (*chunks, "[DONE]")))
 
-    def stream(self, events: list[dict]) -> None:
-        self.send_response(200)
-        self.end_headers()
-        for event in events:
-            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    def reply(self, status: int, content: dict) -> None:
-        data = json.dumps(content).encode()
+    def reply(self, status: int, content: dict | str) -> None:
+        data = (content if isinstance(content, str) else json.dumps(content)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -210,8 +186,9 @@ def deterministic(body: dict) -> bool:
     return bool(body.get("deterministic") or custom.get("deterministic"))
 
 
-def native_event(answer: dict, top: int, start: int, end: int) -> dict:
+def native_event(answer: dict, path: str, body: dict, start: int, end: int) -> dict:
     """Tokens [start, end) of an answer."""
+    top = body.get("top_logprobs_num", 0)
     done = end == len(answer["ids"])
     scored = zip(answer["logprobs"], answer["ids"], answer["tokens"], strict=True)
     meta = {
@@ -227,13 +204,14 @@ def native_event(answer: dict, top: int, start: int, end: int) -> dict:
     return {"text": text, "output_ids": answer["ids"][start:end], "meta_info": meta}
 
 
-def openai_event(answer: dict, body: dict, chat: bool, start: int, end: int, field: str) -> dict:
+def openai_event(answer: dict, path: str, body: dict, start: int, end: int) -> dict:
     """Tokens [start, end) of an answer, a chunk or the whole."""
+    chat, field = path == CHAT, "delta" if body.get("stream") else "message"
     done = end == len(answer["ids"])
     text, tokens = "".join(answer["tokens"][start:end]), answer["tokens"][start:end]
     values = answer["logprobs"][start:end]
-    choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if done else None}
-    choice |= {field: {"role": "assistant", "content": text}} if chat else {"text": text}
+    said = {field: {"role": "assistant", "content": text}} if chat else {"text": text}
+    choice = {"index": 0, "finish_reason": "length" if done else None, **said}
     if body.get("logprobs") not in (None, False):
         entries = [{"token": t, "logprob": v} for t, v in zip(tokens, values, strict=True)]
         flat = {"tokens": tokens, "token_logprobs": values}
@@ -246,7 +224,4 @@ def openai_event(answer: dict, body: dict, chat: bool, start: int, end: int, fie
 
 
 if __name__ == "__main__":
-    import sys
-
-    port, *rest = sys.argv[1:]
-    FakeEndpoint(*rest, port=int(port)).serve_forever()
+    FakeEndpoint(*sys.argv[2:], port=int(sys.argv[1])).serve_forever()

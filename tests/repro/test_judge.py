@@ -1,9 +1,9 @@
-"""Verdicts from recorded and observed outputs alone."""
+"""Verdicts from recorded and observed outputs alone, and what two fingerprints differ in."""
 
 import pytest
 
 from llm42_sglang.repro.conditions import Observation
-from llm42_sglang.repro.differences import Fingerprint
+from llm42_sglang.repro.differences import Fingerprint, changes, explain
 from llm42_sglang.repro.golden import Recorded
 from llm42_sglang.repro.judge import Checked, Verdict, judge
 from llm42_sglang.repro.output import Output, Stamp, mismatch
@@ -28,12 +28,6 @@ def judged(*observed: Output, recorded: Output | None = None, now=OLD):
     return judge(case, seen, OLD, now)
 
 
-def test_same_bits_and_verified_pass():
-    one = judged(output(), output())
-    assert one.verdict is Verdict.PASSED and one.consistent
-    assert "2 conditions" in one.reason
-
-
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -55,49 +49,61 @@ def test_other_bits_of_the_same_fingerprint_fail(changed, said):
     assert difference.after.condition == "load" and difference.after.answer.output == late
 
 
-def test_other_bits_of_another_fingerprint_are_unknown_and_say_why():
-    one = judged(*[output((1, 9), "new")] * 2, now=NEW)
-    assert one.verdict is Verdict.UNKNOWN and one.consistent
-    assert "the answer changed with the fingerprint (torch 2.14.1 -> 2.15.0)" in one.reason
+NEW_BITS = output((1, 9), "new")
+PASSED, FAILED, UNKNOWN = Verdict
+CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
 
 
-def test_a_new_fingerprint_excuses_no_contradiction_of_its_own():
-    one = judged(output((1, 9), "new"), output((1, 8), "new"), now=NEW)
-    assert one.verdict is Verdict.FAILED
-    assert "in load, token 1: alone gave 9, got 8" in one.reason
-
-
-def test_same_bits_of_another_fingerprint_pass_and_say_so():
-    one = judged(output(fingerprint="new"), now=NEW)
-    assert one.verdict is Verdict.PASSED and "another fingerprint" in one.reason
-
-
-def test_without_receipts_nothing_passes_and_differences_fail():
-    assert judged(output(fingerprint=None), now=None).verdict is Verdict.UNKNOWN
-    assert judged(output((1, 9), None), now=None).verdict is Verdict.FAILED
-    assert judged(output(), output(fingerprint=None)).verdict is Verdict.UNKNOWN
-
-
-def test_what_the_server_does_not_verify_is_unknown():
-    one = judged(output(), output(verified=False))
-    assert one.verdict is Verdict.UNKNOWN and "not every answer is verified" in one.reason
+@pytest.mark.parametrize(
+    ("observed", "now", "verdict", "said"),
+    [
+        ([output()] * 2, OLD, PASSED, "same bits under 2 conditions, verified"),
+        ([output(fingerprint="new")], NEW, PASSED, "though under another fingerprint"),
+        ([NEW_BITS] * 2, NEW, UNKNOWN, "changed with the fingerprint (torch 2.14.1 -> 2.15.0)"),
+        ([output(fingerprint=None)], None, UNKNOWN, "carry no receipt"),
+        ([output(), output(fingerprint=None)], OLD, UNKNOWN, "carry no receipt"),
+        ([output(), output(verified=False)], OLD, UNKNOWN, "not every answer is verified"),
+        # A new fingerprint excuses no contradiction of its own, and no receipt none at all.
+        ([NEW_BITS, output((1, 8), "new")], NEW, FAILED, "in load, token 1: alone gave 9, got 8"),
+        ([output((1, 9), None)], None, FAILED, "alone, token 1: recorded 2, got 9"),
+    ],
+)
+def test_the_verdict_and_its_reason(observed, now, verdict, said):
+    one = judged(*observed, now=now)
+    assert one.verdict is verdict and said in one.reason
+    assert one.consistent is (observed[0].ids == observed[-1].ids)
 
 
 def test_what_only_one_side_tells_is_not_compared():
-    bare = Output(text="same")
-    assert mismatch(Output(text="same", ids=[1], logprobs="x"), bare) is None
-    found = mismatch(Output(text="same"), Output(text="sane"))
-    assert (found.what, found.at) == ("character", 2)
-    found = mismatch(Output(text="ab", tokens=["a", "b"]), Output(text="ab", tokens=["ab"]))
-    assert (found.what, found.at) == ("token", 0)
+    bare, told = Output(text="same"), Output(text="same", ids=[1], logprobs="x")
+    assert mismatch(told, bare) is None
+    assert mismatch(bare, Output(text="sane"))[:2] == ("character", 2)
+    left, right = Output(text="ab", tokens=["a", "b"]), Output(text="ab", tokens=["ab"])
+    assert mismatch(left, right)[:2] == ("token", 0)
 
 
 def test_the_whole_is_as_bad_as_its_worst_case():
-    passed, failed = judged(output()), judged(output((9,)))
-    unknown = judged(output(verified=False))
-    assert Checked((passed,), OLD, OLD).verdict is Verdict.PASSED
-    assert Checked((passed, unknown), OLD, OLD).verdict is Verdict.UNKNOWN
-    both = Checked((unknown, failed, passed), OLD, NEW)
-    assert both.verdict is Verdict.FAILED
-    assert both.change == "torch 2.14.1 -> 2.15.0"
-    assert Checked((passed,), OLD, OLD).change == "the same"
+    passed, failed, unknown = map(judged, (output(), output((9,)), output(verified=False)))
+    assert Checked((passed,), OLD, OLD).verdict is PASSED
+    assert Checked((passed, unknown), OLD, OLD).verdict is UNKNOWN
+    assert Checked((unknown, failed, passed), OLD, NEW).verdict is FAILED
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"a": 1, "b": {"c": 1e-05, "d": "x"}}, {"b": {"c": 0.5, "d": "x"}, "e": "y"}, CHANGES),
+        ({"a": "a" * 64, "b": {}}, {"a": "b" * 64, "b": {}}, ["a changed"]),
+        ({"a": [1]}, {"a": [2]}, ["a [1] -> [2]"]),
+        ({"a": None}, {"a": "None"}, ["a None -> None"]),
+        ({"a": "x" * 500}, {"a": "y"}, [f"a {'x' * 60}… -> y"]),
+    ],
+)
+def test_every_fact_that_changed_is_named(before, after, said):
+    assert list(map(str, changes(before, after))) == said
+
+
+def test_nothing_else_is():
+    assert explain(OLD, OLD) == "the same"
+    assert explain(None, NEW) == "nothing was recorded"
+    assert explain(OLD, None) == "the endpoint has no fingerprint"

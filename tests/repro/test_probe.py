@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from pytest import approx
 
 from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.probe import Probed, prompts, summary
 from llm42_sglang.repro.wire import Answer
 
 SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12", "--in-flight", "4"]
-TEXTS = ["--api", "native"]  # not as chat messages
 
 
 def probed(done) -> dict:
@@ -17,63 +17,57 @@ def probed(done) -> dict:
     return json.loads(done.out.splitlines()[-1])
 
 
-def test_a_deterministic_server_shows_no_difference(fake, llm42):
-    result = probed(llm42("probe", "--url", fake("--kind", "stock").url, *SMALL))
-    assert result["prompts_that_diverged"] == 0
-    assert result["unique_outputs"] == {"prompt-1": 1, "prompt-2": 1}
-    assert result["logprob_spread_max"] == 0
-    assert result["answers"] == 2 * 2 * 2 and result["compared"] == ["ids"]
-
-
-def test_tokens_that_flip_in_load_are_counted_and_placed(fake, llm42, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "verdict", "expected"),
+    [
+        (
+            "--kind stock",
+            "NO DIFFERENCE SEEN",
+            {
+                "unique_outputs": {"prompt-1": 1, "prompt-2": 1},
+                "prompts_that_diverged": 0,
+                "logprob_spread_max": 0,
+                "answers": 2 * 2 * 2,
+                "compared": ["ids"],
+            },
+        ),
+        # Seen before a token flips.
+        ("--kind stock --wobble", "NO DIFFERENCE SEEN", {"logprob_spread_max": approx(0.001)}),
+        (
+            "--kind stock --flips load",
+            "NOT DETERMINISTIC",
+            {"prompts_that_diverged": 2, "prompts_that_diverged_alone": 0},
+        ),
+        (
+            "--kind openai --flips always",
+            "NOT DETERMINISTIC",
+            {"prompts_that_diverged_alone": 2, "compared": ["tokens"]},
+        ),
+    ],
+)
+def test_what_differs_is_counted_and_placed(fake, llm42, tmp_path, options, verdict, expected):
     out, report = tmp_path / "probe.json", tmp_path / "report.html"
-    server = fake("--kind", "stock", "--flips", "load", "--flip-at", "7")
-    done = llm42("probe", "--url", server.url, *SMALL, "--out", out, "--report", report)
+    url = fake(*options.split()).url
+    done = llm42("probe", "--url", url, *SMALL, "--out", out, "--report", report)
     result = probed(done)
-    assert result["prompts_that_diverged"] == 2 and result["prompts_that_diverged_alone"] == 0
-    assert {at for places in result["first_divergence"].values() for at in places} == {7}
-    assert "token 7" in done.out
+    assert {name: result[name] for name in expected} == expected
+    places = {at for places in result["first_divergence"].values() for at in places}
+    assert places == ({5} if verdict == "NOT DETERMINISTIC" else set())
+    assert ("token 5" in done.out) is (5 in places)
     assert json.loads(out.read_text()) == result
-    assert "<h1>NOT DETERMINISTIC</h1>" in report.read_text()
+    assert f"<h1>{verdict}</h1>" in report.read_text()
 
 
-def test_built_in_prompts_are_messages_unless_texts_are_wanted(fake, llm42):
+def test_our_server_is_asked_for_ordinary_chats_unless_told(fake, llm42):
     server = fake()
     probed(llm42("probe", "--url", server.url, *SMALL))
     assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
     assert all(body["deterministic"] is False for _, body in server.requests)
     seen = len(server.requests)
-    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
+    probed(llm42("probe", "--url", server.url, "--deterministic", "--api", "native", *SMALL))
     assert {path for path, _ in server.requests[seen:]} == {"/generate"}
-
-
-def test_logprobs_that_wobble_are_seen_before_a_token_flips(fake, llm42):
-    result = probed(llm42("probe", "--url", fake("--kind", "stock", "--wobble").url, *SMALL))
-    assert result["prompts_that_diverged"] == 0
-    assert result["logprob_spread_max"] == pytest.approx(0.001)
-
-
-def test_a_chat_only_endpoint(fake, llm42):
-    server = fake("--kind", "openai", "--flips", "always")
-    result = probed(llm42("probe", "--url", server.url, *SMALL))
-    assert result["prompts_that_diverged_alone"] == 2
-    assert result["compared"] == ["tokens"] and result["workload"]["api"] == "openai"
-    assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
-
-
-def test_our_server_is_asked_for_ordinary_answers_unless_told(fake, llm42):
-    server = fake()
-    probed(llm42("probe", "--url", server.url, *TEXTS, *SMALL))
-    wanted = [body["sampling_params"]["custom_params"] for _, body in server.requests]
-    assert all(params == {"deterministic": False} for params in wanted)
-    probed(llm42("probe", "--url", server.url, "--deterministic", *TEXTS, *SMALL))
-    later = [body["sampling_params"]["custom_params"] for _, body in server.requests]
-    assert later[len(wanted) :].count({"deterministic": True}) == 2 * 2 * 2
-
-
-def test_a_suite_of_ones_own(fake, llm42, suite):
-    result = probed(llm42("probe", "--url", fake().url, "--suite", suite, "--repeats", "1"))
-    assert set(result["unique_outputs"]) == {"sea", "greeting", "sampled"}
+    asked = [body["sampling_params"]["custom_params"] for _, body in server.requests[seen:]]
+    assert asked.count({"deterministic": True}) == 2 * 2 * 2
 
 
 def test_determinism_is_not_asked_of_those_who_do_not_know_it(fake, llm42):

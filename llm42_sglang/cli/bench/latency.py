@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Target
 from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
-from llm42_sglang.cli.bench.workload import mark
+from llm42_sglang.cli.bench.workload import Source, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell, require_writable
 
@@ -59,7 +58,6 @@ def latency(
     model: options.Model = None,
     seed: options.Seed = 0,
     out: options.Out = None,
-    plot: options.Plot = None,
 ) -> None:
     """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
 
@@ -71,10 +69,10 @@ def latency(
     asked = parse_loads(loads, in_flight)
     if any(one.percent for one in asked):
         options.require_full_loop(requests, in_flight)
-    require_writable(out, plot)
-    source = options.Source.of(prompt, new, model, seed)
+    require_writable(out)
+    source = Source.of(prompt, new, model, seed)
     source.requests(requests)
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
             load.run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
@@ -94,7 +92,6 @@ def latency(
     columns = ("load", "det. %", "kind", "server", "n", *METRICS)
     rows = list(_rows(result["points"]))
     report.show("seconds: P50 / P90 / P99", workload, columns, rows)
-    report.plot(plot, partial(draw, outcomes=outcomes))
     report.finish(result, workload, out)
 
 
@@ -120,7 +117,7 @@ def parse_loads(text: str, in_flight: int) -> list[Load]:
 
 
 def settle(
-    loads: list[Load], stock: Target, source: options.Source, count: int, in_flight: int
+    loads: list[Load], stock: Target, source: Source, count: int, in_flight: int
 ) -> list[Load]:
     """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
     ones are loaded alike."""
@@ -164,25 +161,6 @@ def summary(outcomes: Outcomes) -> dict[str, Any]:
             )
             ratios[key][at][f"{share:g}"] = ratio(ours, stock)
     return {**ratios, "definitions": DEFINITIONS, "points": points}
-
-
-def draw(axes: Sequence[Any], outcomes: Outcomes) -> None:
-    """Which share of first tokens, and of ordinary requests' tokens, has come by when."""
-    first, ordinary = axes
-    loads = list(dict.fromkeys((at, share) for at, share, _ in outcomes))
-    for (at, share, server), by_kind in outcomes.items():
-        style = {
-            "color": f"C{loads.index((at, share)) % 10}",
-            "linestyle": "--" if server == "stock" else "-",
-            "label": f"{server}, {at}, {share:g} %",
-        }
-        first.ecdf(_values("ttft", chain(*by_kind.values())), **style)
-        if by_kind["ordinary"]:
-            ordinary.ecdf(_values("gap", by_kind["ordinary"]), **style)
-    first.set(xlabel="time to first token, s", ylabel="share of requests")
-    ordinary.set(xlabel="between two tokens of ordinary requests, s", xscale="log")
-    for panel in axes:
-        panel.legend(fontsize="x-small")
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:

@@ -12,9 +12,8 @@ from itertools import product
 from random import Random
 from typing import NamedTuple
 
-from llm42_sglang.cli.bench.options import Source
 from llm42_sglang.cli.bench.outcome import Outcome, outcome_of, recompute
-from llm42_sglang.cli.bench.workload import Request, mark
+from llm42_sglang.cli.bench.workload import Request, Source, mark
 from llm42_sglang.cli.output import bar
 from llm42_sglang.repro.connection import GENERATE, Connection, Reply, at_once
 

@@ -5,13 +5,13 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from statistics import mean
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from llm42_sglang.cli.bench import options, report, servers
+from llm42_sglang.cli.bench.workload import Source
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import tail
 from llm42_sglang.cli.output import require_writable, say, table
@@ -32,7 +32,6 @@ def passes(
     in_flight: options.InFlight = 16,
     model: options.Model = None,
     out: options.Out = None,
-    plot: options.Plot = None,
 ) -> None:
     """Cost of a canonical pass and of a decode step, and flags for `llm42 serve` from them.
 
@@ -42,8 +41,8 @@ def passes(
     if wrong := [page for page in sizes if page not in PAGE_SIZES]:
         choices = ", ".join(map(str, PAGE_SIZES))
         raise UserError(f"--pages {wrong[0]} is not supported; choose from {choices}")
-    require_writable(out, plot)
-    source = options.Source.of("1", "1", model, 0)
+    require_writable(out)
+    source = Source.of("1", "1", model, 0)
     flags = servers.Flags.of(source.model, context.args, 0)
     if flags.ours:
         raise UserError(f"{flags.ours[0]} is what `bench passes` recommends; leave it out")
@@ -54,7 +53,6 @@ def passes(
     columns = ("flags for `llm42 serve`", "ms a token, decoded", "verified", "tokens/s of stock's")
     rows = [(a.flags, 1e3 * a.decode_s, 1e3 * a.verify_s, a.of_stock) for a in advice.values()]
     table(f"recommended, {in_flight} deterministic requests in flight", columns, rows)
-    report.plot(plot, partial(draw, costs=costs))
     result = {"recommended": {page: one._asdict() for page, one in advice.items()}}
     report.finish({"costs_s": costs, **result}, workload, out)
 
@@ -125,20 +123,3 @@ def _cost_rows(costs: Mapping[str, Costs]) -> Iterator[Sequence[Any]]:
                 rows = int(width) * (int(page) if kind == "pass" else 1)
                 for place, seconds in places.items():
                     yield page, kind, width, place, 1e3 * seconds, 1e3 * seconds / rows
-
-
-def draw(axes: Sequence[Any], costs: Mapping[str, Costs]) -> None:
-    """Passes by rows, decode steps by requests; a line for each page or context."""
-    for panel, kind, place_name in zip(axes, ("pass", "decode"), ("page", "context"), strict=True):
-        lines: dict[str, list[tuple[int, float]]] = {}
-        for page, kinds in costs.items():
-            rows_each = int(page) if kind == "pass" else 1
-            for width, places in kinds[kind].items():
-                for place, seconds in places.items():
-                    line = lines.setdefault(f"T = {page}, {place_name} {place}", [])
-                    line.append((int(width) * rows_each, 1e3 * seconds))
-        for label, points in lines.items():
-            panel.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-        rows = "rows of a canonical pass" if kind == "pass" else "requests of a decode step"
-        panel.set(xlabel=rows, ylabel="ms", ylim=(0, None))
-        panel.legend(fontsize="x-small")

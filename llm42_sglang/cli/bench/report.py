@@ -3,15 +3,13 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.cli.output import table
-from llm42_sglang.files import replacing, write_whole
-
-Draw = Callable[[Sequence[Any]], None]
+from llm42_sglang.files import write_whole
 
 
 def show(
@@ -33,24 +31,6 @@ def finish(result: Mapping[str, Any], workload: Mapping[str, Any], out: Path | N
     if out is not None:
         write_whole(out, json.dumps(full, indent=1) + "\n")
     print(json.dumps(full), flush=True)
-
-
-def plot(path: Path | None, draw: Draw) -> None:
-    """A PNG of two panels side by side, drawn by `draw`; nothing without a path."""
-    if path is None:
-        return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    try:
-        draw(list(axes))
-        with replacing(path) as new:
-            figure.savefig(new, dpi=150, format="png")
-    finally:
-        pyplot.close(figure)
 
 
 def _pairs(facts: Mapping[str, Any]) -> str:

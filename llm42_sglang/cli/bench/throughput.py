@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from statistics import median
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Step, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
-from llm42_sglang.cli.bench.workload import mark
+from llm42_sglang.cli.bench.workload import Source, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import require_writable, say
 
@@ -34,7 +33,6 @@ def throughput(
     model: options.Model = None,
     seed: options.Seed = 0,
     out: options.Out = None,
-    plot: options.Plot = None,
 ) -> None:
     """Throughput against the share of deterministic traffic, beside stock, and beside stock with
     one request at a time.
@@ -46,10 +44,10 @@ def throughput(
     options.require_full_loop(requests, in_flight)
     if 0 < serial_requests <= SERIAL.in_flight:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL.in_flight}")
-    require_writable(out, plot)
-    source = options.Source.of(prompt, new, model, seed)
+    require_writable(out)
+    source = Source.of(prompt, new, model, seed)
     source.requests(requests)  # refuses now, not after the servers have started
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.mix.most_tokens)
+    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
     if serial_requests:
         processes["serial"] = servers.serial(flags)
@@ -67,13 +65,12 @@ def throughput(
         )
     result = summary(measured)
     report.show("output tokens per second", workload, COLUMNS, list(_rows(result)))
-    report.plot(plot, partial(draw, result=result))
     report.finish(result, workload, out)
 
 
 def measure(
     targets: Mapping[str, Target],
-    source: options.Source,
+    source: Source,
     shares: Sequence[float],
     rounds: int,
     loop: Load,
@@ -155,23 +152,3 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         every = median(speed for several in speeds["stock"].values() for speed in several)
         speed = median(speeds["serial"])
         yield ONE_AT_A_TIME, None, every, speed, speed / every, None, None, None
-
-
-def draw(axes: Sequence[Any], result: Mapping[str, Any]) -> None:
-    """Speeds on the left, ratios with their range on the right; evenly spaced shares."""
-    speeds, ratios = result["tokens_per_s"], result["ratios_to_stock"]
-    left, right = axes
-    shares = list(ratios)
-    for name in ("stock", "llm42"):
-        left.plot(shares, [median(speeds[name][share]) for share in shares], "o-", label=name)
-    if speeds["serial"]:
-        left.axhline(median(speeds["serial"]), color="grey", linestyle="--", label=ONE_AT_A_TIME)
-    left.set(ylabel="output tokens per second", ylim=(0, None))
-    left.legend()
-    for share in shares:
-        right.plot([share] * len(ratios[share]), ratios[share], "C0_-")
-    right.plot(shares, [result["ratio_to_stock"][share] for share in shares], "C0o-")
-    right.axhline(1, color="grey", linestyle="--")
-    right.set(ylabel="llm42 / stock, median and range over rounds", ylim=(0, None))
-    for panel in axes:
-        panel.set(xlabel="deterministic requests, %")

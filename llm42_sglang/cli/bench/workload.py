@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 from llm42_sglang.cli.errors import UserError
+from llm42_sglang.cli.model import ensure_default_model
+from llm42_sglang.cli.output import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,6 @@ class Lengths(NamedTuple):
         return f"{self.least}-{self.most}" if self.least != self.most else str(self.least)
 
 
-class Mix(NamedTuple):
-    """Lengths of prompts and of outputs."""
-
-    prompt: Lengths
-    new: Lengths
-
-    @property
-    def most_tokens(self) -> int:
-        """Of one request, prompt and output."""
-        return self.prompt.most + self.new.most
-
-
 def english(tokenizer: Any) -> list[int]:
     """Token ids of the long English text that every Python has: its language reference."""
     from pydoc_data.topics import topics
@@ -69,16 +61,18 @@ def english(tokenizer: Any) -> list[int]:
     return tokenizer.encode(" ".join(topics[name] for name in sorted(topics))).ids
 
 
-def spans(ids: Sequence[int], mix: Mix, count: int, seed: int) -> list[Request]:
-    """Requests whose prompts are spans of `ids`, from places of their own."""
-    if len(ids) <= mix.prompt.most:
-        raise UserError(f"prompts of {mix.prompt.most} tokens: the text has {len(ids)}")
+def spans(
+    ids: Sequence[int], prompt: Lengths, new: Lengths, count: int, seed: int
+) -> list[Request]:
+    """Requests whose prompts are spans of `ids`, from places of their own. Raises UserError."""
+    if len(ids) <= prompt.most:
+        raise UserError(f"prompts of {prompt.most} tokens: the text has {len(ids)}")
     dice = Random(seed)
     requests = []
     for _ in range(count):
-        length = dice.randint(*mix.prompt)
+        length = dice.randint(*prompt)
         start = dice.randrange(len(ids) - length)
-        requests.append(Request(tuple(ids[start : start + length]), dice.randint(*mix.new)))
+        requests.append(Request(tuple(ids[start : start + length]), dice.randint(*new)))
     return requests
 
 
@@ -89,3 +83,48 @@ def mark(requests: Sequence[Request], share_percent: float) -> list[Request]:
         replace(request, deterministic=int((i + 1) * share + 0.5) > int(i * share + 0.5))
         for i, request in enumerate(requests)
     ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where requests come from."""
+
+    prompt: Lengths
+    new: Lengths
+    model: Path
+    seed: int
+
+    @classmethod
+    def of(cls, prompt: str, new: str, model: Path | None, seed: int) -> "Source":
+        """Of the command's options; the model is the embedded one if none is named."""
+        lengths = (Lengths.parse(prompt), Lengths.parse(new))
+        return cls(*lengths, model or ensure_default_model(say), seed)
+
+    @property
+    def most_tokens(self) -> int:
+        """Of one request, prompt and output."""
+        return self.prompt.most + self.new.most
+
+    def requests(self, count: int, round_number: int = 0) -> list[Request]:
+        """Ordinary ones; every round has prompts of its own."""
+        seed = 1000 * self.seed + round_number
+        return spans(self._text, self.prompt, self.new, count, seed)
+
+    def describe(self) -> dict[str, Any]:
+        """For the line above the table."""
+        return {
+            "model": self.model.name,
+            "text": "Python's language reference",
+            "prompt_tokens": str(self.prompt),
+            "new_tokens": str(self.new),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def _text(self) -> Sequence[int]:
+        from tokenizers import Tokenizer
+
+        file = self.model / "tokenizer.json"
+        if not file.is_file():
+            raise UserError(f"{file} is missing; --model names a folder that has one")
+        return english(Tokenizer.from_file(str(file)))

@@ -1,4 +1,4 @@
-"""The commands from end to end on fake servers: tables, last line, files, plots."""
+"""The commands from end to end on fake servers: tables, last line, files."""
 
 import json
 import sys
@@ -9,7 +9,6 @@ from llm42_sglang.cli.bench import passes
 from llm42_sglang.cli.main import main
 from llm42_sglang.core.config import Config
 
-PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
 
 
@@ -18,7 +17,7 @@ def bench(capsys, model, tmp_path):
     """Run `llm42 bench`; returns its last line, parsed, and everything else it printed."""
 
     def run(command: str, *arguments: str) -> tuple[dict, str]:
-        files = ["--out", str(tmp_path / "out.json"), "--plot", str(tmp_path / "plot.png")]
+        files = ["--out", str(tmp_path / "out.json")]
         with pytest.raises(SystemExit) as left:
             main(["bench", command, *arguments, "--model", str(model), *files])
         printed = capsys.readouterr()
@@ -26,7 +25,6 @@ def bench(capsys, model, tmp_path):
         *shown, last = printed.out.splitlines()
         result = json.loads(last)
         assert json.loads((tmp_path / "out.json").read_text()) == result
-        assert (tmp_path / "plot.png").read_bytes().startswith(PNG)
         assert not list(tmp_path.glob(".*.new"))
         return result, "\n".join(shown)
 
@@ -162,7 +160,7 @@ def test_costs_that_cannot_be_measured_are_an_error(capsys, model, measuring):
         (["throughput", "--requests", "16"], "take at least 48"),
         (["throughput", "--serial-requests", "2"], "--serial-requests takes 0, or more than 2"),
         (["throughput", "--prompt-tokens", "x"], "a number of tokens is N or N-M"),
-        (["throughput", "--plot", "/nowhere/x.png"], "cannot write /nowhere/x.png"),
+        (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
         (["latency", "--loads", "fast"], "not 'fast'"),

@@ -4,17 +4,17 @@ import pytest
 
 from llm42_sglang.cli.bench import report
 from llm42_sglang.cli.bench.load import Step
-from llm42_sglang.cli.bench.options import Source, numbers
+from llm42_sglang.cli.bench.options import numbers
 from llm42_sglang.cli.bench.outcome import Chunk, Outcome, percentiles, ratio, recompute
 from llm42_sglang.cli.bench.outcome import tokens_per_s as rate
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.throughput import summary
-from llm42_sglang.cli.bench.workload import Lengths, Mix, Request, mark, spans
+from llm42_sglang.cli.bench.workload import Lengths, Request, Source, mark, spans
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell
 from llm42_sglang.files import replacing
 
-MIX = Mix(Lengths(4, 9), Lengths(16, 20))
+LENGTHS = (Lengths(4, 9), Lengths(16, 20))
 TEXT = list(range(1000, 2000))
 RECEIPT = {"verified": True, "tokens_rolled_back": 2, "rollbacks": 1}
 
@@ -26,15 +26,15 @@ def outcome(sent_s, *chunks, deterministic=False, receipt=None) -> Outcome:
 
 
 def test_requests_are_spans_of_the_text_within_the_lengths_and_follow_the_seed():
-    requests = spans(TEXT, MIX, 200, seed=3)
+    requests = spans(TEXT, *LENGTHS, 200, seed=3)
     assert {len(r.prompt_ids) for r in requests} == set(range(4, 10))
     assert {r.new_tokens for r in requests} == set(range(16, 21))
     for ids in (r.prompt_ids for r in requests):
         assert ids == tuple(range(ids[0], ids[-1] + 1))
     assert len({r.prompt_ids for r in requests}) > 150
-    assert spans(TEXT, MIX, 5, seed=3) == requests[:5] != spans(TEXT, MIX, 5, seed=4)
+    assert spans(TEXT, *LENGTHS, 5, seed=3) == requests[:5] != spans(TEXT, *LENGTHS, 5, seed=4)
     with pytest.raises(UserError, match="the text has 9"):
-        spans(TEXT[:9], MIX, 1, seed=0)
+        spans(TEXT[:9], *LENGTHS, 1, seed=0)
 
 
 def test_the_text_is_long_enough_for_long_prompts_and_every_round_has_its_own(model):
