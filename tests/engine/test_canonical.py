@@ -23,11 +23,13 @@ class Runner:
     def __init__(self):
         rows = torch.arange(40 * 64, dtype=torch.int32).view(40, 64)
         self.req_to_token_pool = SimpleNamespace(req_to_token=rows)
+        self.batches: list = []
         self.shapes: list[tuple[int, int]] = []  # rows of the pass, rows of the head
 
     def forward(self, batch):
         rows = torch.arange(len(batch.input_ids)).float()[:, None].expand(-1, VOCABULARY)
         kept, *_ = canonical.keep_head_rows(None, None, rows, None, None, None)
+        self.batches.append(batch)
         self.shapes.append((len(rows), len(kept)))
         logits = SimpleNamespace(next_token_logits=kept)
         return SimpleNamespace(logits_output=logits, can_run_graph=False)
@@ -51,6 +53,7 @@ def slots(*scored: bool) -> list[Slot]:
         ((1, 2, 4, 8), (True,), (T, T)),
         ((1, 2, 4, 8), (True, True, True), (4 * T, 4 * T)),
         ((1, 2, 4, 8), (False, True, False, False, True), (8 * T, 2 * T)),
+        ((1, 2, 4, 8), (False, True, False, True), (4 * T, 2 * T)),
         ((8,), (False, True), (8 * T, 8 * T)),
         ((1, 8), (False, True, True), (8 * T, 8 * T)),
         ((1, 2, 4, 8), (False, False), (2 * T, 1)),  # no head: one row, that nobody reads
@@ -60,14 +63,9 @@ def test_pass_and_head_have_certified_shapes(forward, widths, scored, shape):
     forward.widths = widths
     given = forward(slots(*scored))
     assert forward.runner.shapes == [shape]
-    assert [logits is not None for logits in given] == list(scored)
-
-
-def test_every_slot_gets_its_own_rows(forward):
-    forward.widths = (1, 2, 4, 8)
-    given = forward(slots(False, True, False, True))
-    for slot in (1, 3):
-        assert given[slot][:, 0].tolist() == list(range(slot * T, (slot + 1) * T))
+    for slot, (logits, wanted) in enumerate(zip(given, scored, strict=True)):
+        own = list(range(slot * T, (slot + 1) * T))
+        assert (logits[:, 0].tolist() == own) if wanted else logits is None
 
 
 def decode_rows(count: int) -> canonical.DecodeRows:
@@ -94,13 +92,8 @@ def test_pages_ride_in_what_decode_rows_leave_of_the_narrowest_pass(forward, row
 
 
 @pytest.mark.parametrize("rows", [1, 3, T])
-def test_a_pass_carries_decode_rows_behind_its_pages(forward, monkeypatch, rows):
+def test_a_pass_carries_decode_rows_behind_its_pages(forward, rows):
     """In the shape of any other pass of as many slots; pages and rows get their own logits."""
-    seen = []
-    real = forward.runner.forward
-    monkeypatch.setattr(
-        forward.runner, "forward", lambda batch: (seen.append(batch), real(batch))[1]
-    )
     forward.widths, forward.carriers = (1, 2, 4, 8), (4,)
     decode = decode_rows(rows)
     (of_page,), run = forward.carry(slots(True), decode)
@@ -108,7 +101,7 @@ def test_a_pass_carries_decode_rows_behind_its_pages(forward, monkeypatch, rows)
     assert of_page[:, 0].tolist() == list(range(T))
     of_rows = run.logits_output.next_token_logits[:, 0].tolist()
     assert of_rows == list(range(3 * T, 3 * T + rows))
-    (batch,), padding = seen, T - rows
+    (batch,), padding = forward.runner.batches, T - rows
     assert batch.extend_lens == [T, T, T, *[1] * rows, *[padding] * bool(padding)]
     assert batch.prefix_lens == [T, 0, 0, *[40] * rows, *[0] * bool(padding)]
     behind = slice(3 * T, 3 * T + rows)
@@ -121,42 +114,34 @@ def test_a_pass_carries_decode_rows_behind_its_pages(forward, monkeypatch, rows)
 
 def test_a_page_is_whole_and_its_own(forward):
     """Padding writes behind the tokens, into the same page."""
-    batch = forward._batch(slots(True))
+    forward.widths = (1,)
+    forward(slots(True))
+    (batch,) = forward.runner.batches
     assert batch.input_ids.tolist() == [7, 8, *[canonical.PADDING_TOKEN] * (T - 2)]
     assert batch.out_cache_loc.tolist() == list(range(64 + T, 64 + 2 * T))
     assert (batch.prefix_lens, batch.extend_lens) == ([T], [T])
 
 
-def test_a_failed_pass_leaves_ordinary_forwards_alone(forward, monkeypatch):
-    @contextmanager
-    def failing():
+def test_the_pass_leaves_nothing_behind_even_if_it_fails(forward):
+    """The backend's mode covers the forward and nothing else, and so do the head's rows."""
+    inside = []
+
+    def run(batch):
+        assert inside == ["mode"]
         raise RuntimeError("out of memory")
-        yield
-
-    monkeypatch.setattr(forward.runner, "forward", lambda batch: failing().__enter__())
-    with pytest.raises(RuntimeError):
-        forward(slots(True))
-    states = canonical.keep_head_rows(lambda *args: "pruned", None, None, None, None, None)
-    assert states == "pruned"
-
-
-def test_the_backends_mode_covers_the_forward_and_nothing_else(forward, monkeypatch):
-    inside, seen = [False], []
 
     @contextmanager
     def mode():
-        inside[0] = True
+        inside.append("mode")
         try:
             yield
         finally:
-            inside[0] = False
+            inside.pop()
 
-    real = forward.runner.forward
-    monkeypatch.setattr(
-        forward.runner, "forward", lambda batch: (seen.append(inside[0]), real(batch))[1]
-    )
-    forward.mode = mode
+    forward.mode, forward.runner.forward = mode, run
     for _ in range(2):
-        forward(slots(True))
-        assert not inside[0]
-    assert seen == [True, True]
+        with pytest.raises(RuntimeError, match="out of memory"):
+            forward(slots(True))
+        assert inside == []
+        states = canonical.keep_head_rows(lambda *args: "pruned", None, None, None, None, None)
+        assert states == "pruned"

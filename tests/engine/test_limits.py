@@ -50,22 +50,19 @@ def as_given(monkeypatch):
     monkeypatch.setattr(limits, "resolving_view", lambda args: args)
 
 
-def check(config: Config | None = None, **flags) -> None:
-    limits.require_supported(SimpleNamespace(**{**PLAIN, **flags}), config or Config())
+def check(**flags) -> None:
+    limits.require_supported(SimpleNamespace(**{**PLAIN, **flags}), Config())
 
 
 @pytest.mark.parametrize("field", REFUSED)
 def test_the_flag_is_named_with_its_reason(field):
     assert field in DEFAULTS, "SGLang has no such flag"
+    flag = f"--{field.replace('_', '-')}"
     with pytest.raises(UnsupportedError) as refusal:
         check(**{field: REFUSED[field]})
-    (feature,) = (
-        feature
-        for feature in limits.FEATURES
-        if f"--{field.replace('_', '-')}" in {limit.flag for limit in feature.limits}
-    )
+    (feature,) = (each for each in limits.FEATURES if flag in {one.flag for one in each.limits})
     said = str(refusal.value)
-    assert said.startswith(f"--{field.replace('_', '-')} ({feature.name})")
+    assert said.startswith(f"{flag} ({feature.name})")
     assert feature.why in said and "\n" not in said
 
 

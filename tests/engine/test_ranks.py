@@ -1,6 +1,7 @@
 """Ranks that agree go on, others stop before the pass. Real process groups, no server."""
 
 import multiprocessing
+from contextlib import nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import torch
 import torch.distributed as dist
 
 from llm42_sglang.engine import certify
-from llm42_sglang.engine.audit import Audit
+from llm42_sglang.engine.audit import PERIOD, Audit
 from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
+from tests.engine.fakes import Forward, T, decoding
 
 
 def _rank(rank: int, folder, behave, said) -> None:
@@ -31,6 +33,7 @@ def _rank(rank: int, folder, behave, said) -> None:
 
 def on_two_ranks(folder, behave) -> list:
     """What `behave` returns on each rank, or the error's text."""
+    folder.mkdir(exist_ok=True)
     context = multiprocessing.get_context("fork")
     said = context.Queue()
     ranks = [context.Process(target=_rank, args=(i, folder, behave, said)) for i in (0, 1)]
@@ -51,12 +54,9 @@ def passes(ranks: Ranks, tokens_of_rank_1: int) -> str:
     return "went on"
 
 
-def test_ranks_that_decide_alike_go_on(tmp_path):
-    assert on_two_ranks(tmp_path, lambda ranks: passes(ranks, 7)) == ["went on"] * 2
-
-
-def test_a_rank_that_drew_another_token_stops_all(tmp_path):
-    for said in on_two_ranks(tmp_path, lambda ranks: passes(ranks, 8)):
+def test_ranks_that_decide_alike_go_on_and_one_that_drew_another_token_stops_all(tmp_path):
+    assert on_two_ranks(tmp_path / "alike", lambda ranks: passes(ranks, 7)) == ["went on"] * 2
+    for said in on_two_ranks(tmp_path / "another", lambda ranks: passes(ranks, 8)):
         assert "rank 1 disagrees with rank 0" in said and "\n" not in said
 
 
@@ -94,21 +94,20 @@ def page(value: float) -> list:
     return [certify.Bits(tensor, tensor)]
 
 
-def test_a_difference_on_another_rank_is_everybodys():
-    assert certify._compared_by_all(beside(None), "A1", page(1), page(1)) == 2
-    with pytest.raises(certify.CertificationError, match="seen there"):
-        certify._compared_by_all(beside("seen there"), "A1", page(1), page(1))
-    with pytest.raises(certify.CertificationError, match="assumption A1"):
-        certify._compared_by_all(beside(None), "A1", page(1), page(2))
+@pytest.mark.parametrize(
+    ("there", "here", "told"),
+    [(None, 1, None), ("seen there", 1, "seen there"), (None, 2, "assumption A1")],
+)
+def test_a_difference_on_another_rank_is_everybodys(there, here, told):
+    with pytest.raises(certify.CertificationError, match=told) if told else nullcontext():
+        assert certify._compared_by_all(beside(there), "A1", page(1), page(here)) == 2
 
 
 @pytest.mark.parametrize("other", [True, False])
 def test_an_audit_fails_on_all_ranks_or_on_none(other):
-    forward = SimpleNamespace(ranks=beside(other), kv_of=lambda row, page: torch.zeros(3))
-    audit = Audit(forward)
-    audit._expected = torch.zeros(3)
-    sampling = SimpleNamespace(plain=False)
-    req = SimpleNamespace(kv=SimpleNamespace(req_pool_idx=1), chooser=sampling)
-    job = SimpleNamespace(request=req, page=0)
-    assert audit.compare(job, torch.zeros(1, 3)) is other
+    forward = Forward()
+    forward.ranks, audit = beside(other), Audit(forward)
+    rider = decoding(prompt=range(T))
+    job = next(filter(None, (audit.pick([rider], 2) for _ in range(PERIOD))))
+    assert audit.compare(job, torch.zeros(T, 1)) is other
     assert audit.failed is not other
