@@ -1,4 +1,8 @@
-"""What a user can get wrong."""
+"""What a user can get wrong, and what commands make of it that judge."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 
 class UserError(Exception):
@@ -9,3 +13,17 @@ class UserError(Exception):
     """
 
     status = 1
+
+
+def judging(command: Callable[..., None]) -> Callable[..., None]:
+    """For commands whose status 1 is a verdict: a UserError leaves with status 2."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except UserError as error:
+            error.status = 2
+            raise
+
+    return run

@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm42_sglang.cli.cache import cache_dir
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, leave_on_signals
 from llm42_sglang.cli.model import ensure_default_model
+from llm42_sglang.errors import UserError
 from llm42_sglang.repro.conditions import CONDITIONS, observe, question
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.output import first_difference

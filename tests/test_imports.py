@@ -133,7 +133,7 @@ def test_every_layer_of_the_table_exists() -> None:
         ("sampling/a.py", "from llm42_sglang import platform"),
         ("platform/a.py", "import llm42_sglang.sampling.greedy"),
         ("engine/a.py", "from llm42_sglang.cli.main import main"),
-        ("repro/a.py", "from llm42_sglang.cli.errors import UserError"),
+        ("repro/a.py", "from llm42_sglang.cli.output import say"),
         ("repro/a.py", "from llm42_sglang.report import page"),
         ("repro/a.py", "def f():\n    import sglang"),
         ("report/a.py", "from llm42_sglang.cli.bench import report"),

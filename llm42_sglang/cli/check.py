@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
-from llm42_sglang.cli.errors import UserError, judging
 from llm42_sglang.cli.output import Page, bar, console, require_writable
+from llm42_sglang.errors import UserError, judging
 from llm42_sglang.files import write_whole
 from llm42_sglang.report.check import check_page
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, observe

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from llm42_sglang.cli.errors import judging
 from llm42_sglang.cli.model import default_model_dir
 from llm42_sglang.cli.patch import trouble_of
 from llm42_sglang.cli.patching.wheel import combined, examine, find_wheel
+from llm42_sglang.errors import judging
 
 
 class Finding(NamedTuple):

@@ -16,7 +16,7 @@ from random import SystemRandom
 import httpx
 import psutil
 
-from llm42_sglang.cli.errors import UserError
+from llm42_sglang.errors import UserError
 
 SERVE = (sys.executable, "-m", "llm42_sglang.cli.main", "serve", "--port", "{port}")
 HOST = "127.0.0.1"

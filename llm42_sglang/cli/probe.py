@@ -1,15 +1,14 @@
 """`llm42 probe`: how far is any endpoint from deterministic?"""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
-from llm42_sglang.cli.errors import UserError, judging
 from llm42_sglang.cli.output import Page, require_writable, say, table
+from llm42_sglang.errors import UserError, judging
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro import probe as probing
 from llm42_sglang.repro.endpoint import connect
@@ -53,7 +52,7 @@ def probe(
         if deterministic and not endpoint.ours:
             raise UserError(f"{url} is no llm42 server: it knows no --deterministic")
         cases = given or prompts(count, tokens, in_chat=api != "native")
-        probed = probing.probe(endpoint, cases, repeats, in_flight, deterministic, _progress)
+        probed = probing.probe(endpoint, cases, repeats, in_flight, deterministic, say)
     workload = {
         "url": url,
         "model": endpoint.model,
@@ -72,8 +71,3 @@ def probe(
 
         write_whole(report, probe_page(probed, result, workload))
     print(line)
-
-
-def _progress(title: str) -> Callable[[], object]:
-    say(title)
-    return lambda: None

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from llm42_sglang.cli.endpoints import ApiName, Key, Model, Url
-from llm42_sglang.cli.errors import UserError, judging
 from llm42_sglang.cli.output import bar, require_writable, say
+from llm42_sglang.errors import UserError, judging
 from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.golden import Golden, Recorded, save_golden

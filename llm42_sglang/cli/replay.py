@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llm42_sglang.cli.endpoints import Key, Url
-from llm42_sglang.cli.errors import judging
+from llm42_sglang.errors import judging
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.judge import Verdict
 from llm42_sglang.repro.replay import load_saved

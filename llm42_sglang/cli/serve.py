@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.output import say
 from llm42_sglang.core.config import Config, ConfigError
+from llm42_sglang.errors import UserError
 
 # Flags that are not ours are SGLang's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -124,14 +124,10 @@ def _median(run: Callable[[], object]) -> float:
     for _ in range(ROUNDS):
         started = time.perf_counter()
         run()
-        _wait()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Server modes that deterministic service does not support: refused at start-up, by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sglang.srt.arg_groups.overrides import attention_backends_of, resolving_view
@@ -29,29 +30,20 @@ class Feature:
     limits: tuple[Limit, ...]
 
 
-def _flag(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
-
-
-def _limits(fields: Sequence[str], refused: Callable[[Any], bool]) -> tuple[Limit, ...]:
+def _limits(is_refused: Callable[[Any], bool], *fields: str) -> tuple[Limit, ...]:
     def of(field: str) -> Limit:
-        return Limit(_flag(field), lambda args: refused(getattr(args, field)))
+        flag = f"--{field.replace('_', '-')}"
+        return Limit(flag, lambda args: is_refused(getattr(args, field)))
 
     return tuple(map(of, fields))
 
 
-def _on(*fields: str) -> tuple[Limit, ...]:
-    return _limits(fields, bool)
-
-
-def _above_one(*fields: str) -> tuple[Limit, ...]:
-    return _limits(fields, lambda value: (value or 1) > 1)
-
-
 def _not(plain: str, *fields: str) -> tuple[Limit, ...]:
-    return _limits(fields, lambda value: value not in (plain, None))
+    return _limits(lambda value: value not in (plain, None), *fields)
 
 
+_on = partial(_limits, bool)
+_above_one = partial(_limits, lambda value: (value or 1) > 1)
 _TUNED = ("moe_runner_backend", "fp8_gemm_runner_backend", "fp4_gemm_runner_backend")
 
 
@@ -162,12 +154,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "grammar backends other than xgrammar",
         "only xgrammar takes tokens back; a grammar follows candidates that may be rolled back",
-        (
-            Limit(
-                "--grammar-backend",
-                lambda args: args.grammar_backend not in ("xgrammar", "none", None),
-            ),
-        ),
+        _limits(lambda value: value not in ("xgrammar", "none", None), "grammar_backend"),
     ),
     Feature(
         "kernels tuned at start-up",

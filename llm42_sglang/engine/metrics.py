@@ -11,23 +11,16 @@ from typing import Any
 WAIT_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64)  # decode steps
 
 
-class _Nothing:
-    """A metric that nobody reads."""
+class _Nowhere:
+    """Metrics that nobody reads; prometheus_client would look for the folder of SGLang's mode."""
+
+    def counter(self, *described: Any, **more: str) -> Any:
+        return self
 
     def inc(self, amount: float = 1) -> None:
         pass
 
-    observe = inc
-
-
-class _Nowhere:
-    """Makes such metrics: prometheus_client would look for the folder of the multiprocess mode."""
-
-    def counter(self, name: str, text: str, **more: str) -> Any:
-        return _Nothing()
-
-    def histogram(self, name: str, text: str, buckets: Sequence[float]) -> Any:
-        return _Nothing()
+    histogram, observe = counter, inc
 
 
 class _Registry:
@@ -117,17 +110,12 @@ class RefusalMetrics:
 
     def __init__(self, enabled: Callable[[], bool] = lambda: True) -> None:
         self._enabled = enabled
-        self._refused: Any = None
+        self._registry: _Registry | None = None
 
     def refused(self, status: int) -> None:
         """A request was refused with this HTTP status."""
-        if not self._enabled():
-            return
-        if self._refused is None:  # not before SGLang has chosen the folder
-            from prometheus_client import CollectorRegistry, Counter
-
+        if self._enabled():
+            # Not before SGLang has chosen the folder.
+            self._registry = self._registry or _Registry({})
             text = "Requests that were refused for what they asked beside determinism"
-            self._refused = Counter(
-                "llm42_refused_requests", text, ("status",), registry=CollectorRegistry()
-            )
-        self._refused.labels(status=str(status)).inc()
+            self._registry.counter("refused_requests", text, status=str(status)).inc()

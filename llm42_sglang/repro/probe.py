@@ -13,8 +13,6 @@ from llm42_sglang.repro.prompts import PROMPTS
 from llm42_sglang.repro.suite import Case, Sampling
 from llm42_sglang.repro.wire import Answer
 
-Progress = Callable[[str], Callable[[], object]]  # title of a round -> called per answer
-
 
 @dataclass(frozen=True, slots=True)
 class Probed:
@@ -89,15 +87,15 @@ def probe(
     repeats: int,
     in_flight: int,
     deterministic: bool,
-    progress: Progress,
+    progress: Callable[[str], None],
 ) -> list[Probed]:
     """Each prompt `repeats` times alone and as often in load. Raises UserError."""
     rounds: dict[str, list[list[Observation]]] = {"alone": [], "load": []}
     for name, seen in rounds.items():
         for number in range(repeats):
-            advance = progress(f"{name}, {number + 1} of {repeats}")
+            progress(f"{name}, {number + 1} of {repeats}")
             seen.append(
-                observe(endpoint, cases, CONDITIONS[name], in_flight, advance, deterministic)
+                observe(endpoint, cases, CONDITIONS[name], in_flight, deterministic=deterministic)
             )
     # A round's observations are in the cases' order.
     return [

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from llm42_sglang.cli import model
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import default_model_dir, ensure_default_model
+from llm42_sglang.errors import UserError
 
 # A server's fingerprint covers weights, config and tokenizer: other bytes here orphan receipts.
 DIGESTS = {

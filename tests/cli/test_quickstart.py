@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from llm42_sglang.cli import launch
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import ServerProcess, is_taken
+from llm42_sglang.errors import UserError
 from llm42_sglang.repro.prompts import COMPANY, PROMPTS
 from tests.repro import fake_endpoint
 from tests.repro.fake_endpoint import FakeEndpoint

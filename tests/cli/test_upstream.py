@@ -8,7 +8,6 @@ from zipfile import ZipFile
 import pytest
 
 from llm42_sglang.cli.doctor import CHECKS
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
 from llm42_sglang.cli.patching.diff import parse
 from llm42_sglang.cli.patching.wheel import load_patches
@@ -16,6 +15,7 @@ from llm42_sglang.cli.upstream import compare, sources
 from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.launch import PINNED_SGLANG
 from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, Seam, table
+from llm42_sglang.errors import UserError
 
 LOOP = '''
 import enum

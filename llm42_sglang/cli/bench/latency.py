@@ -11,8 +11,8 @@ from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Target
 from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
 from llm42_sglang.cli.bench.workload import Source, mark
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell, require_writable
+from llm42_sglang.errors import UserError
 
 KINDS = ("deterministic", "ordinary")
 METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the definitions
@@ -26,14 +26,6 @@ RATIOS = (  # of 99th percentiles: name in the JSON, metric, kinds of requests
     ("p99_itl_ordinary_ratio", "itl", ("ordinary",)),
     ("p99_gap_ordinary_ratio", "gap", ("ordinary",)),
 )
-DEFINITIONS = {
-    "ttft": "from sending (Poisson: when it was due) to the first token",
-    "gap": "between two chunks; a chunk is a token, or a run of committed ones",
-    "itl": "gap divided by the tokens of its later chunk, once per token",
-    "e2e": "from sending to the last token",
-    "kinds": "stock serves the same requests, all as ordinary ones",
-}
-
 
 # By load, share and server: by kind.
 Outcomes = dict[tuple[str, float, str], dict[str, list[Outcome]]]
@@ -160,7 +152,7 @@ def summary(outcomes: Outcomes) -> dict[str, Any]:
                 for by_kind in (outcomes[at, share, server] for server in ("llm42", "stock"))
             )
             ratios[key][at][f"{share:g}"] = ratio(ours, stock)
-    return {**ratios, "definitions": DEFINITIONS, "points": points}
+    return {**ratios, "points": points}
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llm42_sglang.cli.errors import UserError
+from llm42_sglang.errors import UserError
 
 # What is left over are flags of the servers: --llm42-* ours, all others everybody's.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}

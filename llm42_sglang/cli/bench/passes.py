@@ -12,10 +12,10 @@ import typer
 
 from llm42_sglang.cli.bench import options, report, servers
 from llm42_sglang.cli.bench.workload import Source
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.launch import tail
 from llm42_sglang.cli.output import require_writable, say, table
 from llm42_sglang.core.config import PAGE_SIZES
+from llm42_sglang.errors import UserError
 
 MEASURE = (sys.executable, "-m", "llm42_sglang.engine.costs")
 SLACK = 1.15  # what a page may cost in the recommended group, over the cheapest

@@ -12,8 +12,8 @@ from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Step, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import Source, mark
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import require_writable, say
+from llm42_sglang.errors import UserError
 
 WARM_UP_TOKENS = 8
 SERIAL = Load.closed(2)  # one is served, one waits: the server never idles

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.output import say
+from llm42_sglang.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,6 @@ class Lengths(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.least}-{self.most}" if self.least != self.most else str(self.least)
-
-
-def english(tokenizer: Any) -> list[int]:
-    """Token ids of the long English text that every Python has: its language reference."""
-    from pydoc_data.topics import topics
-
-    return tokenizer.encode(" ".join(topics[name] for name in sorted(topics))).ids
 
 
 def spans(
@@ -122,9 +115,13 @@ class Source:
 
     @cached_property
     def _text(self) -> Sequence[int]:
+        """Token ids of the long English text that every Python has: its language reference."""
+        from pydoc_data.topics import topics
+
         from tokenizers import Tokenizer
 
         file = self.model / "tokenizer.json"
         if not file.is_file():
             raise UserError(f"{file} is missing; --model names a folder that has one")
-        return english(Tokenizer.from_file(str(file)))
+        text = " ".join(topics[name] for name in sorted(topics))
+        return Tokenizer.from_file(str(file)).encode(text).ids

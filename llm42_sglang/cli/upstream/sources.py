@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.patching.wheel import REINSTALL, examine, find_wheel
 from llm42_sglang.cli.pip import download
+from llm42_sglang.errors import UserError
 
 Read = Callable[[str], bytes | None]  # path beside the package's folder -> content, if it is there
 

@@ -6,8 +6,8 @@ from functools import cache
 from importlib.util import resolve_name
 from typing import NamedTuple
 
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.upstream.sources import Read
+from llm42_sglang.errors import UserError
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Names = dict[str, list[ast.stmt]]  # name -> the statements that bind it

@@ -8,7 +8,7 @@ from llm42_sglang.cli.bench import load
 from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import outcome_of
 from llm42_sglang.cli.bench.workload import Request, mark
-from llm42_sglang.cli.errors import UserError
+from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE, Event, Reply, at_once
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)

@@ -10,8 +10,8 @@ from llm42_sglang.cli.bench.outcome import tokens_per_s as rate
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.throughput import summary
 from llm42_sglang.cli.bench.workload import Lengths, Request, Source, mark, spans
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.output import cell
+from llm42_sglang.errors import UserError
 from llm42_sglang.files import replacing
 
 LENGTHS = (Lengths(4, 9), Lengths(16, 20))

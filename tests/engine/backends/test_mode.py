@@ -73,4 +73,4 @@ def test_of_a_hybrid_backend_the_prefill_one_is_switched():
 
 
 def test_the_readme_shows_every_backend():
-    assert backends.table() in README.read_text(), "run: python -m llm42_sglang.engine.backends"
+    assert backends.table() in README.read_text(), "put in what `backends.table` gives"
