@@ -43,17 +43,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         options.sick -= 1
-        self.reply(503 if options.sick >= 0 else 200, {})
+        self.reply(503 if options.sick >= 0 else 200)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
         if self.path == "/generate":  # always streamed
             self.stream(self.generate(body))
-        elif self.path.startswith("/flush_cache"):
+            return
+        known = self.path.startswith("/flush_cache")
+        if known:
             Handler.arrivals = count()
-            self.reply(200, {})
-        else:
-            self.reply(404, {})
+        self.reply(200 if known else 404)
 
     def generate(self, body):
         params = body["sampling_params"]
@@ -75,12 +75,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def reply(self, status, content):
-        data = json.dumps(content).encode()
+    def reply(self, status):
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", "0")
         self.end_headers()
-        self.wfile.write(data)
 
     def log_message(self, *_):
         pass

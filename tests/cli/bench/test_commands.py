@@ -2,12 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 from statistics import median
 
 import pytest
 
-from llm42_sglang.cli.bench import passes
+from llm42_sglang.cli.bench import passes, servers
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
+from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
 from llm42_sglang.cli.output import cell
@@ -15,6 +17,29 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.files import replacing
 
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
+
+
+@pytest.fixture
+def fakes(fake, monkeypatch):
+    """Options of the fake servers that commands start from here on, by name; filled by the test."""
+    options: dict[str, list[str]] = {"stock": [], "serial": [], "ours": []}
+    for name in options:
+        monkeypatch.setattr(servers, name, lambda flags, name=name: fake(*options[name], name=name))
+    return options
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """It knows two words; all others are token 0."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    made = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "of": 2}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    folder = tmp_path_factory.mktemp("model")
+    made.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 @pytest.fixture
@@ -91,13 +116,13 @@ def test_latency_tells_kinds_apart(bench, fakes):
     assert len(points) == 3 * 2 * (2 + 1)
     for load in loads:
         assert result["p99_itl_ordinary_ratio"][load]["100"] is None  # nobody is ordinary
-        ours, stock = (points[load, 50, name, "ordinary"] for name in ("llm42", "stock"))
-        assert ours["e2e"]["p50"] > stock["e2e"]["p50"]
-        ratio = ours["itl"]["p99"] / stock["itl"]["p99"]
-        assert result["p99_itl_ordinary_ratio"][load]["50"] == ratio
-        ours, stock = (points[load, 100, name, "deterministic"] for name in ("llm42", "stock"))
-        ratio = ours["ttft"]["p99"] / stock["ttft"]["p99"]
-        assert result["p99_ttft_ratio"][load]["100"] == ratio
+        for share, kind, time, found in (
+            (50, "ordinary", "itl", result["p99_itl_ordinary_ratio"]),
+            (100, "deterministic", "ttft", result["p99_ttft_ratio"]),
+        ):
+            ours, stock = (points[load, share, name, kind] for name in ("llm42", "stock"))
+            assert found[load][str(share)] == ours[time]["p99"] / stock[time]["p99"]
+            assert ours["e2e"]["p50"] > stock["e2e"]["p50"]
     ours = points["90/s", 50, "llm42", "deterministic"]
     assert ours["requests"] == 6 and ours["ttft"]["count"] == 6
     assert ours["itl"]["count"] == 6 * 11 and ours["gap"]["count"] == 6 * 3
@@ -203,6 +228,24 @@ def test_a_file_that_is_not_complete_leaves_the_old_one(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="cannot write"), replacing(tmp_path / "folder") as new:
         new.write_text("a file cannot take a folder's place")
+
+
+def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are_spread(model):
+    text, lengths = list(range(1000, 2000)), (Lengths(4, 9), Lengths(16, 20))
+    requests = spans(text, *lengths, 200, seed=3)
+    assert {len(r.prompt_ids) for r in requests} == set(range(4, 10))
+    assert {r.new_tokens for r in requests} == set(range(16, 21))
+    for ids in (r.prompt_ids for r in requests):
+        assert ids == tuple(range(ids[0], ids[-1] + 1))
+    assert len({r.prompt_ids for r in requests}) > 150
+    assert spans(text, *lengths, 5, seed=3) == requests[:5] != spans(text, *lengths, 5, seed=4)
+    with pytest.raises(UserError, match="the text has 9"):
+        spans(text[:9], *lengths, 1, seed=0)
+    source = Source.of("4096", "1", model, seed=0)  # the real text is long enough for that
+    assert source.requests(3, 0) != source.requests(3, 1) == source.requests(3, 1)
+    for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):
+        marked = mark(requests[:count], share)
+        assert [i for i, request in enumerate(marked) if request.deterministic] == places
 
 
 def test_servers_differ_in_what_is_compared_only(tmp_path):

@@ -7,36 +7,12 @@ import pytest
 from llm42_sglang.cli.bench import load
 from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import outcome_of, percentiles, recompute, tokens_per_s
-from llm42_sglang.cli.bench.workload import Lengths, Request, Source, mark, spans
+from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.cli.errors import UserError
 from llm42_sglang.repro.connection import GENERATE, Event, Reply, at_once
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
 POISSON = Load("50/s", rate_per_s=50)
-
-
-def test_requests_are_spans_of_the_text_within_the_lengths_and_follow_seed_and_round(model):
-    text, lengths = list(range(1000, 2000)), (Lengths(4, 9), Lengths(16, 20))
-    requests = spans(text, *lengths, 200, seed=3)
-    assert {len(r.prompt_ids) for r in requests} == set(range(4, 10))
-    assert {r.new_tokens for r in requests} == set(range(16, 21))
-    for ids in (r.prompt_ids for r in requests):
-        assert ids == tuple(range(ids[0], ids[-1] + 1))
-    assert len({r.prompt_ids for r in requests}) > 150
-    assert spans(text, *lengths, 5, seed=3) == requests[:5] != spans(text, *lengths, 5, seed=4)
-    with pytest.raises(UserError, match="the text has 9"):
-        spans(text[:9], *lengths, 1, seed=0)
-    source = Source.of("4096", "1", model, seed=0)  # the real text is long enough for that
-    assert source.requests(3, 0) != source.requests(3, 1) == source.requests(3, 1)
-
-
-@pytest.mark.parametrize(
-    ("share", "count", "places"),
-    [(0, 8, []), (100, 3, [0, 1, 2]), (25, 8, [1, 5]), (2, 48, [24]), (50, 5, [0, 2, 4])],
-)
-def test_the_share_is_exact_and_evenly_spread(share, count, places):
-    marked = mark([Request((1,), 1)] * count, share)
-    assert [i for i, request in enumerate(marked) if request.deterministic] == places
 
 
 def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
