@@ -21,7 +21,7 @@ parser.add_argument("--sick", type=int, default=0, help="times that /health says
 parser.add_argument("--exit", type=int, help="end at once with this status")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
-parser.add_argument("--broken", choices=["unverified", "short"])
+parser.add_argument("--unverified", action="store_true")
 parser.add_argument("--token-s", type=float, default=0, help="seconds per token of a stream")
 options, _ = parser.parse_known_args()
 
@@ -32,12 +32,9 @@ if options.stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if options.children:
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    same_group, own_session = (
-        subprocess.Popen(sleep),
-        subprocess.Popen(sleep, start_new_session=True),
-    )
+    started = [subprocess.Popen(sleep, start_new_session=own) for own in (False, True)]
     with open(options.children + ".new", "w") as file:
-        json.dump([same_group.pid, own_session.pid], file)
+        json.dump([child.pid for child in started], file)
     os.rename(options.children + ".new", options.children)
 
 
@@ -46,33 +43,30 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         options.sick -= 1
-        self.reply(503 if options.sick >= 0 else 200, {})
+        self.reply(503 if options.sick >= 0 else 200)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        if self.path == "/generate" and body.get("stream"):
+        if self.path == "/generate":  # always streamed
             self.stream(self.generate(body))
-        elif self.path == "/generate":
-            self.reply(200, self.generate(body))
-        elif self.path.startswith("/flush_cache"):
+            return
+        known = self.path.startswith("/flush_cache")
+        if known:
             Handler.arrivals = count()
-            self.reply(200, {})
-        else:
-            self.reply(404, {})
+        self.reply(200 if known else 404)
 
     def generate(self, body):
         params = body["sampling_params"]
         deterministic = params.get("custom_params", {}).get("deterministic", False)
         first = sum(body["input_ids"]) + next(self.arrivals)
         ids = [first + i for i in range(params["max_new_tokens"])]
-        return {"output_ids": ids, "meta_info": {"llm42": receipt()} if deterministic else {}}
+        receipt = {"verified": not options.unverified, "rollbacks": 1, "tokens_rolled_back": 3}
+        return {"output_ids": ids, "meta_info": {"llm42": receipt} if deterministic else {}}
 
     def stream(self, answer):
         self.send_response(200)
         self.end_headers()
         ids, meta = answer["output_ids"], answer["meta_info"]
-        if options.broken == "short":
-            ids = ids[:-1]
         run = 4 if meta else 1
         for end in [*range(1, len(ids), run), len(ids)]:
             time.sleep(options.token_s * run)
@@ -81,20 +75,13 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def reply(self, status, content):
-        data = json.dumps(content).encode()
+    def reply(self, status):
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", "0")
         self.end_headers()
-        self.wfile.write(data)
 
     def log_message(self, *_):
         pass
-
-
-def receipt():
-    verified = options.broken != "unverified"
-    return {"verified": verified, "verify_passes": 4, "rollbacks": 1, "tokens_rolled_back": 3}
 
 
 ThreadingHTTPServer.request_queue_size = 64

@@ -13,15 +13,7 @@ import psutil
 import pytest
 
 from llm42_sglang.cli import launch
-from llm42_sglang.cli.launch import (
-    SERVE,
-    ServerError,
-    ServerProcess,
-    free_port,
-    is_taken,
-    last_event,
-    tail,
-)
+from llm42_sglang.cli.launch import SERVE, ServerError, ServerProcess, is_taken
 from tests.cli.conftest import FAKE
 
 
@@ -48,23 +40,17 @@ def test_waits_for_health_reports_progress_and_leaves_nothing(fake):
     assert seconds == sorted(seconds) and seconds[-1] > 2 * launch.POLL_S
 
 
-def test_command_port_and_environment_are_passed_on(tmp_path):
-    port, log_path = free_port(), tmp_path / "log"
+def test_command_port_and_environment_are_passed_on_and_a_death_is_told_with_the_log(tmp_path):
+    port, log_path = launch.free_port(), tmp_path / "log"
     assert 30000 < port < 32768  # none that Linux or SGLang gives to others
     script = "import os, sys; print(sys.argv[1], os.environ['LLM42_T']); sys.exit(3)"
     argv = [sys.executable, "-c", script, "port={port}"]
-    with pytest.raises(ServerError, match="status 3"):
-        ServerProcess(argv=argv, port=port, env={"LLM42_T": "x"}, log_path=log_path).start()
-    assert log_path.read_text() == f"port={port} x\n"
+    server = ServerProcess(argv=argv, port=port, env={"LLM42_T": "x"}, log_path=log_path)
+    with pytest.raises(ServerError, match=rf"(?s)ended with status 3.*port={port} x"):
+        server.start()
+    assert not server.alive and log_path.read_text() == f"port={port} x\n"
     server = ServerProcess(["--flag"], port=31234, log_path=log_path)
     assert server.argv == [*SERVE[:-1], "31234", "--flag"]
-
-
-def test_a_server_that_dies_is_an_error_with_the_end_of_its_log(fake):
-    server = fake("--exit", "7", deadline_s=60)
-    with pytest.raises(ServerError, match=r"(?s)ended with status 7.*loading weights"):
-        server.start()
-    assert not server.alive
 
 
 @pytest.mark.parametrize("error", [ServerError, KeyboardInterrupt])
@@ -116,18 +102,16 @@ def test_a_port_in_use_or_a_command_that_does_not_exist_is_refused(fake, tmp_pat
         ServerProcess(argv=["/no/such"], log_path=tmp_path / "log").start()
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_children_are_ended_and_strangers_are_not(fake, tmp_path, killed):
+def test_children_of_a_killed_server_are_ended_and_strangers_are_not(fake, tmp_path):
     children = tmp_path / "children"
     stranger = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         with fake("--children", str(children)) as server:
             pids = json.loads(children.read_text())
             assert os.getsid(pids[0]) != os.getsid(pids[1])
-            if killed:
-                psutil.Process(server.pid).kill()
-                while server.alive:
-                    time.sleep(0.05)
+            psutil.Process(server.pid).kill()
+            while server.alive:
+                time.sleep(0.05)
             assert all(map(runs, pids))
         assert not any(map(runs, pids))
         assert stranger.is_running()
@@ -137,11 +121,9 @@ def test_children_are_ended_and_strangers_are_not(fake, tmp_path, killed):
 
 
 def test_a_server_that_ignores_sigterm_is_killed(fake):
-    server = fake("--stubborn", grace_s=0.5)
-    server.start()
-    process = psutil.Process(server.pid)
-    began = time.monotonic()
-    server.stop()
+    with fake("--stubborn", grace_s=0.5) as server:
+        process = psutil.Process(server.pid)
+        began = time.monotonic()
     assert time.monotonic() - began >= 0.5
     psutil.wait_procs([process], 30)  # it dies when it next gets to run
     assert not runs(process.pid)
@@ -150,8 +132,8 @@ def test_a_server_that_ignores_sigterm_is_killed(fake):
 def test_the_end_of_a_log_is_lines_that_tell_something(tmp_path):
     log = tmp_path / "log"
     log.write_bytes(b"first\n\x1b[1mbold\x1b[0m\r\n\n 10%\r 50%\r100%\n\n")
-    assert tail(log, 2) == ["bold", "100%"]
+    assert launch.tail(log, 2) == ["bold", "100%"]
     log.write_text("Load weight end.\nx.py:1: UserWarning: old\n  warnings.warn(\n")
-    assert last_event(log) == "Load weight end."
+    assert launch.last_event(log) == "Load weight end."
     log.write_text("")
-    assert last_event(log) == ""
+    assert launch.last_event(log) == ""

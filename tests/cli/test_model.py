@@ -52,21 +52,12 @@ def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
-def test_the_model_is_bit_for_bit_what_it_was_and_speaks(cache):
+def test_the_model_is_bit_for_bit_what_it_was(cache):
     """The one real download and conversion of the suite."""
-    from transformers import AutoTokenizer
-
     folder = ensure_default_model()
     found = {path.name: hashlib.sha256(path.read_bytes()) for path in folder.iterdir()}
     assert {name: digest.hexdigest() for name, digest in found.items()} == DIGESTS
     assert visible(cache / "models") == [folder.name]
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.tokenize("the house 2024") == ["the", "Ġhouse", "Ġ", *"2024"]
-    text = "  def f(x):\n\treturn x**12  # é, 日本, 🙂"
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-    chat = tokenizer.apply_chat_template([{"role": "user", "content": "U"}], return_dict=False)
-    assert chat[0] == tokenizer.bos_token_id == 1 and tokenizer.eos_token_id in chat
 
 
 def test_a_second_call_returns_at_once_and_imports_nothing_heavy(cache, conversions):

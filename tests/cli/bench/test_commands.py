@@ -2,14 +2,44 @@
 
 import json
 import sys
+from pathlib import Path
+from statistics import median
 
 import pytest
 
-from llm42_sglang.cli.bench import passes
+from llm42_sglang.cli.bench import passes, servers
+from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
+from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
+from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
+from llm42_sglang.cli.output import cell
 from llm42_sglang.core.config import Config
+from llm42_sglang.files import replacing
 
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
+
+
+@pytest.fixture
+def fakes(fake, monkeypatch):
+    """Options of the fake servers that commands start from here on, by name; filled by the test."""
+    options: dict[str, list[str]] = {"stock": [], "serial": [], "ours": []}
+    for name in options:
+        monkeypatch.setattr(servers, name, lambda flags, name=name: fake(*options[name], name=name))
+    return options
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """It knows two words; all others are token 0."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    made = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "of": 2}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    folder = tmp_path_factory.mktemp("model")
+    made.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 @pytest.fixture
@@ -42,15 +72,24 @@ def refused(capsys, *arguments: str) -> str:
 def test_throughput_finds_the_faster_server(bench, fakes):
     fakes["ours"] += ["--token-s", "0.005"]
     sizes = ["--requests", "6", "--in-flight", "4", "--rounds", "2", "--serial-requests", "3"]
-    result, shown = bench("throughput", "--shares", "0,50", *sizes, *SMALL, "--llm42-group", "4")
-    assert list(result["ratio_to_stock"]) == ["0", "50"]
+    arguments = ["--shares", "50, 0,50", *sizes, *SMALL, "--llm42-group", "4"]
+    result, shown = bench("throughput", *arguments)
+    rates, ratios = result["tokens_per_s"], result["ratios_to_stock"]
+    for share in ("0", "50"):  # medians of ratios within a round
+        pairs = zip(rates["llm42"][share], rates["stock"][share], strict=True)
+        assert ratios[share] == [ours / stock for ours, stock in pairs] and len(ratios[share]) == 2
+    assert result["ratio_to_stock"] == {share: median(ratios[share]) for share in ("0", "50")}
     assert 0 < result["ratio_to_stock"]["0"] < 1
-    assert len(result["ratios_to_stock"]["50"]) == 2
-    assert result["speedup_over_serial"] > 0 and result["speedup_at_share"] == "50"
+    pairs = zip(rates["llm42"]["50"], rates["serial"], strict=True)
+    assert result["speedup_over_serial"] == median(ours / serial for ours, serial in pairs)
+    assert result["speedup_at_share"] == "50"
     assert result["rollbacks"] == 2 * 3  # the fake's receipts: one each, of 3 tokens
-    assert result["recompute_rate"] == pytest.approx(3 / (12 + 3))
+    assert result["recompute_rate"] == 3 / (12 + 3)
+    assert result["recompute_rate_by_share"] == {"0": None, "50": 3 / (12 + 3)}
     assert result["deterministic_requests_by_share"] == {"0": 0, "50": 6}
-    assert result["workload"]["flags"] == "--max-total-tokens 20000 --llm42-group 4"
+    workload = result["workload"]
+    assert (workload["prompt_tokens"], workload["new_tokens"]) == ("4-9", "12")
+    assert workload["flags"] == "--max-total-tokens 20000 --llm42-group 4"
     assert shown.index("hardware: ") < shown.index("workload: ") < shown.index("ratio")
     assert "in_flight 4" in shown and "one at a time" in shown
 
@@ -63,7 +102,7 @@ def test_throughput_without_the_slow_server_and_with_one_that_does_not_verify(
     arguments = ["throughput", "--shares", "100", *sizes, *SMALL]
     result, shown = bench(*arguments)
     assert result["speedup_over_serial"] is None and "one at a time" not in shown
-    fakes["ours"] += ["--broken", "unverified"]
+    fakes["ours"] += ["--unverified"]
     assert "does not verify" in refused(capsys, *arguments, "--model", str(model))
 
 
@@ -77,13 +116,13 @@ def test_latency_tells_kinds_apart(bench, fakes):
     assert len(points) == 3 * 2 * (2 + 1)
     for load in loads:
         assert result["p99_itl_ordinary_ratio"][load]["100"] is None  # nobody is ordinary
-        ours, stock = (points[load, 50, name, "ordinary"] for name in ("llm42", "stock"))
-        assert ours["e2e"]["p50"] > stock["e2e"]["p50"]
-        ratio = ours["itl"]["p99"] / stock["itl"]["p99"]
-        assert result["p99_itl_ordinary_ratio"][load]["50"] == ratio
-        ours, stock = (points[load, 100, name, "deterministic"] for name in ("llm42", "stock"))
-        ratio = ours["ttft"]["p99"] / stock["ttft"]["p99"]
-        assert result["p99_ttft_ratio"][load]["100"] == ratio
+        for share, kind, time, found in (
+            (50, "ordinary", "itl", result["p99_itl_ordinary_ratio"]),
+            (100, "deterministic", "ttft", result["p99_ttft_ratio"]),
+        ):
+            ours, stock = (points[load, share, name, kind] for name in ("llm42", "stock"))
+            assert found[load][str(share)] == ours[time]["p99"] / stock[time]["p99"]
+            assert ours["e2e"]["p50"] > stock["e2e"]["p50"]
     ours = points["90/s", 50, "llm42", "deterministic"]
     assert ours["requests"] == 6 and ours["ttft"]["count"] == 6
     assert ours["itl"]["count"] == 6 * 11 and ours["gap"]["count"] == 6 * 3
@@ -105,24 +144,15 @@ def costs(pass_s: dict[int, float], decode_s: dict[int, float]) -> dict:
 CHEAP = {1: 0.1, 2: 0.1, 4: 0.12, 8: 0.22, 16: 0.42}  # a page: 0.1, 0.05, 0.03, 0.0275, 0.02625
 
 
-@pytest.fixture
-def measuring(monkeypatch):
-    """What the process that measures does instead."""
-
-    def does(script: str) -> None:
-        monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
-
-    return does
-
-
-def test_passes_shows_costs_and_recommends_flags(bench, measuring):
+def test_passes_shows_costs_and_recommends_flags(bench, monkeypatch):
     made = costs(CHEAP, {1: 0.05, 16: 0.16})
-    measuring(f"import json, sys; print('so', sys.argv[1]); print(json.dumps({made}))")
+    script = f"import json, sys; print('so', sys.argv[1]); print(json.dumps({made}))"
+    monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
     result, shown = bench("passes", "--pages", "16,32", "--max-total-tokens", "9")
     assert result["costs_s"] == {"16": made, "32": made}
     assert result["workload"]["flags"] == "--max-total-tokens 9"
     assert "--llm42-page 16 --llm42-group 4 --llm42-wait 4" in shown
-    assert "--llm42-page 32 --llm42-group 4 --llm42-wait 8" in shown
+    assert "--llm42-page 32 --llm42-group 4 --llm42-wait 8" in shown  # 8 steps of 16: four pages
     assert "6.25" in shown  # ms: 100 over 16 rows
     assert result["recommended"]["32"]["verify_s"] == pytest.approx(0.03 / 32)
 
@@ -130,7 +160,6 @@ def test_passes_shows_costs_and_recommends_flags(bench, measuring):
 @pytest.mark.parametrize(
     ("pass_s", "in_flight", "group", "wait"),
     [
-        (CHEAP, 16, 4, 8),  # four pages come in 8 steps of 16 requests
         (CHEAP, 3, 2, 22),  # wider passes would never be full
         (CHEAP, 1, 1, 32),  # no longer than a page
         ({1: 0.1, 2: 0.2, 4: 0.4}, 16, 1, 16),  # one pass a step has to serve all 16
@@ -147,8 +176,9 @@ def test_the_smallest_group_that_is_cheap_enough_and_the_steps_that_fill_it(
     assert advice.of_stock == pytest.approx(0.01 / (0.01 + pass_s[group] / group / 32))
 
 
-def test_costs_that_cannot_be_measured_are_an_error(capsys, model, measuring):
-    measuring("import sys; sys.exit('llm42: error: no such model')")
+def test_costs_that_cannot_be_measured_are_an_error(capsys, model, monkeypatch):
+    script = "import sys; sys.exit('llm42: error: no such model')"
+    monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
     said = refused(capsys, "passes", "--pages", "16", "--model", str(model))
     assert said.endswith("no costs were measured: no such model")
 
@@ -157,9 +187,12 @@ def test_costs_that_cannot_be_measured_are_an_error(capsys, model, measuring):
     ("arguments", "said"),
     [
         (["throughput", "--shares", "150"], "--shares takes numbers from 0 to 100"),
+        (["throughput", "--shares", "nan"], "--shares takes numbers from 0 to 100"),
         (["throughput", "--requests", "16"], "take at least 48"),
         (["throughput", "--serial-requests", "2"], "--serial-requests takes 0, or more than 2"),
         (["throughput", "--prompt-tokens", "x"], "a number of tokens is N or N-M"),
+        (["throughput", "--prompt-tokens", "9-5"], "tokens from 9 to 5: nothing lies there"),
+        (["throughput", "--new-tokens", "0"], "tokens from 0 to 0: nothing lies there"),
         (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
@@ -178,3 +211,53 @@ def test_mistakes_are_one_line_before_a_server_starts(capsys, fakes, model, argu
     if "--model" not in arguments:
         arguments = [*arguments, "--model", str(model)]
     assert said in refused(capsys, *arguments)  # and not that a server has ended
+
+
+def test_cells_show_three_digits_and_a_dash_for_nothing():
+    cells = [cell(x) for x in (None, 0.98765, 12345.6, 7, "a")]
+    assert cells == ["-", "0.988", "12346", "7", "a"]
+
+
+def test_a_file_that_is_not_complete_leaves_the_old_one(tmp_path):
+    file = tmp_path / "out.json"
+    file.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(file) as new:
+        new.write_text("half")
+        raise KeyboardInterrupt
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot write"), replacing(tmp_path / "folder") as new:
+        new.write_text("a file cannot take a folder's place")
+
+
+def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are_spread(model):
+    text, lengths = list(range(1000, 2000)), (Lengths(4, 9), Lengths(16, 20))
+    requests = spans(text, *lengths, 200, seed=3)
+    assert {len(r.prompt_ids) for r in requests} == set(range(4, 10))
+    assert {r.new_tokens for r in requests} == set(range(16, 21))
+    for ids in (r.prompt_ids for r in requests):
+        assert ids == tuple(range(ids[0], ids[-1] + 1))
+    assert len({r.prompt_ids for r in requests}) > 150
+    assert spans(text, *lengths, 5, seed=3) == requests[:5] != spans(text, *lengths, 5, seed=4)
+    with pytest.raises(UserError, match="the text has 9"):
+        spans(text[:9], *lengths, 1, seed=0)
+    source = Source.of("4096", "1", model, seed=0)  # the real text is long enough for that
+    assert source.requests(3, 0) != source.requests(3, 1) == source.requests(3, 1)
+    for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):
+        marked = mark(requests[:count], share)
+        assert [i for i, request in enumerate(marked) if request.deterministic] == places
+
+
+def test_servers_differ_in_what_is_compared_only(tmp_path):
+    flags = Flags.of(tmp_path, ["--llm42-group", "4", "--x", "1", "--llm42-default"], 50000)
+    common = ["--model-path", str(tmp_path), "--random-seed", "1", "--sleep-on-idle"]
+    common += ["--x", "1", "--max-total-tokens", "50000"]
+    stock_argv = stock(flags).argv
+    assert stock_argv[1:3] == ["-m", "sglang.launch_server"] and stock_argv[5:] == common
+    assert serial(flags).argv[5:] == [*common, "--max-running-requests", "1"]
+    assert ours(flags).argv[6:] == [*common, "--llm42-group", "4", "--llm42-default"]
+    assert stock(flags).env["SGLANG_PLUGINS"] == serial(flags).env["SGLANG_PLUGINS"] == "llm42_cpu"
+    assert "SGLANG_PLUGINS" not in ours(flags).env
+    for flag in (["--max-total-tokens", "9"], ["--max-total-tokens=9"]):  # the user's own wins
+        assert Flags.of(tmp_path, flag, 50000).everywhere == tuple(flag)
+    assert Flags.of(tmp_path, [], 5).everywhere == ("--max-total-tokens", "20000")

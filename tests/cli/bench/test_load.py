@@ -1,4 +1,4 @@
-"""The load generator against a fake server that streams."""
+"""The load generator against a fake server that streams: what it asks, when, what comes of it."""
 
 import threading
 
@@ -6,21 +6,13 @@ import pytest
 
 from llm42_sglang.cli.bench import load
 from llm42_sglang.cli.bench.load import Load, Target
-from llm42_sglang.cli.bench.outcome import outcome_of
+from llm42_sglang.cli.bench.outcome import outcome_of, percentiles, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE, Event, Reply, at_once
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
-SHORT = Request((1,), 2)
 POISSON = Load("50/s", rate_per_s=50)
-
-
-def most_at_once(outcomes) -> int:
-    return max(
-        sum(other.sent_s <= one.sent_s < other.chunks[-1].at_s for other in outcomes)
-        for one in outcomes
-    )
 
 
 def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
@@ -28,17 +20,24 @@ def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
         outcomes = load.run(Target(server.url, True), REQUESTS, Load.closed(3), "test")
         as_ordinary = load.run(Target(server.url, False), REQUESTS, Load.closed(8), "test")
     assert [outcome.request for outcome in outcomes] == REQUESTS
-    assert most_at_once(outcomes) == 3
-    assert sorted(o.sent_s for o in outcomes) == [o.sent_s for o in outcomes]
+    times = [(o.sent_s, o.chunks[-1].at_s) for o in outcomes]
+    assert max(sum(sent <= at < done for sent, done in times) for at, _ in times) == 3
+    assert sorted(times) == times
     for outcome in outcomes:  # deterministic ones come in runs, with a receipt
         runs = [chunk.tokens for chunk in outcome.chunks]
         assert runs == ([1, 5, 9] if outcome.request.deterministic else list(range(1, 10)))
         assert outcome.receipt.get("rollbacks") == (1 if outcome.request.deterministic else None)
         assert len(outcome.output_ids) == 9 and 0 < outcome.ttft_s < outcome.end_to_end_s
     assert not any(outcome.receipt for outcome in as_ordinary)
+    with pytest.raises(UserError, match="does not verify"):
+        recompute(as_ordinary)
 
 
-def test_poisson_arrivals_do_not_wait_for_answers(fake):
+def test_poisson_arrivals_have_their_rate_follow_the_seed_and_do_not_wait_for_answers(fake):
+    times = POISSON.due_s(4001, seed=7)
+    assert times == POISSON.due_s(4001, seed=7) != POISSON.due_s(4001, seed=8)
+    assert times[0] == 0 and times == sorted(times)
+    assert times[-1] == pytest.approx(80, rel=0.1)
     with fake("--token-s", "0.05") as server:  # nearly half a second each
         outcomes = load.run(Target(server.url, True), REQUESTS, POISSON, "test", seed=1)
     assert [o.sent_s for o in outcomes] == POISSON.due_s(8, seed=1)
@@ -46,57 +45,52 @@ def test_poisson_arrivals_do_not_wait_for_answers(fake):
     assert outcomes[-1].sent_s < min(o.chunks[-1].at_s for o in outcomes)
 
 
-def test_poisson_arrivals_have_their_rate_and_depend_on_the_seed_alone():
-    times = POISSON.due_s(4001, seed=7)
-    assert times == POISSON.due_s(4001, seed=7) != POISSON.due_s(4001, seed=8)
-    assert times[0] == 0 and times == sorted(times)
-    assert times[-1] == pytest.approx(80, rel=0.1)
-
-
 def test_the_cache_is_empty_at_the_start(fake):
     with fake() as server:
-        target = Target(server.url, True)
-        alone = [
-            load.run(target, [REQUESTS[1]], Load.closed(1), "test")[0].output_ids for _ in range(2)
-        ]
-        second = load.run(target, REQUESTS, Load.closed(1), "test")[1].output_ids
-    assert alone[0] == alone[1] != second  # the fake server counts requests since the last flush
+        loads = [REQUESTS[1:2], REQUESTS[1:2], REQUESTS]
+        target, loop = Target(server.url, True), Load.closed(1)
+        first, again, all_of_them = (load.run(target, one, loop, "test") for one in loads)
+    assert first[0].output_ids == again[0].output_ids
+    assert first[0].output_ids != all_of_them[1].output_ids  # it counts requests since the flush
 
 
-def test_a_server_that_refuses_answers_too_short_or_is_gone_is_a_user_error(fake):
-    with fake("--broken", "short") as server:
-        with pytest.raises(UserError, match="/flush_cache was answered with 404"):
-            load.run(Target(server.url + "/elsewhere", True), REQUESTS, Load.closed(2), "test")
-        with pytest.raises(UserError, match="has 8 of 9 tokens"):
-            load.run(Target(server.url, True), REQUESTS, Load.closed(2), "test")
+def test_a_server_that_refuses_or_is_gone_is_a_user_error(fake):
+    with fake() as server, pytest.raises(UserError, match="/flush_cache was answered with 404"):
+        load.run(Target(server.url + "/elsewhere", True), REQUESTS, Load.closed(2), "test")
     with pytest.raises(UserError, match="stopped answering"):
         load.run(Target(server.url, True), REQUESTS, Load.closed(2), "test")
 
 
-def streamed(*events: tuple[float, dict]) -> Reply:
-    return Reply(GENERATE, 200, "", [Event(*event) for event in events], sent_s=10.5, done_s=14.0)
+def test_times_are_of_the_load_and_chunks_without_new_tokens_are_none():
+    def streamed(*events: tuple[float, dict]) -> Reply:
+        return Reply(GENERATE, 200, "", [Event(*one) for one in events], sent_s=10.5, done_s=14.0)
+
+    def event(at_s: float, tokens: int) -> tuple[float, dict]:
+        ids = list(range(tokens))
+        return at_s, {"output_ids": ids, "meta_info": {"completion_tokens": tokens}}
+
+    request = Request((1,), 6)
+    reply = streamed(event(11.0, 1), event(12.0, 1), event(13.0, 5), event(13.25, 6))
+    one, later = (outcome_of(request, reply, start_s, None) for start_s in (10.0, 5.0))
+    assert one.chunks == ((1.0, 1), (3.0, 5), (3.25, 6)) and one.output_ids == (0, 1, 2, 3, 4, 5)
+    assert (one.sent_s, one.ttft_s, one.end_to_end_s) == (0.5, 0.5, 2.75)
+    assert one.gaps_s == [2.0, 0.25] and one.inter_token_s == [0.5] * 4 + [0.25]
+    assert outcome_of(request, reply, 10.0, 0.25).sent_s == 0.25
+    assert (tokens_per_s([one]), tokens_per_s([one, later])) == (6 / 2.75, 12 / 7.75)
+    error = (11.0, {"error": {"message": "aborted"}})
+    for *events, said in (
+        ["has 0 of 6 tokens"],
+        [event(11.0, 5), "has 5 of 6 tokens"],
+        [error, "broke an answer off.*aborted"],
+    ):
+        with pytest.raises(UserError, match=said):
+            outcome_of(request, streamed(*events), 10.0, None)
 
 
-@pytest.mark.parametrize(
-    ("events", "said"),
-    [
-        ([], "has 0 of 2 tokens"),
-        ([(11.0, {"error": {"message": "aborted"}})], "broke an answer off.*aborted"),
-    ],
-)
-def test_a_broken_stream_is_a_user_error(events, said):
-    with pytest.raises(UserError, match=said):
-        outcome_of(SHORT, streamed(*events), 10.0, None)
-
-
-def test_chunks_without_new_tokens_are_none_and_times_are_of_the_load():
-    def event(ids: list[int]) -> dict:
-        return {"output_ids": ids, "meta_info": {"completion_tokens": len(ids)}}
-
-    reply = streamed((11.0, event([4])), (12.0, event([4])), (13.0, event([4, 5])))
-    outcome = outcome_of(SHORT, reply, 10.0, None)
-    assert outcome.chunks == ((1.0, 1), (3.0, 2)) and outcome.output_ids == (4, 5)
-    assert outcome.sent_s == 0.5 and outcome_of(SHORT, reply, 10.0, 0.25).sent_s == 0.25
+def test_percentiles_are_by_nearest_rank_and_of_nothing_there_are_none():
+    assert [*percentiles(range(100, 0, -1)).values()] == [100, 50, 90, 99]
+    assert [*percentiles([1, 2, 3]).values()] == [3, 2, 3, 3]
+    assert [*percentiles([]).values()] == [0, None, None, None]
 
 
 def test_after_an_error_nobody_waits_for_what_is_under_way_and_nothing_more_is_sent():
