@@ -39,7 +39,13 @@ def test_a_client_can_hash_the_facts_itself():
     assert "the hooks are not live" in json.loads(response.body)["error"]["message"]
 
 
-ASKS = json.dumps({"deterministic": True})
+ASKS, OTHER = '{"deterministic": true}', "/v1/messages"
+WHOLE = [
+    '{"deterministic": false}',
+    '{"text": "\\"deterministic\\""}',
+    '["deterministic"]',
+    '{"deterministic": ',
+]
 
 
 def in_parts(*parts: bytes):
@@ -49,21 +55,14 @@ def in_parts(*parts: bytes):
 @pytest.mark.parametrize(
     ("path", "content", "arrives"),
     [
-        *(("/v1/messages", content, None) for content in (ASKS, '{"deterministic": 1}')),
-        ("/v1/messages", '{"parameters": {"deterministic": true}}', None),
-        ("/v1/messages", in_parts(b'{"determ', b'inistic": true}'), None),
         *((path, ASKS, ASKS) for path in gates.READ_BY),
-        *(
-            ("/v1/messages", content, content)
-            for content in (
-                '{"deterministic": false}',
-                '{"text": "say \\"deterministic\\""}',
-                '["deterministic"]',
-                '{"deterministic": ',
-            )
-        ),
-        ("/v1/messages", in_parts(b'{"text": "determ', b'inistic"}'), '{"text": "deterministic"}'),
-        ("/v1/messages", "", "fine"),  # no body at all
+        (OTHER, ASKS, None),
+        (OTHER, '{"deterministic": 1}', None),
+        (OTHER, '{"parameters": {"deterministic": true}}', None),
+        (OTHER, in_parts(b'{"determ', b'inistic": true}'), None),
+        (OTHER, in_parts(b'{"text": "determ', b'inistic"}'), '{"text": "deterministic"}'),
+        *((OTHER, content, content) for content in WHOLE),
+        (OTHER, "", "fine"),  # no body at all
     ],
 )
 def test_the_field_is_read_or_refused_and_other_bodies_arrive_whole(path, content, arrives):
