@@ -70,11 +70,6 @@ def test_our_server_is_asked_for_ordinary_chats_unless_told(fake, llm42):
     assert asked.count({"deterministic": True}) == 2 * 2 * 2
 
 
-def test_determinism_is_not_asked_of_those_who_do_not_know_it(fake, llm42):
-    done = llm42("probe", "--url", fake("--kind", "stock").url, "--deterministic")
-    assert done.status == 2 and "is no llm42 server" in done.err
-
-
 def test_spreads_end_where_answers_part():
     (case,) = prompts(1, tokens=3, in_chat=False)
     left = Answer(Output(text="", ids=[1, 2, 3]), logprobs=(-1.0, -2.0, -3.0))
