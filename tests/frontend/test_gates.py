@@ -1,15 +1,12 @@
 """Health is red exactly while there is a problem; the field is read, or refused, never dropped."""
 
-import json
-
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 
-from llm42_sglang.core.receipts import fingerprint
 from llm42_sglang.frontend import gates
-from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
+from llm42_sglang.frontend.gates import FieldGate, HealthGate
 
 echo = FastAPI()
 
@@ -26,17 +23,6 @@ def test_health_tells_the_problem(path):
     assert "the hooks are not live" in response.json()["error"]["message"]
     assert TestClient(HealthGate(echo, lambda: None)).get(path).text == "fine"
     assert TestClient(HealthGate(echo, lambda: "a problem")).get("/generate").text == "fine"
-
-
-def test_a_client_can_hash_the_facts_itself():
-    facts = {"page": 32, "weights": "ab" * 32, "model": {"eps": 1e-05, "tokenizer": None}}
-    proof = {"fingerprint": fingerprint(facts), "facts": facts, "certificate": {"widths": (1, 8)}}
-    body = json.loads(facts_response(proof, problem=None).body)
-    assert body == proof | {"certificate": {"widths": [1, 8]}}
-    assert fingerprint(body["facts"]) == body["fingerprint"]
-    response = facts_response({}, problem="the hooks are not live")
-    assert response.status_code == 503
-    assert "the hooks are not live" in json.loads(response.body)["error"]["message"]
 
 
 ASKS, OTHER = '{"deterministic": true}', "/v1/messages"
