@@ -121,15 +121,8 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
 def test_a_server_that_ends_meanwhile_leaves_the_golden_file(golden, suite, fake, llm42):
     """It is recorded over only when all answers are there."""
     before, server = golden.read_bytes(), fake()
-    answer, asked = server.answer, []
-
-    def answer_once(path, body):
-        asked.append(path)
-        if len(asked) > 1:
-            raise ConnectionError("the end")  # closes the connection without a response
-        return answer(path, body)
-
-    server.answer = answer_once
+    answers = iter([server.answer])  # one; then the connection is closed without a response
+    server.answer = lambda *asked: next(answers)(*asked)
     server.handle_error = lambda *_: None
     done = llm42("record", suite, "--url", server.url, "--out", golden)
     assert "stopped answering" in done.mistake
