@@ -34,10 +34,8 @@ def refusal(sampling: dict, fields: dict) -> str | None:
 
 
 def test_what_is_kept_deterministic_passes():
-    assert refusal({}, {"return_entropy": [False, False]}) is None
-    assert (
-        refusal(PENALTIES | STOPS | KEPT, {"return_logprob": True, "top_logprobs_num": 3}) is None
-    )
+    fields = {"return_entropy": [False, False], "return_logprob": True, "top_logprobs_num": 3}
+    assert refusal(PENALTIES | STOPS | KEPT, fields) is None
 
 
 @settings(deadline=None)

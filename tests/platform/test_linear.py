@@ -81,24 +81,6 @@ def test_few_shapes_are_kept_and_canonical_ones_are_not_padded():
     assert all(sizes[count] == count for count in {*range(17), *passes})
 
 
-@pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX2",
-    reason="oneDNN's AVX2 kernels were measured; elsewhere certification finds out which widths do",
-)
-@pytest.mark.parametrize(("inputs", "outputs"), [(576, 960), (1536, 576)])
-def test_a_row_has_the_same_bits_among_any_number_of_others(inputs, outputs):
-    torch.manual_seed(3)
-    x, weight = torch.randn(256, inputs), torch.randn(outputs, inputs) / inputs**0.5
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        full = gemm.fp32_linear(x, weight)
-        for rows in (2, 3, 16, 32, 64, 128):
-            assert torch.equal(gemm.fp32_linear(x[:rows], weight), full[:rows]), rows
-    finally:
-        torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(
     ("switch", "tiles", "wanted"),
     [

@@ -46,12 +46,6 @@ def test_the_verdict_in_every_form(golden, fake, llm42, tmp_path, options, verdi
     assert len(kinds) > 5 * 3  # there was company
 
 
-def test_recording_again_gives_the_same_bytes(golden, suite, fake, llm42, tmp_path):
-    again = tmp_path / "again.json"
-    assert llm42("record", suite, "--url", fake().url, "--out", again).status == 0
-    assert again.read_bytes() == golden.read_bytes()
-
-
 def test_a_chat_only_endpoint_is_asked_for_less_until_it_answers(fake, llm42, tmp_path):
     suite, golden = tmp_path / "suite.jsonl", tmp_path / "golden.json"
     suite.write_text('{"id": "a", "messages": [{"role": "user", "content": "Hi"}]}\n')
@@ -99,22 +93,20 @@ def test_update_refuses_noise(golden, fake, llm42, options, only, said):
 
 def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path):
     url, before = fake().url, golden.read_bytes()
-    dead = "http://127.0.0.1:9"
-    (tmp_path / "half.json").write_bytes(before[: len(before) // 2])
     wrong = [
-        (["check", tmp_path / "none.json", "--url", url], "cannot read"),
-        (["check", tmp_path / "half.json", "--url", url], "is not JSON, or was cut off"),
         (["check", suite, "--url", url], "is not JSON"),
-        (["check", golden, "--url", dead], "no server answers at http://127.0.0.1:9"),
+        (
+            ["check", golden, "--url", "http://127.0.0.1:9"],
+            "no server answers at http://127.0.0.1:9",
+        ),
         (["check", golden, "--url", "localhost"], "is no URL"),
         (["check", golden, "--url", url, "--only", "see"], "no case 'see'; there are sea,"),
         (["check", golden, "--url", url, "--tag", "see"], "no case with tag 'see'; there are chat"),
         (["check", golden, "--url", url, "--conditions", "calm"], "--conditions takes alone"),
         (["check", golden, "--url", url, "--report", "/nowhere/x"], "cannot write /nowhere/x"),
         (["check", golden, "--url", url, "--junit", "/nowhere/x"], "cannot write /nowhere/x"),
-        (["record", tmp_path / "none", "--url", url, "--out", golden], "cannot read"),
-        (["record", suite, "--url", dead, "--out", golden], "no server answers"),
         (["record", suite, "--url", url, "--out", "/nowhere/x"], "cannot write /nowhere/x"),
+        (["probe", "--url", fake("--kind", "stock").url, "--deterministic"], "no llm42 server"),
         # Servers of ours that cannot vouch for what they say.
         (["check", golden, "--url", fake("--sick").url], "does not serve"),
         (["check", golden, "--url", fake("--lies").url], "do not hash to the fingerprint"),
@@ -129,15 +121,8 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
 def test_a_server_that_ends_meanwhile_leaves_the_golden_file(golden, suite, fake, llm42):
     """It is recorded over only when all answers are there."""
     before, server = golden.read_bytes(), fake()
-    answer, asked = server.answer, []
-
-    def answer_once(path, body):
-        asked.append(path)
-        if len(asked) > 1:
-            raise ConnectionError("the end")  # closes the connection without a response
-        return answer(path, body)
-
-    server.answer = answer_once
+    answers = iter([server.answer])  # one; then the connection is closed without a response
+    server.answer = lambda *asked: next(answers)(*asked)
     server.handle_error = lambda *_: None
     done = llm42("record", suite, "--url", server.url, "--out", golden)
     assert "stopped answering" in done.mistake

@@ -17,32 +17,20 @@ def probed(done) -> dict:
     return json.loads(done.out.splitlines()[-1])
 
 
+ALIKE = {"unique_outputs": {"prompt-1": 1, "prompt-2": 1}, "prompts_that_diverged": 0}
+ALIKE |= {"logprob_spread_max": 0, "answers": 2 * 2 * 2, "compared": ["ids"]}
+IN_LOAD = {"prompts_that_diverged": 2, "prompts_that_diverged_alone": 0}
+ALWAYS = {"prompts_that_diverged_alone": 2, "compared": ["tokens"]}
+
+
 @pytest.mark.parametrize(
     ("options", "verdict", "expected"),
     [
-        (
-            "--kind stock",
-            "NO DIFFERENCE SEEN",
-            {
-                "unique_outputs": {"prompt-1": 1, "prompt-2": 1},
-                "prompts_that_diverged": 0,
-                "logprob_spread_max": 0,
-                "answers": 2 * 2 * 2,
-                "compared": ["ids"],
-            },
-        ),
+        ("--kind stock", "NO DIFFERENCE SEEN", ALIKE),
         # Seen before a token flips.
         ("--kind stock --wobble", "NO DIFFERENCE SEEN", {"logprob_spread_max": approx(0.001)}),
-        (
-            "--kind stock --flips load",
-            "NOT DETERMINISTIC",
-            {"prompts_that_diverged": 2, "prompts_that_diverged_alone": 0},
-        ),
-        (
-            "--kind openai --flips always",
-            "NOT DETERMINISTIC",
-            {"prompts_that_diverged_alone": 2, "compared": ["tokens"]},
-        ),
+        ("--kind stock --flips load", "NOT DETERMINISTIC", IN_LOAD),
+        ("--kind openai --flips always", "NOT DETERMINISTIC", ALWAYS),
     ],
 )
 def test_what_differs_is_counted_and_placed(fake, llm42, tmp_path, options, verdict, expected):
@@ -68,11 +56,6 @@ def test_our_server_is_asked_for_ordinary_chats_unless_told(fake, llm42):
     assert {path for path, _ in server.requests[seen:]} == {"/generate"}
     asked = [body["sampling_params"]["custom_params"] for _, body in server.requests[seen:]]
     assert asked.count({"deterministic": True}) == 2 * 2 * 2
-
-
-def test_determinism_is_not_asked_of_those_who_do_not_know_it(fake, llm42):
-    done = llm42("probe", "--url", fake("--kind", "stock").url, "--deterministic")
-    assert done.status == 2 and "is no llm42 server" in done.err
 
 
 def test_spreads_end_where_answers_part():
