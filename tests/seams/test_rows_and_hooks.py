@@ -57,8 +57,7 @@ def package() -> Code:
 
 def classes() -> Iterator[type]:
     """Those of the layers that may import SGLang."""
-    parts = (PACKAGE / part for part in ("engine", "platform"))
-    for path in (path for part in parts for path in part.rglob("*.py")):
+    for path in (*(PACKAGE / "engine").rglob("*.py"), *(PACKAGE / "platform").rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")
         found = vars(importlib.import_module(name)).values()
