@@ -119,6 +119,7 @@ class CanonicalForward:
         filled = [*slots, *[self.dummy] * free]
         batch = _with_decode_rows(self._batch(filled), decode, self.config.page)
         logits, run = self._run(filled, batch, _of_many_requests, self._slots_of(rows))
+        # SGLang's LogitsProcessorOutput: it samples from these.
         run.logits_output.next_token_logits = torch.cat(logits[len(filled) :])[:rows]
         return logits[: len(slots)], run
 

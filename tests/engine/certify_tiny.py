@@ -47,14 +47,7 @@ PASSES = {  # the fault in canonical passes: their slots
     "carry-two": 8,
     "carry-raises": 4,
 }
-GRAPHS = {
-    "none": "",
-    "other-bits": "graphs differ from eager passes",
-    "raises": "they cannot run",
-    "other-sizes": "none has as many rows as a pass",
-    "attention": "they hold attention as well",
-    "no-kv": "they leave the KV of a request's first page as it was",
-}
+GRAPHS = ("none", "other-bits", "raises", "other-sizes", "attention", "no-kv")
 
 
 class Emulated(BreakableCudaGraphBackend):
@@ -73,12 +66,8 @@ class Emulated(BreakableCudaGraphBackend):
         where = static_forward_batch.out_cache_loc[static_forward_batch.positions < T]
         buffers = [*pool.k_buffer, *pool.v_buffer]
         kept = [buffer[where] for buffer in buffers]
-        hidden = type(model).forward(
-            model,
-            static_forward_batch.input_ids,
-            static_forward_batch.positions,
-            static_forward_batch,
-        )
+        batch = static_forward_batch
+        hidden = type(model).forward(model, batch.input_ids, batch.positions, batch)
         if self.fault == "no-kv":
             for buffer, old in zip(buffers, kept, strict=True):
                 buffer[where] = old
@@ -90,51 +79,7 @@ class Whole:
 
     replay, replay_session = Emulated.replay, Emulated.replay_session
     fault = "none"
-
-    def __init__(self, graphs):
-        self.graphs = graphs
-
-
-def main(model: str) -> None:
-    flags = ("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32")
-    pool = ("--max-total-tokens", "2000", "--max-running-requests", "16", "--page-size", str(T))
-    args = prepare_server_args(["--model-path", model, *flags, *pool])
-    args.resolve_once()
-    publish(args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
-    runner = load_model(args, PortArgs.init_new(args), 0, 0)[0].torch_runner
-    original = LogitsProcessor._get_pruned_states
-    LogitsProcessor._get_pruned_states = lambda *args: keep_head_rows(original, *args)
-    sglang_graphs.resolve_prefill_backend = Emulated
-    sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
-    said = {
-        "passes": {fault: with_fault(runner, fault, group) for fault, group in PASSES.items()},
-        "graphs": {fault: with_graphs(runner, fault) for fault in GRAPHS},
-        "costs": costs.measure(CanonicalForward(runner, Config(page=T)), (1, G, 32), (1, 99)),
-    }
-    print(json.dumps(said))
-
-
-def with_fault(runner, fault: str, group: int) -> dict:
-    """The certificate of passes with this fault, or why they are refused."""
-    own = {
-        "place": place_dependent,
-        "together": pages_dependent,
-        "head": head_dependent,
-        "carry-two": dependent_on_two_slots_of_decode_rows,
-        "carry-raises": unable_to_carry,
-    }
-    os.environ[VARIABLE] = "" if fault == "none" or fault in own else fault
-    broken = own.get(fault) or pass_fault()
-    equal_widths = Exam.equal_widths
-    if fault == "head":  # some narrower width must be left for it to show in
-        Exam.equal_widths = lambda exam: (1, exam.group)
-    try:
-        config = Config(page=T, group=group)
-        return certify(CanonicalForward(runner, config, broken, may_carry=True)).as_dict()
-    except CertificationError as error:
-        return {"refused": str(error)}
-    finally:
-        Exam.equal_widths = equal_widths
+    __init__ = Emulated.__init__
 
 
 def place_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
@@ -164,6 +109,50 @@ def unable_to_carry(logits: torch.Tensor, batch) -> torch.Tensor:
     if 1 in batch.extend_lens:
         raise RuntimeError("no such kernel")
     return logits
+
+
+OWN = {
+    "place": place_dependent,
+    "together": pages_dependent,
+    "head": head_dependent,
+    "carry-two": dependent_on_two_slots_of_decode_rows,
+    "carry-raises": unable_to_carry,
+}
+
+
+def main(model: str) -> None:
+    flags = ("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32")
+    pool = ("--max-total-tokens", "2000", "--max-running-requests", "16", "--page-size", str(T))
+    args = prepare_server_args(["--model-path", model, *flags, *pool])
+    args.resolve_once()
+    publish(args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
+    runner = load_model(args, PortArgs.init_new(args), 0, 0)[0].torch_runner
+    original = LogitsProcessor._get_pruned_states
+    LogitsProcessor._get_pruned_states = lambda *args: keep_head_rows(original, *args)
+    sglang_graphs.resolve_prefill_backend = Emulated
+    sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
+    said = {
+        "passes": {fault: with_fault(runner, fault, group) for fault, group in PASSES.items()},
+        "graphs": {fault: with_graphs(runner, fault) for fault in GRAPHS},
+        "costs": costs.measure(CanonicalForward(runner, Config(page=T)), (1, G, 32), (1, 99)),
+    }
+    print(json.dumps(said))
+
+
+def with_fault(runner, fault: str, group: int) -> dict:
+    """The certificate of passes with this fault, or why they are refused."""
+    os.environ[VARIABLE] = "" if fault == "none" or fault in OWN else fault
+    broken = OWN.get(fault) or pass_fault()
+    equal_widths = Exam.equal_widths
+    if fault == "head":  # some narrower width must be left for it to show in
+        Exam.equal_widths = lambda exam: (1, exam.group)
+    try:
+        config = Config(page=T, group=group)
+        return certify(CanonicalForward(runner, config, broken, may_carry=True)).as_dict()
+    except CertificationError as error:
+        return {"refused": str(error)}
+    finally:
+        Exam.equal_widths = equal_widths
 
 
 def with_graphs(runner, fault: str) -> dict:

@@ -60,16 +60,17 @@ def ordinary(name: str = "ordinary", output: int = 2) -> Req:
     return req
 
 
-def prompt(pages: int = 1, row: int = 9) -> DeterministicReq:
-    """A deterministic request whose prompt is about to run."""
-    req = request(prompt=[0] * pages * T)
-    req.full_untruncated_fill_ids, req.extend_end = req.origin_input_ids, pages * T
+def prompt(tokens: int = T, row: int = 9) -> DeterministicReq:
+    """A deterministic request whose prompt, of so many tokens, is about to run."""
+    req = request(prompt=range(tokens))
+    req.full_untruncated_fill_ids, req.extend_end = req.origin_input_ids, tokens
     req.kv.req_pool_idx = row
     return req
 
 
-def end(req: Req) -> None:
+def end(req: Req) -> Req:
     req.finished_reason = FINISH_LENGTH(1)
+    return req
 
 
 def batch_of(*reqs: Req, mode: ForwardMode = ForwardMode.DECODE) -> SimpleNamespace:
@@ -100,17 +101,13 @@ class Forward:
     def kv_of(self, row: int, page: int) -> torch.Tensor:
         return torch.full((2, 2, T, 8), self.kv.get((row, page), 1.0))
 
-    def __call__(self, slots) -> list[torch.Tensor | None]:
-        self.happened("pass")
-        return self._run(slots)
-
-    def carry(self, slots, decode) -> tuple[list[torch.Tensor | None], str]:
-        self.happened("carrying step")
-        return self._run(slots), "output"
-
-    def _run(self, slots) -> list[torch.Tensor | None]:
+    def __call__(self, slots, what: str = "pass") -> list[torch.Tensor | None]:
+        self.happened(what)
         self.passes.append([(slot.row, slot.page, slot.scored) for slot in slots])
         return [logits_of(slot.row) if slot.scored else None for slot in slots]
+
+    def carry(self, slots, decode) -> tuple[list[torch.Tensor | None], str]:
+        return self(slots, "carrying step"), "output"
 
 
 def logits_of(row: int) -> torch.Tensor:
@@ -149,8 +146,9 @@ class Loop:
             assert carry(SimpleNamespace(input_ids=[0] * len(step.reqs))) == "output"
         return carry is not None
 
-    def prefill(self, *prompts: DeterministicReq) -> None:
-        batch = batch_of(*prompts, mode=ForwardMode.EXTEND)
+    def prefill(self) -> None:
+        """A deterministic prompt of one page runs."""
+        batch = batch_of(prompt(), mode=ForwardMode.EXTEND)
         self.verifier.prefill(batch)
         self.verifier.launched(batch)
 

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.core.track import Retracted
@@ -69,12 +68,8 @@ def over(candidates: int = FULL + 1, **sampling) -> DeterministicReq:
     return decoding("over", candidates, **sampling)
 
 
-def with_hidden_states() -> Req:
-    req = ordinary()
-    req.return_hidden_states = True
-    return req
-
-
+HIDDEN = ordinary()  # hidden states of it are wanted, and a pass keeps none
+HIDDEN.return_hidden_states = True
 PASS, CARRIED = ["pass", "commit over"], ["carrying step", "commit over"]
 
 
@@ -86,7 +81,7 @@ PASS, CARRIED = ["pass", "commit over"], ["carrying step", "commit over"]
         ([over(FULL + WAIT), ordinary()], PASS),  # blocked: nobody waits for the step
         ([over(max_new_tokens=T), ordinary()], PASS),  # the next row may not be its own
         ([over(), decoding("another")], []),  # nobody ordinary would wait: pages share a pass
-        ([over(), ordinary(), with_hidden_states()], PASS),  # a pass keeps none
+        ([over(), ordinary(), HIDDEN], PASS),
     ],
 )
 def test_who_rides_and_who_does_not(reqs, events):
@@ -97,21 +92,17 @@ def test_who_rides_and_who_does_not(reqs, events):
     assert loop.events == events
 
 
-def test_the_step_decides_who_is_there_and_whether_hidden_states_are_wanted():
-    for others in ([], [with_hidden_states()]):
-        loop = three()
-        loop.before_step()
-        a, b, c, other = loop.running_batch.reqs
-        step = batch_of(a, b, c, other, *others) if others else batch_of(a, c, other)
-        assert not loop.carries(step)
-        assert not loop.carries()  # nor does a later one carry for it
+@pytest.mark.parametrize("retracted", [True, False])
+def test_the_step_decides_who_is_there_and_whether_hidden_states_are_wanted(retracted):
+    loop = three()
+    loop.before_step()
+    a, b, c, other = loop.running_batch.reqs
+    step = [a, c, other] if retracted else [a, b, c, other, HIDDEN]
+    assert not loop.carries(batch_of(*step))
+    assert not loop.carries()  # nor does a later one carry for it
 
 
-def retract(req: DeterministicReq) -> None:
-    req.apply(Retracted(req.track.committed_len))
-
-
-@pytest.mark.parametrize("lost", [end, retract])
+@pytest.mark.parametrize("lost", [end, lambda req: req.apply(Retracted(2))])
 def test_who_has_ended_or_lost_its_kv_meanwhile_is_not_judged(lost):
     loop = three(seats=2)
     loop.before_step()

@@ -7,31 +7,9 @@ import torch
 
 from llm42_sglang.core.packing import PageJob
 from llm42_sglang.engine.lane import CanonicalLane
-from tests.engine.fakes import T, batch_of, decoding, lane, logits_of
+from tests.engine.fakes import T, batch_of, decoding, lane, logits_of, prompt
 
 PROMPT_ROW, DUE_ROW = 1, 2
-
-
-class Prompt(SimpleNamespace):
-    """A request whose prompt has so many tokens; only its end is read."""
-
-    def __init__(self, tokens: int):
-        ids = list(range(tokens))
-        kv = SimpleNamespace(req_pool_idx=PROMPT_ROW)
-        super().__init__(prefix_len=0, extend_end=tokens, full_untruncated_fill_ids=ids, kv=kv)
-
-    def begin_prefill(self) -> None:
-        self.read = []
-
-    def reads_page(self, page: int, tokens: int) -> bool:
-        return page * T + tokens == self.extend_end
-
-    def read_prompt(self, rows: torch.Tensor, start: int) -> None:
-        self.read.append((start, len(rows)))
-
-    def prefilled(self, upto: int, last_row: torch.Tensor) -> int:
-        assert upto == self.extend_end
-        return int(last_row)
 
 
 def due():
@@ -45,24 +23,26 @@ def due():
 )
 def test_due_pages_are_offered_what_the_last_pass_would_run_empty(pages, widths, spare):
     offered = []
-    lane(*widths).prefill(batch_of(Prompt(pages * T)), lambda n: offered.append(n) or ())
+    lane(*widths).prefill(batch_of(prompt(pages * T)), lambda n: offered.append(n) or ())
     assert offered == [spare]
 
 
 def test_a_due_page_rides_behind_the_prompt_and_gets_its_own_rows():
-    made, prompt, guest = lane(4), Prompt(2 * T + 3), due()
-    tokens, (verified,) = made.prefill(batch_of(prompt), lambda free: [guest][:free])
+    made, host, guest, read = lane(4), prompt(2 * T + 3, PROMPT_ROW), due(), []
+    host.read_prompt = lambda rows, start: read.append((start, len(rows)))
+    host.prefilled = lambda upto, last_row: int(last_row)
+    tokens, (verified,) = made.prefill(batch_of(host), lambda free: [guest][:free])
     prompt_pages = [(PROMPT_ROW, 0, False), (PROMPT_ROW, 1, False), (PROMPT_ROW, 2, True)]
     assert made.forward.passes == [[*prompt_pages, (DUE_ROW, 0, True)]]
     assert tokens == [100 * PROMPT_ROW + 2]  # of the prompt's last real row
-    assert prompt.read == [(2 * T, 3)]
+    assert read == [(2 * T, 3)]
     assert verified.req is guest
     assert torch.equal(verified.rows, logits_of(DUE_ROW)[5:])
 
 
 def test_pages_of_one_prompt_share_passes_in_order():
     made = lane(2)
-    made.prefill(batch_of(Prompt(3 * T)), lambda free: ())
+    made.prefill(batch_of(prompt(3 * T)), lambda free: ())
     assert [[page for _, page, _ in slots] for slots in made.forward.passes] == [[0, 1], [2]]
 
 

@@ -21,10 +21,6 @@ def registry(monkeypatch):
     return made
 
 
-def value(registry, name: str, **labels) -> float | None:
-    return registry.get_sample_value(name, labels)
-
-
 def test_what_happened_is_what_is_counted(registry):
     metrics = LaneMetrics(LABELS)
     metrics.passed(width=8, pages=5)
@@ -33,31 +29,32 @@ def test_what_happened_is_what_is_counted(registry):
     metrics.prefilled(3)
     metrics.verified(waited=4, judged=31, committed=20, dropped=12)
     metrics.verified(waited=0, judged=31, committed=32, dropped=0)
-    metrics.audited(equal=True)
-    assert value(registry, "llm42_passes_total", **LABELS) == 2
-    assert value(registry, "llm42_empty_slots_total", **LABELS) == 3
-    assert value(registry, "llm42_carrying_steps_total", **LABELS) == 1
-    pages = {
-        kind: value(registry, "llm42_pages_total", **LABELS, kind=kind)
-        for kind in ("prefill", "verify", "audit")
+    for equal in (True, False):
+        metrics.audited(equal)
+    expected = {
+        "passes_total": 2,
+        "empty_slots_total": 3,
+        "carrying_steps_total": 1,
+        "candidates_total": 62,
+        "committed_tokens_total": 52,
+        "rolled_back_tokens_total": 12,
+        "rollbacks_total": 1,
+        "wait_steps_sum": 4,
+        "audit_failures_total": 1,
     }
-    assert pages == {"prefill": 3, "verify": 2, "audit": 1}
-    assert value(registry, "llm42_candidates_total", **LABELS) == 62
-    assert value(registry, "llm42_committed_tokens_total", **LABELS) == 52
-    assert value(registry, "llm42_rolled_back_tokens_total", **LABELS) == 12
-    assert value(registry, "llm42_rollbacks_total", **LABELS) == 1
-    assert value(registry, "llm42_wait_steps_sum", **LABELS) == 4
-    assert value(registry, "llm42_audit_failures_total", **LABELS) == 0
-    metrics.audited(equal=False)
-    assert value(registry, "llm42_audit_failures_total", **LABELS) == 1
+    got = {name: registry.get_sample_value(f"llm42_{name}", LABELS) for name in expected}
+    assert got == expected
+    for kind, pages in {"prefill": 3, "verify": 2, "audit": 2}.items():
+        assert registry.get_sample_value("llm42_pages_total", LABELS | {"kind": kind}) == pages
 
 
 def test_refusals_are_counted_by_status(registry):
     metrics = RefusalMetrics()
     for status in (400, 503, 400):
         metrics.refused(status)
-    assert value(registry, "llm42_refused_requests_total", status="400") == 2
-    assert value(registry, "llm42_refused_requests_total", status="503") == 1
+    for status, count in {"400": 2, "503": 1}.items():
+        label = {"status": status}
+        assert registry.get_sample_value("llm42_refused_requests_total", label) == count
 
 
 def test_page_and_dashboard_name_the_metrics_there_are(registry):

@@ -1,7 +1,5 @@
 """How a request stands to the lane, and who waits for whom. No server."""
 
-from types import SimpleNamespace
-
 import pytest
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
@@ -12,18 +10,7 @@ from llm42_sglang.core.track import Track
 from llm42_sglang.engine.admission import MOST_PASSED_OVER, HomogeneousPrefillAdder
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.engine.scheduler import DeterministicScheduler
-from tests.engine.fakes import (
-    FULL,
-    Loop,
-    T,
-    batch_of,
-    decoding,
-    end,
-    lane,
-    ordinary,
-    prompt,
-    request,
-)
+from tests.engine.fakes import FULL, Loop, T, batch_of, decoding, end, lane, ordinary, request
 
 
 @pytest.mark.parametrize("max_new_tokens", range(2, 2 * T + 2))
@@ -42,14 +29,12 @@ def test_past_its_length_limit_a_request_stays_in_the_pages_it_may_own(prompt_le
         assert seen.due == (full or seen.suspected)
 
 
-def admitted(
-    queue: list[Req], running: tuple = (), chunk: Req | None = None, overtaking: bool = True
-) -> list[int]:
+def admitted(queue: list[Req], running=(), chunk=None, overtaking: bool = True) -> list[int]:
     """Which of the queue are taken, as SGLang's scheduler asks; its own adder is pretended."""
     adder = object.__new__(HomogeneousPrefillAdder)
     adder.slots, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
     adder.overtaking, adder.passed_over = overtaking, 0
-    adder.running_batch, adder.can_run_list = SimpleNamespace(reqs=list(running)), []
+    adder.running_batch, adder.can_run_list = batch_of(*running), []
     if chunk is not None:
         adder.add_chunked_req(chunk)
     for req in queue:
@@ -72,29 +57,30 @@ def pretended_adder(monkeypatch) -> None:
     monkeypatch.setattr(PrefillAdder, "add_chunked_req", admit)
 
 
-def kinds(first: type[Req], pattern: str, tokens: int = T) -> list[Req]:
-    """`1` stands for a request of this kind, `2` for one of the other."""
+def kinds(first: type[Req], pattern: str) -> list[Req]:
+    """A page each: `1` of this kind, `2` of the other. Of this kind, too: `W` takes what two pages
+    leave of the budget, `L` all of it."""
     second = Req if first is DeterministicReq else DeterministicReq
-    return [request(first if mark == "1" else second, prompt=[0] * tokens) for mark in pattern]
+    pages = {"W": 98, "L": 100}
+    return [
+        request(second if mark == "2" else first, prompt=[0] * T * pages.get(mark, 1))
+        for mark in pattern
+    ]
 
 
 @pytest.mark.usefixtures("pretended_adder")
 @pytest.mark.parametrize(
-    ("running", "fit"),
+    ("queue", "running", "taken"),
     [
-        ([], [0, 1, 2]),
-        ([decoding()], [0, 1, 2]),
-        ([decoding(), ordinary()], [0, 1]),
-        ([decoding(), ordinary(output=1)], [0, 1, 2]),  # in the same burst, may be
+        ("111", [], [0, 1, 2]),
+        ("111", [decoding()], [0, 1, 2]),
+        ("111", [decoding(), ordinary()], [0, 1]),
+        ("111", [decoding(), ordinary(output=1)], [0, 1, 2]),  # in the same burst, may be
+        ("12111", [ordinary()], [0, 2]),  # filled from behind
     ],
 )
-def test_only_ordinary_requests_that_decode_keep_prefill_to_one_pass(running, fit):
-    assert admitted(kinds(DeterministicReq, "111"), running) == fit
-
-
-@pytest.mark.usefixtures("pretended_adder")
-def test_beside_ordinary_requests_the_one_pass_is_filled_from_behind():
-    assert admitted(kinds(DeterministicReq, "12111"), [ordinary()]) == [0, 2]
+def test_only_ordinary_requests_that_decode_keep_prefill_to_one_pass(queue, running, taken):
+    assert admitted(kinds(DeterministicReq, queue), running) == taken
 
 
 MOST = MOST_PASSED_OVER * "2"
@@ -103,24 +89,28 @@ MOST = MOST_PASSED_OVER * "2"
 @pytest.mark.usefixtures("pretended_adder")
 @pytest.mark.parametrize("first", [DeterministicReq, Req])
 @pytest.mark.parametrize(
-    ("pattern", "taken"), [("12122", [0, 2]), (f"1{MOST}1", [0, MOST_PASSED_OVER + 1])]
+    ("queue", "taken"),
+    [
+        ("12122", [0, 2]),
+        (f"1{MOST}1", [0, MOST_PASSED_OVER + 1]),
+        (f"12{MOST}1", [0]),
+        ("12W", [0, 2]),
+        ("12L", [0]),  # it would leave a chunk for the next batch to begin with
+        ("1L", [0, 1]),  # overtakes nobody
+    ],
 )
-def test_a_prefill_batch_takes_everybody_of_the_first_ones_kind(first, pattern, taken):
-    assert admitted(kinds(first, pattern)) == taken
+def test_a_prefill_batch_takes_the_first_ones_kind_and_passes_nobody_over_for_long(
+    first, queue, taken
+):
+    assert admitted(kinds(first, queue)) == taken
 
 
 @pytest.mark.usefixtures("pretended_adder")
 @pytest.mark.parametrize("first", [DeterministicReq, Req])
-def test_nobody_is_passed_over_for_long(first):
-    """Whoever overtakes leaves nothing for the next batch to begin with."""
-    whole, long = 98 * T, 100 * T  # 100 pages are the budget
-    assert admitted([*kinds(first, "12"), *kinds(first, "1", whole)]) == [0, 2]
-    assert admitted([*kinds(first, "12"), *kinds(first, "1", long)]) == [0]
-    assert admitted([*kinds(first, "1"), *kinds(first, "1", long)]) == [0, 1]  # overtakes nobody
+def test_behind_a_chunk_or_with_priorities_nobody_is_passed_over(first):
     (chunk,) = kinds(first, "1")
     assert admitted(kinds(first, "1121"), chunk=chunk) == [0, 1]
     assert admitted(kinds(first, "121"), overtaking=False) == [0]
-    assert admitted(kinds(first, f"12{MOST}1")) == [0]
 
 
 # -- Who rides in a pass, and which results it needs --
@@ -144,7 +134,7 @@ def two(*widths: int, candidates: int = OVER) -> Loop:
     ],
 )
 def test_due_pages_take_a_prefills_empty_slots(loop, riders):
-    loop.prefill(prompt())
+    loop.prefill()
     assert loop.events == ["pass", *(f"commit {name}" for name in riders)]
 
 
@@ -153,14 +143,8 @@ def test_nobody_rides_in_a_prefill_who_is_not_known_or_after_an_audit_has_failed
     in_flight.result_queue.append((batch_of(), "result"))
     failed.verifier.lane.audit.failed = True
     for loop in (in_flight, failed):
-        loop.prefill(prompt())
+        loop.prefill()
         assert loop.events == ["pass"]
-
-
-def ended() -> DeterministicReq:
-    req = decoding(frequency_penalty=1.0)
-    end(req)
-    return req
 
 
 @pytest.mark.parametrize(
@@ -169,7 +153,7 @@ def ended() -> DeterministicReq:
         (True, decoding(), []),
         (True, decoding(candidates=FULL), ["results", "pass", "commit id"]),
         (True, decoding(frequency_penalty=1.0), ["results"]),  # it needs the last token
-        (True, ended(), []),
+        (True, end(decoding(frequency_penalty=1.0)), []),
         (False, decoding(frequency_penalty=1.0), []),
     ],
 )
@@ -204,15 +188,14 @@ def scheduler(monkeypatch) -> DeterministicScheduler:
     made = object.__new__(DeterministicScheduler)
     made.waiting_queue, made.chunked_req = [request(Req)], None
     made.running_batch = batch_of(ordinary(), ordinary())
-    loop = Loop(lane=lane(8))
-    made.output_streamer, made.llm42_verifier = loop.output_streamer, loop.verifier
+    made.llm42_verifier = Loop(lane=lane(8)).verifier
     return made
 
 
 def prefilled(scheduler: DeterministicScheduler, kind: type[Req]) -> None:
     """A prompt of this kind has run."""
     if kind is DeterministicReq:
-        scheduler.llm42_verifier.prefill(batch_of(prompt()))
+        scheduler.llm42_verifier.scheduler.prefill()
     scheduler.run_batch(batch_of(mode=ForwardMode.EXTEND))
 
 
@@ -222,20 +205,18 @@ def owed(scheduler: DeterministicScheduler) -> bool:
 
 @pytest.mark.parametrize("waits", [Req, DeterministicReq])
 @pytest.mark.parametrize("has_run", [Req, DeterministicReq])
-def test_a_step_between_two_prompts_of_which_one_is_deterministic(scheduler, has_run, waits):
-    scheduler.waiting_queue = [request(waits)]
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_step_between_two_prompts_of_which_one_is_deterministic(scheduler, has_run, waits, begun):
+    if begun:  # the rest of a prompt comes before the queue
+        scheduler.chunked_req = request(waits)
+    else:
+        scheduler.waiting_queue = [request(waits)]
     scheduler.run_batch(batch_of())  # a decode step is no prompt
     assert not owed(scheduler)
     prefilled(scheduler, has_run)
     assert owed(scheduler) == (DeterministicReq in (has_run, waits))
     scheduler.llm42_verifier.planned(batch_of())
     assert not owed(scheduler)
-
-
-def test_the_rest_of_a_prompt_comes_before_the_queue(scheduler):
-    scheduler.chunked_req = request(DeterministicReq)
-    prefilled(scheduler, Req)
-    assert owed(scheduler)
 
 
 def test_passes_for_verification_hold_no_prompt_up(scheduler):

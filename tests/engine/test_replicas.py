@@ -12,21 +12,25 @@ from llm42_sglang.engine import replicas
 from llm42_sglang.engine.gatekeeper import Gatekeeper
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 
+READY = {"status": "ready"}
 
-def info(fingerprint: str = "f", widths: tuple[int, ...] = (1, 8)) -> dict:
-    certificate = {"widths": widths}
+
+def info(fingerprint: str = "f") -> dict:
+    certificate = {"widths": (1, 8)}
     proof = {"fingerprint": fingerprint, "facts": {"tp": 1}, "certificate": certificate}
-    return {"status": "ready", INFO_KEY: proof}
+    return READY | {INFO_KEY: proof}
 
 
-def gate_after(*reported: dict, expected: int = 2) -> Gatekeeper:
-    """The front, once the controller has handed on what the schedulers have reported."""
+def handed_on(*reported: dict) -> dict:
+    """By the controller of two replicas, once their schedulers have reported."""
+    args = SimpleNamespace(tp_size=1)
     controller = SimpleNamespace(
-        _scheduler_init_infos=list(reported),
-        launch_dp_size=expected,
-        server_args=SimpleNamespace(tp_size=1),
+        _scheduler_init_infos=[*reported], launch_dp_size=2, server_args=args
     )
-    handed_on = replicas.hand_on_infos(lambda controller: {"status": "ready"}, controller)
+    return replicas.hand_on_infos(lambda controller: READY, controller)
+
+
+def gate_after(handed_on: dict) -> Gatekeeper:
     gate = Gatekeeper(Config())
     init = SchedulerInitResult(scheduler_infos=[handed_on], all_child_pids=[])
     gate.check_schedulers((None, init))
@@ -34,32 +38,26 @@ def gate_after(*reported: dict, expected: int = 2) -> Gatekeeper:
 
 
 def test_two_live_replicas_of_one_fingerprint_are_healthy():
-    gate = gate_after(info(), info())
+    gate = gate_after(handed_on(info(), info()))
     assert gate.problem is None
     told = json.loads(asyncio.run(gate.describe_fingerprint()).body)
     assert told == {"fingerprint": "f", "facts": {"tp": 1}, "certificate": {"widths": [1, 8]}}
 
 
 @pytest.mark.parametrize(
-    ("reported", "told"),
+    ("info", "told"),
     [
-        ((info(), {"status": "ready"}), "not live"),
-        ((info(),), "not live"),
-        ((), "not live"),
-        ((info("f"), info("g")), "different fingerprints"),
+        (handed_on(info(), READY), "not live"),
+        (handed_on(info()), "not live"),
+        (handed_on(), "not live"),
+        (READY, "not live"),  # of a controller without the hook
+        (handed_on(info("f"), info("g")), "different fingerprints"),
     ],
 )
-def test_one_that_is_not_is_a_problem(reported, told):
-    gate = gate_after(*reported)
+def test_one_that_is_not_is_a_problem(info, told):
+    gate = gate_after(info)
     assert told in gate.problem
     assert asyncio.run(gate.describe_fingerprint()).status_code == 503
-
-
-def test_a_controller_without_the_hook_is_a_problem():
-    gate = Gatekeeper(Config())
-    init = SchedulerInitResult(scheduler_infos=[{"status": "ready"}], all_child_pids=[])
-    gate.check_schedulers((init,))
-    assert "not live" in gate.problem
 
 
 @pytest.mark.parametrize(("status", "ours"), [(REFUSED_TO_START, REFUSED_TO_START), (-9, 1)])

@@ -8,11 +8,9 @@ from llm42_sglang.engine.streamer import DeterministicOutputStreamer
 from tests.engine.fakes import FULL, Loop, batch_of, decoding, end, lane, ordinary
 
 
-def output(req: Req, sent: int = 1, finished: bool = False) -> Req:
+def output(req: Req, sent: int = 1) -> Req:
     """So many of its tokens have been sent."""
     req.send_token_offset = sent
-    if finished:
-        end(req)
     return req
 
 
@@ -42,7 +40,7 @@ def streamer() -> DeterministicOutputStreamer:
 STREAM = output(ordinary("stream"))
 OTHERS = [
     output(ordinary("first token"), sent=0),
-    output(ordinary("end"), finished=True),
+    end(output(ordinary("end"))),
     output(decoding("commit", output=(0, 0))),
     output(decoding("no news")),
 ]

@@ -52,6 +52,10 @@ sglang.srt.runtime_context
   20468c83  get_observability  count for /metrics only where somebody reads it
   d4466233  get_parallel  find this scheduler's ranks
   20468c83  get_serving  label metrics with the model
+  f9598df9  SpawnRanks  load a model without a server, to measure passes
+  7f3f3356  publish  load a model without a server, to measure passes
+sglang.benchmark.one_batch
+  6dc399a4  load_model  load a model without a server, to measure passes
 sglang.srt.managers.schedule_policy
   4238df50  AddReqResult  end a batch, or pass over a request, where the kinds would mix
   5fbe8529  PrefillAdder.add_one_req  keep prefill batches homogeneous
@@ -140,6 +144,7 @@ sglang.srt.entrypoints.http_server
 sglang.srt.server_args
   45a41d60  ServerArgs  read the server's flags
   10a3fbd1  prepare_server_args  parse the server's flags
+  7beed5f4  PortArgs  load a model without a server, to measure passes
 sglang.srt.arg_groups.overrides
   8c1bb88e  attention_backends_of  read the server's flags
   1a6c1b39  resolving_view  read the server's flags

@@ -10,10 +10,10 @@ import pytest
 from llm42_sglang.cli.bench import passes, servers
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
-from llm42_sglang.cli.errors import UserError
 from llm42_sglang.cli.main import main
 from llm42_sglang.cli.output import cell
 from llm42_sglang.core.config import Config
+from llm42_sglang.errors import UserError
 from llm42_sglang.files import replacing
 
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]

@@ -64,18 +64,20 @@ def test_every_paged_extend_reads_the_attribute_that_the_mode_sets(sglang):
         assert given["num_splits"] == "self.num_splits", f"line {call.lineno}"
 
 
+OPS = "sglang.kernels.ops.attention."
+
+
 @pytest.mark.parametrize(
-    "kernel",
+    "module",
     [
-        "sgl_kernel.flash_attn.flash_attn_with_kvcache",
-        "sglang.kernels.ops.attention.flash_attention.flash_attn_with_kvcache",
-        "sglang.kernels.ops.attention.flash_attention_v3.flash_attn_with_kvcache",
-        "sglang.kernels.ops.attention.flash_attention_v4.flash_attn_with_kvcache",
+        "sgl_kernel.flash_attn",
+        *(f"{OPS}flash_attention{version}" for version in ("", "_v3", "_v4")),
     ],
 )
-def test_the_kernels_take_a_number_of_splits(sglang, kernel):
-    if kernel.startswith("sgl_kernel"):  # not in sglang's wheel, and found without an import
+def test_the_kernels_take_a_number_of_splits(sglang, module):
+    if module.startswith("sgl_kernel"):  # not in sglang's wheel, and found without an import
         (folder,) = find_spec("sgl_kernel").submodule_search_locations
         source = (Path(folder) / "flash_attn.py").read_bytes()
         sglang = {"sgl_kernel/flash_attn.py": source}.get
-    assert "num_splits" in " ".join(Finder(sglang).find(kernel).signature)
+    kernel = Finder(sglang).find(f"{module}.flash_attn_with_kvcache")
+    assert "num_splits" in " ".join(kernel.signature)

@@ -23,18 +23,14 @@ def runner(name: str, backend: object = None, **more) -> SimpleNamespace:
     return SimpleNamespace(**given, **{"use_mla_backend": False, **more})
 
 
-def test_attributes_are_set_inside_and_restored_after():
+def test_attributes_are_set_inside_and_restored_after_even_after_an_exception():
     target = SimpleNamespace(splits=0, paged=False, other=[])
-    with attributes(target, splits=1, paged=True):
-        assert (target.splits, target.paged) == (1, True)
-    assert vars(target) == {"splits": 0, "paged": False, "other": []}
-
-
-def test_attributes_are_restored_after_an_exception():
-    target = SimpleNamespace(splits=0)
-    with pytest.raises(RuntimeError), attributes(target, splits=1):
-        raise RuntimeError("out of memory")
-    assert target.splits == 0
+    for error in (nullcontext(), pytest.raises(RuntimeError, match="out of memory")):
+        with error as raised, attributes(target, splits=1, paged=True):
+            assert (target.splits, target.paged) == (1, True)
+            if raised is not None:
+                raise RuntimeError("out of memory")
+        assert vars(target) == {"splits": 0, "paged": False, "other": []}
 
 
 def test_an_attribute_that_the_backend_does_not_have_is_an_error_and_changes_nothing():
