@@ -98,13 +98,15 @@ install_lock() {
 uv_pin() { sed -n '/^uv==/,/[^\\]$/p' "$LOCK"; }
 
 # uv links from its cache, which is therefore on the same file system, and goes when all is done.
+# Compiled as pip does: where PYTHONDONTWRITEBYTECODE is set, each process would compile it anew.
 uv_install() {
     local cache=$ENV_DIR/uv-cache index cert
     index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null)}
     cert=${PIP_CERT:-$(pip config get global.cert 2>/dev/null)}
     [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
     [[ -z $cert ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$cert}
-    "$ENV_DIR/bin/uv" pip install --cache-dir "$cache" --python "$ENV_DIR/bin/python" "$@" &&
+    "$ENV_DIR/bin/uv" pip install --compile-bytecode --cache-dir "$cache" \
+        --python "$ENV_DIR/bin/python" "$@" &&
         rm -rf "$cache"
 }
 

@@ -36,14 +36,15 @@ def test_only_the_wheel_and_what_sglang_needs_is_there(servers):
     assert code.startswith(str(venv)) and metadata.startswith(str(venv)) and tools == []
 
 
-def test_a_command_that_needs_more_says_so_in_a_line(servers):
-    done = run(servers, "llm42", "check", "golden.json", "--url", "http://x", "--report", "x.html")
+def test_a_command_that_needs_more_says_so_in_a_line(servers, tmp_path):
+    done = run(servers, "llm42", "model", LLM42_CACHE=str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr.endswith("needs jinja2: pip install 'llm42-sglang[tools]'\n")
+    assert done.stderr.endswith("needs accelerate: pip install 'llm42-sglang[tools]'\n")
+    assert done.stderr.count("\n") == 1
 
 
-def run(servers, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(servers, program: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A program of that environment."""
     command = [str(installed.with_wheel(servers.folder) / "bin" / program), *arguments]
-    cwd, env = installed.elsewhere(servers.folder), os.environ | {"PYTHONPATH": ""}
+    cwd, env = installed.elsewhere(servers.folder), os.environ | {"PYTHONPATH": ""} | env
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
