@@ -4,9 +4,8 @@ from importlib.util import find_spec
 
 from llm42_sglang.errors import UserError
 
-# By module. All but one are called as their module is.
-PACKAGES = {name: name for name in ("accelerate", "gguf", "jinja2", "safetensors")}
-PACKAGES |= {"yaml": "pyyaml"}
+TOOLS = ("accelerate", "gguf", "jinja2", "safetensors")
+PACKAGES = {"yaml": "pyyaml", **{name: name for name in TOOLS}}  # by module
 
 
 def require(purpose: str, *modules: str) -> None:
