@@ -79,7 +79,8 @@ PASS, CARRIED = ["pass", "commit over"], ["carrying step", "commit over"]
         ([over(), ordinary()], CARRIED),
         ([over(FULL), ordinary()], []),  # the step writes into its page
         ([over(FULL + WAIT), ordinary()], PASS),  # blocked: nobody waits for the step
-        ([over(max_new_tokens=T), ordinary()], PASS),  # the next row may not be its own
+        # The next row may not be its own: the other one is no reason to wait.
+        ([over(max_new_tokens=T), decoding("another"), ordinary()], PASS),
         ([over(), decoding("another")], []),  # nobody ordinary would wait: pages share a pass
         ([over(), ordinary(), HIDDEN], PASS),
     ],

@@ -239,5 +239,6 @@ def test_sglangs_own_interval_counts_on(scheduler, monkeypatch):
     monkeypatch.setattr(
         Scheduler, "_should_defer_prefill", lambda self, running: asked.append(1) or True
     )
+    assert owed(scheduler)
     prefilled(scheduler, DeterministicReq)
-    assert owed(scheduler) and asked == [1]
+    assert owed(scheduler) and asked == [1, 1]
