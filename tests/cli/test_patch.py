@@ -234,22 +234,15 @@ def test_what_a_killed_process_left_is_seen_and_mended(copy, monkeypatch, capsys
         assert contents(copy) == goal
 
 
-def test_each_patch_does_what_it_is_for_and_nothing_else_does(tmp_path):
+def test_what_patches_do_beside_serving_and_nothing_else_does(tmp_path):
     """`patch_probe.py` runs over the files as shipped and as patched."""
-    # No plugin may be loaded: it would claim the field, and the seams would take seconds.
+    # No plugin may be loaded: the seams would take seconds.
     env = {**os.environ, "PYTHONPATH": str(ROOT), "SGLANG_PLUGINS": "none"}
     probe = [sys.executable, Path(__file__).with_name("patch_probe.py")]
     shipped, patched = (
-        subprocess.Popen([*probe, folder], stdout=subprocess.PIPE, text=True, env=env)
+        json.loads(subprocess.check_output([*probe, folder], text=True, env=env).splitlines()[-1])
         for folder in (lay_out(tmp_path / "shipped"), lay_out(tmp_path / "patched", patched=True))
     )
-    without, found = (
-        json.loads(one.communicate()[0].splitlines()[-1]) for one in (shipped, patched)
-    )
-    assert len(found["frontend_unchanged"]) == 3
-    assert found.pop("frontend_unchanged") == without.pop("frontend_unchanged")
-    assert set(found.values()) == {"passed"}
-    for name in ("sampling_params", "frontend_language"):
-        assert "keyword argument 'deterministic'" in without.pop(name)
-    assert {told.partition(":")[0] for told in without.values()} == {"AssertionError"}
-    assert without.keys() == {"openai_protocol", "server_flags"}
+    assert set(patched.values()) == {"passed"} and patched.keys() == shipped.keys()
+    unknown = "argument 'deterministic'|no attribute 'serve_with_llm42'"
+    assert all(re.search(unknown, said) for said in shipped.values()), shipped
