@@ -22,16 +22,12 @@ FAKE_PYTHON = f"""#!/usr/bin/env bash
 [[ "$1 $2" == "-m venv" ]] || exec {sys.executable} "$@"
 mkdir -p "$3/bin" && cp "${{0%/*}}/fake" "$3/bin/python"
 """
-# As pip it leaves itself as uv, as either it obeys the test.
+# As pip it leaves itself as uv; as either it runs what the test wants of an installation.
 FAKE = """#!/usr/bin/env bash
 [[ $* != *"config get"* ]] || exit 1
 echo "${0##*/} $*" >>@CALLS@
-if [[ $* == *"-r"*/dev/fd/* ]]; then
-    [[ -z ${FAKE_NO_UV-} ]] || { echo 'no uv for this machine'; exit 1; }
-    cp "$0" "${0%/*}/uv"
-fi
-while [[ $* == *requirements.lock* && -n ${FAKE_WAITS-} && ! -e $FAKE_WAITS ]]; do sleep 0.05; done
-[[ $* != *requirements.lock* || -z ${FAKE_FAILS-} ]] || { echo 'no space left' >&2; exit 1; }
+[[ $* != */dev/fd/* ]] || cp "$0" "${0%/*}/uv"
+[[ $* != *requirements.lock* ]] || eval "${INSTALLING-}"
 """
 
 
@@ -49,15 +45,10 @@ class Checkout:
             (shared / name).chmod(0o755)
         self.env = {"LLM42_CACHE": str(self.cache), "LLM42_PYTHON": str(shared / "python3")}
 
-    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [self.root / "scripts" / command[0], *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": "/before"} | self.env | env,
-        )
+    def start(self, script: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        env = os.environ | {"PYTHONPATH": "/before"} | self.env | env
+        return subprocess.Popen([self.root / "scripts" / script, *arguments], env=env, **pipes)
 
     def run(self, *command: str, **env: str) -> tuple[int, str, str]:
         """Exit status, stdout, stderr."""
@@ -117,7 +108,7 @@ def test_uv_installs_the_lock_once_for_all_checkouts_that_have_it(checkout, tmp_
 
 def test_what_failed_or_was_killed_starts_over(checkout):
     """Both leave a folder without a stamp."""
-    status, out, err = checkout.run("run", "echo", "out", FAKE_FAILS="1")
+    status, out, err = checkout.run("run", "echo", "out", INSTALLING="echo no space left; exit 1")
     assert (status, out) == (1, "")
     *_, reason, error = err.splitlines()
     assert reason == "no space left"
@@ -130,12 +121,14 @@ def test_what_failed_or_was_killed_starts_over(checkout):
 
 
 def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
-    gate, deadline = tmp_path / "gate", time.monotonic() + 60
-    first = checkout.start("run", "true", FAKE_WAITS=str(gate), FAKE_NO_UV="1")
-    while not any("requirements.lock" in call for call in checkout.calls()):
+    gate, there = tmp_path / "gate", tmp_path / "there"
+    waits = f"touch {there}; while [[ ! -e {gate} ]]; do sleep 0.05; done"
+    first = checkout.start("run", "true", INSTALLING=waits, LLM42_UV="0")
+    deadline = time.monotonic() + 60
+    while not there.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    second = checkout.start("run", "true", FAKE_WAITS=str(gate))
+    second = checkout.start("run", "true")
     try:
         assert "waiting for it" in second.stderr.readline()
     finally:
@@ -143,25 +136,9 @@ def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
         (_, err), _ = (process.communicate(timeout=60) for process in (first, second))
     assert [first.returncode, second.returncode] == [0, 0]
     assert "without uv: pip installs the same" in err  # and no less strictly
-    _, pip, _ = checkout.calls()
+    pip, _ = checkout.calls()
     assert pip.startswith("python -I -m pip")
     assert f"--require-hashes --requirement {checkout.root}/requirements.lock" in pip
-
-
-def test_fast_is_every_check_but_the_servers(checkout):
-    _, env_dir, _ = checkout.run("run", "printenv", "VIRTUAL_ENV")
-    for tool in ("ruff", "mypy", "python"):
-        path = Path(env_dir.strip()) / "bin" / tool
-        path.write_text(
-            f'#!/usr/bin/env bash\necho {tool} "$@"\n[[ -z ${{FAILS-}} || $1 != $FAILS ]]'
-        )
-        path.chmod(0o755)
-    checks = ["ruff check .", "ruff format --check .", "mypy"]
-    fast = "python -m pytest -m not server -n 2 --dist loadfile"
-    assert checkout.run("test", "--fast")[1].splitlines() == [*checks, fast]
-    assert checkout.run("test")[1].splitlines() == [*checks, fast, "python -m pytest -m server"]
-    assert checkout.run("test", "-k", "x")[1].splitlines() == [*checks, "python -m pytest -k x"]
-    assert checkout.run("test", "--fast", FAILS="format")[0] == 1
 
 
 def test_the_lock_has_what_the_project_asks_for():
