@@ -1,4 +1,4 @@
-"""Fake servers in place of real ones."""
+"""Fake servers in place of real ones, and the command in the tests' own process."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from llm42_sglang.cli import launch
 from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.main import main
 
 FAKE = str(Path(__file__).with_name("fake_server.py"))
 
@@ -21,3 +22,21 @@ def fake(tmp_path, monkeypatch):
         return ServerProcess(argv=argv, log_path=tmp_path / "logs" / f"{name}.log", **settings)
 
     return make
+
+
+@pytest.fixture
+def llm42(capsys):
+    """A function that runs `llm42`: its status, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([*arguments])
+        return left.value.code, *capsys.readouterr()
+
+    return run
+
+
+def is_one_line(error: str) -> bool:
+    """As every mistake of the user is told."""
+    return error.startswith("llm42: error: ") and error.count("\n") == 1

@@ -3,17 +3,9 @@
 import pytest
 
 from llm42_sglang.cli import doctor
-from llm42_sglang.cli.main import main
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import launch
-
-
-def run(capsys, *arguments: str) -> tuple[int, str, list[str]]:
-    """Status, standard output, lines on stderr."""
-    with pytest.raises(SystemExit) as left:
-        main([*arguments])
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err.strip().splitlines()
+from tests.cli.conftest import is_one_line
 
 
 @pytest.fixture
@@ -33,28 +25,29 @@ def served(monkeypatch):
     ],
 )
 def test_the_flags_of_0_3_still_work_and_a_line_says_what_to_write(
-    served, capsys, flags, wait, said
+    served, llm42, flags, wait, said
 ):
-    status, _, lines = run(capsys, "serve", "--model-path", "x", *flags.split())
+    status, _, error = llm42("serve", "--model-path", "x", *flags.split())
     assert status == 0 and served == [Config(wait=wait)]
-    assert [line.partition("; ")[2] for line in lines] == said
+    assert [line.partition("; ")[2] for line in error.splitlines()] == said
 
 
-def test_another_sglang_and_what_is_gone_are_refused_in_one_line(served, monkeypatch, capsys):
-    status, _, (line,) = run(capsys, "serve", "--llm42-tune")
-    assert status == 1 and "llm42 bench passes" in line
+def test_another_sglang_and_what_is_gone_are_refused_in_one_line(served, monkeypatch, llm42):
+    status, _, line = llm42("serve", "--llm42-tune")
+    assert status == 1 and is_one_line(line) and "llm42 bench passes" in line
     monkeypatch.setattr(launch, "version", lambda name: "0.5.22")
-    status, _, (line,) = run(capsys, "serve")
-    assert status == 1 and "0.5.22" in line and "pip install sglang==0.5.23" in line
+    status, _, line = llm42("serve")
+    assert status == 1 and is_one_line(line) and "0.5.22" in line
+    assert "pip install sglang==0.5.23" in line
     assert not served
     checks = {"versions": doctor.CHECKS["versions"], "device": lambda: 1 / 0}
     monkeypatch.setattr(doctor, "CHECKS", checks)
-    status, out, _ = run(capsys, "doctor")
+    status, out, _ = llm42("doctor")
     versions, device = (line for line in out.splitlines() if line.startswith(("v", "d")))
     assert status == 1 and "FAILED" in versions and "0.5.22" in versions
     assert "FAILED" in device and "ZeroDivisionError" in device  # a check that breaks is a finding
 
 
-def test_doctor_is_content_here(capsys):
-    status, out, _ = run(capsys, "doctor")
+def test_doctor_is_content_here(llm42):
+    status, out, _ = llm42("doctor")
     assert status == 0, out

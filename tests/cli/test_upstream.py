@@ -8,7 +8,6 @@ from zipfile import ZipFile
 import pytest
 
 from llm42_sglang.cli.doctor import CHECKS
-from llm42_sglang.cli.main import main
 from llm42_sglang.cli.patching.diff import parse
 from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream import compare, sources
@@ -16,6 +15,7 @@ from llm42_sglang.cli.upstream.compare import UNFIT
 from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, Seam, table
 from llm42_sglang.errors import UserError
+from tests.cli.conftest import is_one_line
 
 LOOP = '''
 import enum
@@ -64,12 +64,6 @@ def write(folder: Path, contents: dict) -> Path:
     return file
 
 
-def doctor(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as exit_status:
-        main(["doctor", *arguments])
-    return exit_status.value.code
-
-
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -89,7 +83,7 @@ def doctor(*arguments: str) -> int:
         (f"True\n{HELPER}", "True\nfrom .other import helper", {"helper": "moved", "p": UNFIT}),
     ],
 )
-def test_a_change_is_told_of_what_changed(tmp_path, monkeypatch, capsys, old, new, expected):
+def test_a_change_is_told_of_what_changed(tmp_path, monkeypatch, llm42, old, new, expected):
     installed = {path: text.encode() for path, text in FILES.items()}
     monkeypatch.setattr(compare.sources, "installed", lambda: installed.get)
     monkeypatch.setattr(compare, "SEAMS", [Seam(f"sglang.loop.{name}", "", "") for name in NAMES])
@@ -97,8 +91,9 @@ def test_a_change_is_told_of_what_changed(tmp_path, monkeypatch, capsys, old, ne
     monkeypatch.setattr(compare, "load_patches", lambda: {"p": parse(PATCH)})
     changed = {path: text.replace(old, new) for path, text in FILES.items()}
     assert changed != FILES
-    assert doctor("--against", str(write(tmp_path, changed))) == (1 if expected else 0)
-    _, *lists, sums = capsys.readouterr().out.split("\n\n")
+    status, said, _ = llm42("doctor", "--against", str(write(tmp_path, changed)))
+    assert status == (1 if expected else 0)
+    _, *lists, sums = said.split("\n\n")
     found = {}
     for verdict, _, rows in (told.partition(":\n") for told in lists):
         names = re.findall(r"^  (?:sglang\.loop\.)?([\w.]+)", rows, re.MULTILINE)
@@ -107,7 +102,7 @@ def test_a_change_is_told_of_what_changed(tmp_path, monkeypatch, capsys, old, ne
     assert f"{len(NAMES) - len(found.keys() - {'p'})} unchanged" in sums
 
 
-def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_path, capsys):
+def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_path, llm42):
     mine, contents = sources.installed(), {}
     finder = Finder(lambda path: contents.setdefault(path, mine(path)))
     assert all(finder.find(seam.path) for seam in (*SEAMS, *GPU_SEAMS))
@@ -121,8 +116,8 @@ def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_pa
         assert old in contents[path]
         contents[path] = contents[path].replace(old, new)
     contents["sglang/__init__.py"] = b"raise SystemExit('imported')"
-    assert doctor("--against", str(write(tmp_path, contents))) == 1
-    said = capsys.readouterr().out
+    status, said, _ = llm42("doctor", "--against", str(write(tmp_path, contents)))
+    assert status == 1
     assert "gone:\n  sglang.srt.managers.scheduler.Scheduler.get_init_info  (" in said
     assert "signature changed:\n  sglang.srt.managers.schedule_batch.Req.finished  (" in said
     assert "      + def finished(self, a) -> bool:\n" in said
@@ -147,9 +142,8 @@ def test_a_table_read_for_another_version_or_an_altered_file_is_refused(tmp_path
         sources.installed()("sglang/version.py")
 
 
-def test_the_stamp_of_what_is_installed_is_the_table(capsys):
-    assert doctor("--stamp") == 0
-    assert capsys.readouterr().out == table.TABLE
+def test_the_stamp_of_what_is_installed_is_the_table(llm42):
+    assert llm42("doctor", "--stamp")[:2] == (0, table.TABLE)
 
 
 @pytest.mark.parametrize(
@@ -160,12 +154,11 @@ def test_the_stamp_of_what_is_installed_is_the_table(capsys):
         ("other.whl", "holds no sglang"),
     ],
 )
-def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, named, told):
+def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, llm42, named, told):
     monkeypatch.chdir(tmp_path)
     ZipFile("other.whl", "w").close()
-    assert doctor("--against", named) == 2
-    error = capsys.readouterr().err
-    assert told in error and error.startswith("llm42: error: ") and error.count("\n") == 1
+    status, _, said = llm42("doctor", "--against", named)
+    assert status == 2 and told in said and is_one_line(said)
 
 
 @pytest.mark.parametrize(("named", "asked"), [("1.1", "sglang==1.1"), ("latest", "sglang")])
