@@ -1,8 +1,7 @@
 """A stand-in for a server: python fake_server.py PORT [--option ...]. Standard library only.
 
-The tokens follow from the prompt and the number of requests since /flush_cache. Deterministic
-answers carry a receipt. Streams come token by token, those of deterministic requests
-in runs of four.
+Answers are streams, token by token, those of deterministic requests in runs of four and with a
+receipt.
 """
 
 import argparse
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
@@ -39,39 +37,26 @@ if options.children:
 
 
 class Handler(BaseHTTPRequestHandler):
-    arrivals = count()
-
     def do_GET(self):
         options.sick -= 1
         self.reply(503 if options.sick >= 0 else 200)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        if self.path == "/generate":  # always streamed
-            self.stream(self.generate(body))
-            return
-        known = self.path.startswith("/flush_cache")
-        if known:
-            Handler.arrivals = count()
-        self.reply(200 if known else 404)
+        if self.path == "/generate":
+            self.stream(**body["sampling_params"])
+        else:
+            self.reply(200 if self.path.startswith("/flush_cache") else 404)
 
-    def generate(self, body):
-        params = body["sampling_params"]
-        deterministic = params.get("custom_params", {}).get("deterministic", False)
-        first = sum(body["input_ids"]) + next(self.arrivals)
-        ids = [first + i for i in range(params["max_new_tokens"])]
-        receipt = {"verified": not options.unverified, "rollbacks": 1, "tokens_rolled_back": 3}
-        return {"output_ids": ids, "meta_info": {"llm42": receipt} if deterministic else {}}
-
-    def stream(self, answer):
+    def stream(self, max_new_tokens, custom_params=None, **_):
         self.send_response(200)
         self.end_headers()
-        ids, meta = answer["output_ids"], answer["meta_info"]
-        run = 4 if meta else 1
-        for end in [*range(1, len(ids), run), len(ids)]:
+        receipt = {"verified": not options.unverified, "rollbacks": 1, "tokens_rolled_back": 3}
+        run = 4 if custom_params else 1
+        for end in [*range(1, max_new_tokens, run), max_new_tokens]:
             time.sleep(options.token_s * run)
-            done = meta if end == len(ids) else {}
-            event = {"output_ids": ids[:end], "meta_info": {"completion_tokens": end, **done}}
+            done = {"llm42": receipt} if custom_params and end == max_new_tokens else {}
+            event = {"output_ids": [*range(end)], "meta_info": {"completion_tokens": end, **done}}
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 

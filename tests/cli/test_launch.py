@@ -127,13 +127,3 @@ def test_a_server_that_ignores_sigterm_is_killed(fake):
     assert time.monotonic() - began >= 0.5
     psutil.wait_procs([process], 30)  # it dies when it next gets to run
     assert not runs(process.pid)
-
-
-def test_the_end_of_a_log_is_lines_that_tell_something(tmp_path):
-    log = tmp_path / "log"
-    log.write_bytes(b"first\n\x1b[1mbold\x1b[0m\r\n\n 10%\r 50%\r100%\n\n")
-    assert launch.tail(log, 2) == ["bold", "100%"]
-    log.write_text("Load weight end.\nx.py:1: UserWarning: old\n  warnings.warn(\n")
-    assert launch.last_event(log) == "Load weight end."
-    log.write_text("")
-    assert launch.last_event(log) == ""

@@ -61,12 +61,9 @@ def test_the_model_is_bit_for_bit_what_it_was(cache):
 
 
 def test_a_second_call_returns_at_once_and_imports_nothing_heavy(cache, conversions):
-    lines = []
-    first = ensure_default_model(lines.append)
-    assert first == default_model_dir() and first.is_relative_to(cache)
-    assert lines
-    assert ensure_default_model(pytest.fail) == first
-    assert len(conversions) == 1
+    folder = ensure_default_model()
+    assert folder == default_model_dir() and folder.is_relative_to(cache)
+    assert ensure_default_model(pytest.fail) == folder
     script = (
         "import sys; from llm42_sglang.cli.model import ensure_default_model as f; f();"
         "print({'torch', 'transformers', 'gguf', 'numpy'} & set(sys.modules))"

@@ -10,10 +10,7 @@ import pytest
 from llm42_sglang.cli.bench import passes, servers
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
-from llm42_sglang.cli.main import main
-from llm42_sglang.cli.output import cell
 from llm42_sglang.core.config import Config
-from llm42_sglang.errors import UserError
 from llm42_sglang.files import replacing
 
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
@@ -43,30 +40,31 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def bench(capsys, model, tmp_path):
+def bench(llm42, model, tmp_path):
     """Run `llm42 bench`; returns its last line, parsed, and everything else it printed."""
 
     def run(command: str, *arguments: str) -> tuple[dict, str]:
-        files = ["--out", str(tmp_path / "out.json")]
-        with pytest.raises(SystemExit) as left:
-            main(["bench", command, *arguments, "--model", str(model), *files])
-        printed = capsys.readouterr()
-        assert left.value.code == 0, printed.err
-        *shown, last = printed.out.splitlines()
+        files = ["--model", str(model), "--out", str(tmp_path / "out.json")]
+        status, printed, error = llm42("bench", command, *arguments, *files)
+        assert status == 0, error
+        *shown, last = printed.splitlines()
         result = json.loads(last)
         assert json.loads((tmp_path / "out.json").read_text()) == result
-        assert not list(tmp_path.glob(".*.new"))
         return result, "\n".join(shown)
 
     return run
 
 
-def refused(capsys, *arguments: str) -> str:
-    """What the last line on stderr says."""
-    with pytest.raises(SystemExit) as left:
-        main(["bench", *arguments])
-    assert left.value.code == 1
-    return capsys.readouterr().err.splitlines()[-1]
+@pytest.fixture
+def refused(llm42, model):
+    """Run `llm42 bench`; returns the last line on stderr."""
+
+    def run(*arguments: str) -> str:
+        status, _, error = llm42("bench", arguments[0], "--model", str(model), *arguments[1:])
+        assert status == 1
+        return error.splitlines()[-1]
+
+    return run
 
 
 def test_throughput_finds_the_faster_server(bench, fakes):
@@ -82,20 +80,17 @@ def test_throughput_finds_the_faster_server(bench, fakes):
     assert 0 < result["ratio_to_stock"]["0"] < 1
     pairs = zip(rates["llm42"]["50"], rates["serial"], strict=True)
     assert result["speedup_over_serial"] == median(ours / serial for ours, serial in pairs)
-    assert result["speedup_at_share"] == "50"
     assert result["rollbacks"] == 2 * 3  # the fake's receipts: one each, of 3 tokens
     assert result["recompute_rate"] == 3 / (12 + 3)
     assert result["recompute_rate_by_share"] == {"0": None, "50": 3 / (12 + 3)}
     assert result["deterministic_requests_by_share"] == {"0": 0, "50": 6}
-    workload = result["workload"]
-    assert (workload["prompt_tokens"], workload["new_tokens"]) == ("4-9", "12")
-    assert workload["flags"] == "--max-total-tokens 20000 --llm42-group 4"
+    assert result["workload"]["flags"] == "--max-total-tokens 20000 --llm42-group 4"
     assert shown.index("hardware: ") < shown.index("workload: ") < shown.index("ratio")
     assert "in_flight 4" in shown and "one at a time" in shown
 
 
 def test_throughput_without_the_slow_server_and_with_one_that_does_not_verify(
-    bench, capsys, fakes, model
+    bench, refused, fakes
 ):
     fakes["serial"] += ["--exit", "1"]  # it would not start
     sizes = ["--requests", "4", "--in-flight", "2", "--rounds", "1", "--serial-requests", "0"]
@@ -103,7 +98,7 @@ def test_throughput_without_the_slow_server_and_with_one_that_does_not_verify(
     result, shown = bench(*arguments)
     assert result["speedup_over_serial"] is None and "one at a time" not in shown
     fakes["ours"] += ["--unverified"]
-    assert "does not verify" in refused(capsys, *arguments, "--model", str(model))
+    assert "does not verify" in refused(*arguments)
 
 
 def test_latency_tells_kinds_apart(bench, fakes):
@@ -176,10 +171,10 @@ def test_the_smallest_group_that_is_cheap_enough_and_the_steps_that_fill_it(
     assert advice.of_stock == pytest.approx(0.01 / (0.01 + pass_s[group] / group / 32))
 
 
-def test_costs_that_cannot_be_measured_are_an_error(capsys, model, monkeypatch):
+def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
     script = "import sys; sys.exit('llm42: error: no such model')"
     monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
-    said = refused(capsys, "passes", "--pages", "16", "--model", str(model))
+    said = refused("passes", "--pages", "16")
     assert said.endswith("no costs were measured: no such model")
 
 
@@ -187,35 +182,23 @@ def test_costs_that_cannot_be_measured_are_an_error(capsys, model, monkeypatch):
     ("arguments", "said"),
     [
         (["throughput", "--shares", "150"], "--shares takes numbers from 0 to 100"),
-        (["throughput", "--shares", "nan"], "--shares takes numbers from 0 to 100"),
         (["throughput", "--requests", "16"], "take at least 48"),
         (["throughput", "--serial-requests", "2"], "--serial-requests takes 0, or more than 2"),
         (["throughput", "--prompt-tokens", "x"], "a number of tokens is N or N-M"),
         (["throughput", "--prompt-tokens", "9-5"], "tokens from 9 to 5: nothing lies there"),
-        (["throughput", "--new-tokens", "0"], "tokens from 0 to 0: nothing lies there"),
         (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
-        (["latency", "--loads", "fast"], "not 'fast'"),
-        (["latency", "--loads", "%"], "not '%'"),
         (["latency", "--loads", "50%x"], "not '50%x'"),
-        (["latency", "--loads", "100%"], "not '100%'"),
         (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
         (["passes", "--llm42-group", "4"], "--llm42-group is what `bench passes` recommends"),
     ],
 )
-def test_mistakes_are_one_line_before_a_server_starts(capsys, fakes, model, arguments, said):
+def test_mistakes_are_one_line_before_a_server_starts(refused, fakes, arguments, said):
     for options in fakes.values():
         options += ["--exit", "9"]
-    if "--model" not in arguments:
-        arguments = [*arguments, "--model", str(model)]
-    assert said in refused(capsys, *arguments)  # and not that a server has ended
-
-
-def test_cells_show_three_digits_and_a_dash_for_nothing():
-    cells = [cell(x) for x in (None, 0.98765, 12345.6, 7, "a")]
-    assert cells == ["-", "0.988", "12346", "7", "a"]
+    assert said in refused(*arguments)  # and not that a server has ended
 
 
 def test_a_file_that_is_not_complete_leaves_the_old_one(tmp_path):
@@ -225,9 +208,6 @@ def test_a_file_that_is_not_complete_leaves_the_old_one(tmp_path):
         new.write_text("half")
         raise KeyboardInterrupt
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="cannot write"), replacing(tmp_path / "folder") as new:
-        new.write_text("a file cannot take a folder's place")
 
 
 def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are_spread(model):
@@ -237,10 +217,7 @@ def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are
     assert {r.new_tokens for r in requests} == set(range(16, 21))
     for ids in (r.prompt_ids for r in requests):
         assert ids == tuple(range(ids[0], ids[-1] + 1))
-    assert len({r.prompt_ids for r in requests}) > 150
     assert spans(text, *lengths, 5, seed=3) == requests[:5] != spans(text, *lengths, 5, seed=4)
-    with pytest.raises(UserError, match="the text has 9"):
-        spans(text[:9], *lengths, 1, seed=0)
     source = Source.of("4096", "1", model, seed=0)  # the real text is long enough for that
     assert source.requests(3, 0) != source.requests(3, 1) == source.requests(3, 1)
     for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):

@@ -1,7 +1,5 @@
 """The load generator against a fake server that streams: what it asks, when, what comes of it."""
 
-import threading
-
 import pytest
 
 from llm42_sglang.cli.bench import load
@@ -9,7 +7,7 @@ from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import outcome_of, percentiles, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.errors import UserError
-from llm42_sglang.repro.connection import GENERATE, Event, Reply, at_once
+from llm42_sglang.repro.connection import GENERATE, Event, Reply
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
 POISSON = Load("50/s", rate_per_s=50)
@@ -43,15 +41,6 @@ def test_poisson_arrivals_have_their_rate_follow_the_seed_and_do_not_wait_for_an
     assert [o.sent_s for o in outcomes] == POISSON.due_s(8, seed=1)
     assert all(o.ttft_s > 0 for o in outcomes)  # and are not sent early
     assert outcomes[-1].sent_s < min(o.chunks[-1].at_s for o in outcomes)
-
-
-def test_the_cache_is_empty_at_the_start(fake):
-    with fake() as server:
-        loads = [REQUESTS[1:2], REQUESTS[1:2], REQUESTS]
-        target, loop = Target(server.url, True), Load.closed(1)
-        first, again, all_of_them = (load.run(target, one, loop, "test") for one in loads)
-    assert first[0].output_ids == again[0].output_ids
-    assert first[0].output_ids != all_of_them[1].output_ids  # it counts requests since the flush
 
 
 def test_a_server_that_refuses_or_is_gone_is_a_user_error(fake):
@@ -91,19 +80,3 @@ def test_percentiles_are_by_nearest_rank_and_of_nothing_there_are_none():
     assert [*percentiles(range(100, 0, -1)).values()] == [100, 50, 90, 99]
     assert [*percentiles([1, 2, 3]).values()] == [3, 2, 3, 3]
     assert [*percentiles([]).values()] == [0, None, None, None]
-
-
-def test_after_an_error_nobody_waits_for_what_is_under_way_and_nothing_more_is_sent():
-    sent, go_on = [], threading.Event()
-
-    def ask(i: int) -> int:
-        sent.append(i)
-        if i == 1:
-            raise UserError("refused")
-        go_on.wait(60)
-        return i
-
-    with pytest.raises(UserError, match="refused"):
-        at_once(ask, range(9), in_flight=2)
-    assert len(sent) <= 3  # the thread that failed may have taken one more
-    go_on.set()
