@@ -19,7 +19,6 @@ parser.add_argument("--sick", type=int, default=0, help="times that /health says
 parser.add_argument("--exit", type=int, help="end at once with this status")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
-parser.add_argument("--unverified", action="store_true")
 parser.add_argument("--token-s", type=float, default=0, help="seconds per token of a stream")
 options, _ = parser.parse_known_args()
 
@@ -51,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
     def stream(self, max_new_tokens, custom_params=None, **_):
         self.send_response(200)
         self.end_headers()
-        receipt = {"verified": not options.unverified, "rollbacks": 1, "tokens_rolled_back": 3}
+        receipt = {"verified": True, "rollbacks": 1, "tokens_rolled_back": 3}
         run = 4 if custom_params else 1
         for end in [*range(1, max_new_tokens, run), max_new_tokens]:
             time.sleep(options.token_s * run)

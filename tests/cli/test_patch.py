@@ -117,7 +117,6 @@ def test_anything_else_is_a_mismatch(content, line):
         (b"@@ -1,2 +1,3 @@", b"@@ -1,1 +1,2 @@"),  # and less
         (b"+++ b/pkg/file.py", b"+++ b/pkg/other.py"),
         (b" two", b"two"),
-        (b" six\n", b" six"),
         (PATCH[PATCH.index(b"---") :], b""),
         (PATCH[PATCH.index(b"@@") :], b""),
     ],
@@ -167,14 +166,12 @@ def test_apply_and_revert_are_inverse_and_twice_is_once(copy, monkeypatch, patch
         lambda content: b"# a line more\n" + content,  # every hunk would fit, one line lower
     ],
 )
-def test_an_altered_file_is_refused_by_name(tmp_path, monkeypatch, refusal, command, alter):
+def test_an_altered_file_is_refused_by_name(tmp_path, refusal, command, alter):
     for patched in (False, True):
         copy = lay_out(tmp_path / str(patched), patched)
         (copy / LAST).write_bytes(alter((copy / LAST).read_bytes()))
         said = refusal(command, copy)
         assert str(copy / LAST) in said and "altered" in said and wheel.REINSTALL in said
-        ok, detail = checked(copy, monkeypatch)
-        assert not ok and "altered" in detail
 
 
 def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, refusal):
@@ -196,7 +193,6 @@ def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, refusal):
     ("call", "fails_at", "error", "status"),
     [
         ("fsync", 3, OSError(28, "No space"), 1),
-        ("replace", 0, OSError(28, "No space"), 1),
         ("replace", 1, KeyboardInterrupt(), 130),
         ("replace", 9, OSError(28, "No space"), 1),
     ],

@@ -89,18 +89,6 @@ def test_throughput_finds_the_faster_server(bench, fakes):
     assert "in_flight 4" in shown and "one at a time" in shown
 
 
-def test_throughput_without_the_slow_server_and_with_one_that_does_not_verify(
-    bench, refused, fakes
-):
-    fakes["serial"] += ["--exit", "1"]  # it would not start
-    sizes = ["--requests", "4", "--in-flight", "2", "--rounds", "1", "--serial-requests", "0"]
-    arguments = ["throughput", "--shares", "100", *sizes, *SMALL]
-    result, shown = bench(*arguments)
-    assert result["speedup_over_serial"] is None and "one at a time" not in shown
-    fakes["ours"] += ["--unverified"]
-    assert "does not verify" in refused(*arguments)
-
-
 def test_latency_tells_kinds_apart(bench, fakes):
     fakes["ours"] += ["--token-s", "0.01"]
     sizes = ["--requests", "6", "--in-flight", "3", "--rounds", "2", "--loads", "closed,90,50%"]
