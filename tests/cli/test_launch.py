@@ -104,20 +104,15 @@ def test_a_port_in_use_or_a_command_that_does_not_exist_is_refused(fake, tmp_pat
 
 def test_children_of_a_killed_server_are_ended_and_strangers_are_not(fake, tmp_path):
     children = tmp_path / "children"
-    stranger = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        with fake("--children", str(children)) as server:
-            pids = json.loads(children.read_text())
-            assert os.getsid(pids[0]) != os.getsid(pids[1])
-            psutil.Process(server.pid).kill()
-            while server.alive:
-                time.sleep(0.05)
-            assert all(map(runs, pids))
-        assert not any(map(runs, pids))
-        assert stranger.is_running()
-    finally:
-        stranger.kill()
-        stranger.wait()
+    with fake() as stranger, fake("--children", str(children), name="other") as server:
+        pids = json.loads(children.read_text())
+        assert os.getsid(pids[0]) != os.getsid(pids[1])
+        psutil.Process(server.pid).kill()
+        while server.alive:
+            time.sleep(0.05)
+        assert all(map(runs, pids))
+        server.stop()
+        assert not any(map(runs, pids)) and stranger.alive
 
 
 def test_a_server_that_ignores_sigterm_is_killed(fake):

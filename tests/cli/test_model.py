@@ -60,10 +60,11 @@ def test_the_model_is_bit_for_bit_what_it_was(cache):
     assert visible(cache / "models") == [folder.name]
 
 
-def test_a_second_call_returns_at_once_and_imports_nothing_heavy(cache, conversions):
-    folder = ensure_default_model()
-    assert folder == default_model_dir() and folder.is_relative_to(cache)
-    assert ensure_default_model(pytest.fail) == folder
+def test_concurrent_calls_convert_once_and_later_ones_import_nothing_heavy(cache, conversions):
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: ensure_default_model(), range(3)))
+    assert found == [default_model_dir()] * 3 and len(conversions) == 1
+    assert ensure_default_model(pytest.fail).is_relative_to(cache)
     script = (
         "import sys; from llm42_sglang.cli.model import ensure_default_model as f; f();"
         "print({'torch', 'transformers', 'gguf', 'numpy'} & set(sys.modules))"
@@ -89,12 +90,6 @@ def test_a_killed_conversion_is_not_used_and_cleaned_later(cache, conversions):
     folder = ensure_default_model()
     assert visible(cache / "models") == [folder.name]
     assert (folder / "config.json").read_text() == "{}"
-
-
-def test_concurrent_calls_convert_once(cache, conversions):
-    with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: ensure_default_model(), range(3)))
-    assert found == [default_model_dir()] * 3 and len(conversions) == 1
 
 
 def test_another_file_or_none_is_one_line_and_leaves_nothing(cache, monkeypatch):

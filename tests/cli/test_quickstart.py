@@ -42,16 +42,11 @@ def server_process(tmp_path: Path, *options: str) -> ServerProcess:
 def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
     tmp_path, capsys, monkeypatch, quickstart, options, status, said
 ):
-    servers = []
-
-    def start_fake(args, log_path, port, progress):
-        servers.append(server_process(tmp_path, *options))
-        return servers[0]
-
-    monkeypatch.setattr(quickstart, "ServerProcess", start_fake)
+    server = server_process(tmp_path, *options)
+    monkeypatch.setattr(quickstart, "ServerProcess", lambda *_, **settings: server)
     monkeypatch.setattr(quickstart, "ensure_default_model", lambda progress: tmp_path)
     assert quickstart.run(port=None, serve=False) == status
-    assert not is_taken(servers[0].port)
+    assert not is_taken(server.port)
     out = capsys.readouterr().out
     assert f"deterministic: {said}" in out and "ordinary:      8 of 8 diverged" in out
     assert out.count("token 5") == 8 * (2 if said.startswith("8") else 1)  # each prompt has a row

@@ -148,11 +148,3 @@ def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, l
     ZipFile("other.whl", "w").close()
     status, _, said = llm42("doctor", "--against", named)
     assert status == 2 and told in said and is_one_line(said)
-
-
-@pytest.mark.parametrize(("named", "asked"), [("1.1", "sglang==1.1"), ("latest", "sglang")])
-def test_a_version_and_the_latest_are_downloaded(monkeypatch, named, asked):
-    made = {asked: FILES}
-    monkeypatch.setattr(sources, "download", lambda wanted, to: write(to, made[wanted]))
-    _, contents = sources.other(named)
-    assert contents("sglang/loop.py") == LOOP.encode()
