@@ -53,22 +53,18 @@ def test_command_port_and_environment_are_passed_on_and_a_death_is_told_with_the
     assert server.argv == [*SERVE[:-1], "31234", "--flag"]
 
 
-@pytest.mark.parametrize("error", [ServerError, KeyboardInterrupt])
-def test_a_start_that_is_given_up_ends_the_server(fake, tmp_path, error):
-    children = tmp_path / "children"
+def test_a_start_that_is_given_up_ends_the_server(fake):
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
 
-    def progress(*_) -> None:
-        if children.exists() and error is KeyboardInterrupt:
-            raise error
-        if children.exists():
-            server._deadline_s = 0
-
-    server = fake("--sick", "1000", "--children", str(children), progress=progress)
-    with pytest.raises(error) as given_up:
-        server.start()
-    assert error is KeyboardInterrupt or "was not healthy after 0 s" in str(given_up.value)
-    assert not any(map(runs, json.loads(children.read_text())))
-    assert not server.alive and not is_taken(server.port)
+    for settings, error, said in (
+        ({"deadline_s": 0}, ServerError, "was not healthy after 0 s"),
+        ({"progress": interrupt}, KeyboardInterrupt, None),
+    ):
+        server = fake("--sick", "1000", **settings)
+        with pytest.raises(error, match=said):
+            server.start()
+        assert not server.alive and not is_taken(server.port)
 
 
 def test_a_command_that_is_terminated_stops_its_server(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from llm42_sglang.cli import doctor
 from llm42_sglang.cli.patching import wheel
-from llm42_sglang.cli.patching.diff import Mismatch, parse
+from llm42_sglang.cli.patching.diff import Mismatch
 from llm42_sglang.engine.launch import PINNED_SGLANG
 from tests.cli.conftest import is_one_line
 
@@ -23,20 +23,6 @@ TARGET = "sglang/srt/sampling/sampling_params.py"  # of patch 01, so the first t
 LAST = "sglang/launch_server.py"
 ROOT = Path(__file__).parents[2]
 NAMES = list(wheel.load_patches())
-OLD = b"one\ntwo\nthree\nfour\nfive\nsix\n"
-NEW = b"zero\none\ntwo\nthree\nfour\nsix\n"
-PATCH = b"""Description: what stands before the first file is not looked at
---- a/pkg/file.py
-+++ b/pkg/file.py
-@@ -1,2 +1,3 @@
-+zero
- one
- two
-@@ -4,3 +5,2 @@ with a heading
- four
--five
- six
-"""
 HEADER = ["Description", "Hook", "Author", "Forwarded", "Drop-When", "Test"]
 
 
@@ -67,13 +53,6 @@ def patch(llm42):
     return lambda command, root: llm42("patch", command, "--root", str(root))
 
 
-def checked(root: Path, monkeypatch) -> doctor.Finding:
-    """What `llm42 doctor` finds of patches."""
-    with monkeypatch.context() as patched:
-        patched.setattr(doctor, "find_wheel", lambda: wheel.find_wheel(root))
-        return doctor.CHECKS["patches"]()
-
-
 @pytest.fixture
 def refusal(patch):
     """A function: the one line with which a command refused, having changed nothing."""
@@ -87,27 +66,22 @@ def refusal(patch):
     return run
 
 
-def test_a_diff_applies_there_and_back():
-    (diff,) = parse(PATCH)
-    assert diff.path == "pkg/file.py"
-    assert diff.apply(OLD) == NEW and diff.revert(NEW) == OLD
-
-
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        (b"\n" + OLD, 1),  # an offset of one
-        (OLD.replace(b"six", b"six "), 6),  # trailing space
-        (OLD.replace(b"two\n", b"two\r\n"), 2),
-        (OLD[:-1], 6),  # no newline at the end
-        (NEW, 1),  # applied already
-        (b"", 1),
-    ],
-)
-def test_anything_else_is_a_mismatch(content, line):
-    (diff,) = parse(PATCH)
-    with pytest.raises(Mismatch, match=f"^line {line} is not"):
-        diff.apply(content)
+def test_a_hunk_fits_to_the_byte_or_not_at_all(tmp_path):
+    """Also where no record tells that a file was altered."""
+    diffs = {diff.path: diff for of_patch in wheel.load_patches().values() for diff in of_patch}
+    diff, shipped = diffs[TARGET], (lay_out(tmp_path / "shipped") / TARGET).read_bytes()
+    patched = (lay_out(tmp_path / "patched", patched=True) / TARGET).read_bytes()
+    assert diff.apply(shipped) == patched != shipped == diff.revert(patched)
+    for other in (
+        b"\n" + shipped,  # an offset of one
+        shipped.replace(b"(__name__)\n", b"(__name__) \n"),
+        shipped.replace(b"\n", b"\r\n"),
+        patched,
+        b"",
+    ):
+        assert other != shipped
+        with pytest.raises(Mismatch, match="is not"):
+            diff.apply(other)
 
 
 def test_the_series_is_well_formed_and_each_patch_says_why_it_exists_and_what_tests_it():
@@ -122,6 +96,7 @@ def test_the_series_is_well_formed_and_each_patch_says_why_it_exists_and_what_te
 
 
 def test_apply_and_revert_are_inverse_and_twice_is_once(copy, monkeypatch, patch):
+    monkeypatch.setattr(doctor, "find_wheel", lambda: wheel.find_wheel(copy))
     (copy / TARGET).chmod(0o640)
     before = contents(copy)
     for command, told in (("apply", "applied"), ("revert", "not applied")):
@@ -131,7 +106,7 @@ def test_apply_and_revert_are_inverse_and_twice_is_once(copy, monkeypatch, patch
         assert status == 0 and "nothing to do" in said
         assert contents(copy) == after and after.keys() == before.keys()
         assert patch("status", copy)[1].splitlines() == [f"{name}: {told}" for name in NAMES]
-        ok, detail = checked(copy, monkeypatch)
+        ok, detail = doctor.CHECKS["patches"]()
         assert ok and detail.endswith(f": {told} (optional)")
         changed = {path for path in before if before[path] != after[path]}
         files = {copy / diff.path for diffs in wheel.load_patches().values() for diff in diffs}
@@ -199,13 +174,14 @@ def test_an_interrupted_write_is_undone(
 
 
 def test_what_a_killed_process_left_is_seen_and_mended(copy, monkeypatch, patch, refusal):
+    monkeypatch.setattr(doctor, "find_wheel", lambda: wheel.find_wheel(copy))
     before = contents(copy)
     patch("apply", copy)
     applied = contents(copy)
     for command, goal in (("apply", applied), ("revert", before)):
         (copy / TARGET).write_bytes(before[copy / TARGET])
         assert "only some files are patched" in refusal("status", copy)
-        ok, detail = checked(copy, monkeypatch)
+        ok, detail = doctor.CHECKS["patches"]()
         assert not ok and "only some files are patched" in detail
         assert patch(command, copy)[0] == 0
         assert contents(copy) == goal

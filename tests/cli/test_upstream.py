@@ -131,10 +131,6 @@ def test_a_table_that_was_read_for_another_version_is_told(monkeypatch):
     assert not ok and "were read for sglang 0.5.22" in detail
 
 
-def test_the_stamp_of_what_is_installed_is_the_table(llm42):
-    assert llm42("doctor", "--stamp")[:2] == (0, table.TABLE)
-
-
 @pytest.mark.parametrize(
     ("named", "told"),
     [
