@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from llm42_sglang.report.check import check_page
 from llm42_sglang.report.page import agreement, side_by_side
 from llm42_sglang.report.probe import probe_page
@@ -36,20 +34,10 @@ def page_of(got, fingerprint="old", tokens=None, case_id="sea") -> str:
     return check_page(Checked((judged,), OLD, now), "golden.json", "http://localhost:1")
 
 
-@pytest.mark.parametrize(
-    ("b", "fingerprint", "verdict", "mood"),
-    [(66, "old", "PASSED", "good"), (68, "old", "FAILED", "bad"), (68, "new", "UNKNOWN", "unsure")],
-)
-def test_the_verdict_stands_first(b, fingerprint, verdict, mood):
-    page = page_of((65, b, 67), fingerprint)
-    assert page.index(f"<h1>{verdict}</h1>") < page.index("<h2>")
-    assert f'<header class="{mood}">' in page
-    assert f"<title>llm42: {verdict}" in page
-    assert ("The first difference" in page) is (verdict != "PASSED")
-
-
-def test_a_page_needs_nothing_from_elsewhere_and_what_others_wrote_is_text():
+def test_the_verdict_stands_first_nothing_is_from_elsewhere_and_what_others_wrote_is_text():
     page = page_of((65, 68, 67), "new", tokens=["a", EVIL, "c"], case_id=EVIL)
+    assert page.index('<header class="unsure">') < page.index("<h1>UNKNOWN</h1>")
+    assert page.index("<title>llm42: UNKNOWN") < page.index("<h1>") < page.index("<h2>")
     assert not ELSEWHERE.search(page)
     assert not any(tag in page for tag in ("<script", "<link", "<img"))
     assert "default-src 'none'" in page
