@@ -74,16 +74,14 @@ def recording(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def suite(tmp_path, recording) -> Path:
-    return Path(shutil.copy(recording / "suite.yaml", tmp_path))
+def of_recording(name: str):
+    """A fixture: this file or folder of the recording, for one test."""
+
+    @pytest.fixture
+    def copy(tmp_path, recording) -> Path:
+        return shutil.copytree(recording, tmp_path, dirs_exist_ok=True) / name
+
+    return copy
 
 
-@pytest.fixture
-def golden(tmp_path, recording) -> Path:
-    return Path(shutil.copy(recording / "golden.json", tmp_path))
-
-
-@pytest.fixture
-def receipts(tmp_path, recording) -> Path:
-    return Path(shutil.copytree(recording / "receipts", tmp_path / "receipts"))
+suite, golden, receipts = map(of_recording, ("suite.yaml", "golden.json", "receipts"))
