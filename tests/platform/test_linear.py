@@ -24,17 +24,13 @@ def model() -> torch.nn.ModuleList:
     return layers
 
 
-def test_weights_become_fp32_in_place_and_stay_tied(model):
+def test_weights_become_fp32_and_stay_tied_activations_keep_their_dtype_logits_do_not_round(model):
     original = [parameter.clone() for parameter in model.parameters()]
     linear.use_mixed_precision(model)
     assert [p.dtype for p in model.parameters()] == [torch.float32] * 2  # no second copy
     assert model[0].weight is model[1].weight
     for before, after in zip(original, model.parameters(), strict=True):
         assert torch.equal(before.float(), after)
-
-
-def test_activations_keep_their_dtype_and_logits_and_sums_do_not_round(model):
-    linear.use_mixed_precision(model)
     x, bias = torch.randn(3, 8).bfloat16(), torch.randn(6).bfloat16()
     head, embed, body = model
     product = x.float() @ body.weight.T
