@@ -18,7 +18,8 @@ from llm42_sglang.repro.suite import Sampling
 from scripts import results
 from tests.repro.fake_endpoint import FakeEndpoint
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 # A block is fenced, or indented after an empty line.
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -26,6 +27,7 @@ INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n|\n(?= {4}))+)")
 FIRST_WORDS = ("llm42 ", "scripts/", "pytest", "python scripts/")
 INLINE = re.compile(r"`((?:llm42 |scripts/|pytest -|python scripts/)[^`]*)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+HELD_BY = re.compile(r"`([\w/]+\.py)(?:::(\w+))?`")
 URL = "http://localhost:30000"
 CI = (ROOT / "docs" / "ci.md").read_text()
 
@@ -60,17 +62,16 @@ def complaint(line: str) -> str | None:
     group = command = get_command(app)
     serve = command.commands["serve"]
     for word in words[1:]:
-        passes_on = command.context_settings.get("ignore_unknown_options")  # to a server
-        options = [*command.params, *(serve.params if passes_on else [])]
-        flag = word.strip("[]").partition("=")[0]
+        flag, passes_on = word.partition("=")[0], command.context_settings  # to a server
+        known = [*command.params, *(serve.params if passes_on else [])]
         if word == "|":
             command = group
-        elif word in getattr(command, "commands", ()):
+        elif hasattr(command, "commands"):
+            if word not in command.commands:
+                return f"no command {word}"
             group, command = command, command.commands[word]
-        elif hasattr(command, "commands") and word not in ("...", "--help"):
-            return f"no command {word}"
         elif flag.startswith("--llm42" if passes_on else "--") and not any(
-            flag in ("--help", *option.opts) for option in options
+            flag in option.opts for option in known
         ):
             return f"no option {flag}"
     return None
@@ -92,6 +93,24 @@ def test_commands_are_found_and_wrong_ones_are_noticed():
     assert complaint("scripts/nothing") == "no scripts/nothing"
     page = "Do `llm42 nothing`:\n\n    llm42 a\n    more\n\n```bash\nllm42 b\n```\n"
     assert list(commands(page)) == ["llm42 b", "llm42 a", "llm42 nothing"]
+
+
+def missing(rows: str) -> list[str]:
+    """Files and tests that are named and not there."""
+    return [
+        f"{file}::{test}"
+        for file, test in HELD_BY.findall(rows)
+        if not (TESTS / file).is_file() or f"def {test}" not in (TESTS / file).read_text()
+    ]
+
+
+def test_what_holds_each_guarantee_and_its_control_exist():
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    table = page[page.index("| guarantee |") :].split("\n\n")[0]
+    rows = table.splitlines()[2:]
+    assert len(rows) > 20 and all(len(row.split(" | ")) == 3 for row in rows)
+    assert missing(table) == []
+    assert missing("`engine/test_natural.py::test_nothing`") and missing("`engine/none.py`")
 
 
 def test_every_fact_and_every_sampling_name_is_in_its_page():

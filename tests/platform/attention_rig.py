@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import torch
 from sglang.srt.layers.radix_attention import RadixAttention
+from sglang.srt.mem_cache.memory_pool import MHATokenToKVPool
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.platform.attention import CpuAttnBackend
@@ -29,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Queries, keys and values of consecutive positions, [rows, heads * dim] each."""
+    """Of consecutive positions. q: [rows, heads * dim]; k, v: [rows, kv_heads, dim]."""
 
     q: torch.Tensor
     k: torch.Tensor
@@ -46,27 +47,22 @@ class Tokens:
 
 def random_tokens(shape: Shape, rows: int, seed: int) -> Tokens:
     dice = torch.Generator().manual_seed(seed)
-    widths = (heads * shape.dim for heads in (shape.heads, shape.kv_heads, shape.kv_heads))
-    return Tokens(*(torch.randn(rows, n, generator=dice).to(shape.dtype) for n in widths))
+    sizes = (shape.heads * shape.dim,), *[(shape.kv_heads, shape.dim)] * 2
+    return Tokens(*(torch.randn(rows, *n, generator=dice).to(shape.dtype) for n in sizes))
 
 
-class Pool:
-    """A KV pool of one layer."""
-
-    def __init__(self, shape: Shape, pages: int):
-        self.page_size = shape.page
-        size = (pages * shape.page, shape.kv_heads, shape.dim)
-        self.buffers = [torch.full(size, float("nan"), dtype=shape.dtype) for _ in range(2)]
-
-    def set_kv_buffer(self, layer, where, k, v):
-        for buffer, rows in zip(self.buffers, (k, v), strict=True):
-            buffer[where.loc] = rows.view(-1, *buffer.shape[1:])
-
-    def get_key_buffer(self, layer_id):
-        return self.buffers[0]
-
-    def get_value_buffer(self, layer_id):
-        return self.buffers[1]
+def pool_of(shape: Shape, pages: int) -> MHATokenToKVPool:
+    """A KV pool of one layer, all of it NaN."""
+    pool = MHATokenToKVPool(
+        *(pages * shape.page, shape.page, shape.dtype, shape.kv_heads, shape.dim),
+        layer_num=1,
+        device="cpu",
+        enable_memory_saver=False,
+    )
+    pool.buffers = [*pool.k_buffer, *pool.v_buffer]
+    for buffer in pool.buffers:
+        buffer.fill_(float("nan"))
+    return pool
 
 
 class Rig:
@@ -82,7 +78,7 @@ class Rig:
             layer_id=0,
             sliding_window_size=shape.window,
         )
-        pool = Pool(shape, rows * pages)
+        pool = pool_of(shape, rows * pages)
         requests = SimpleNamespace(req_to_token=self.table)
         self.backend = backend(
             SimpleNamespace(device="cpu", req_to_token_pool=requests, token_to_kv_pool=pool)
@@ -122,8 +118,8 @@ def reference(shape: Shape, tokens: Tokens) -> torch.Tensor:
     """Causal attention of every row over all before it, in fp64: [rows, heads * dim]."""
     rows = len(tokens.q)
     q = tokens.q.view(rows, shape.heads, shape.dim).double()
-    heads = (x.view(rows, shape.kv_heads, shape.dim).double() for x in (tokens.k, tokens.v))
-    k, v = (x.repeat_interleave(shape.heads // shape.kv_heads, 1) for x in heads)
+    shared = shape.heads // shape.kv_heads
+    k, v = (x.double().repeat_interleave(shared, 1) for x in (tokens.k, tokens.v))
     distance = torch.arange(rows).unsqueeze(1) - torch.arange(rows)  # [rows, rows]
     seen = distance >= 0
     if shape.window > -1:

@@ -94,35 +94,30 @@ def test_windowed_layers_are_read_from_the_pool_that_holds_them():
     close(shape, got, reference(shape, tokens))
 
 
-LEFT_OUT = {
-    "logit_cap": 30.0,
-    "xai_temperature_len": 1024,
-    "use_irope": True,
-    "pos_encoding_mode": "ALIBI",
-    "attn_type": AttentionType.DECODER_BIDIRECTIONAL,
-}
-
-
-@pytest.mark.parametrize("field", LEFT_OUT)
-def test_what_torch_native_leaves_out_is_refused(field):
-    """A field of the layer that would change the numbers; torch_native does not look at it."""
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logit_cap", 30.0),
+        ("xai_temperature_len", 1024),
+        ("use_irope", True),
+        ("pos_encoding_mode", "ALIBI"),
+        ("attn_type", AttentionType.DECODER_BIDIRECTIONAL),
+    ],
+)
+def test_what_torch_native_leaves_out_is_refused(field, value):
+    """Of the layer, where it would change the numbers; torch_native does not look at it. And of
+    the batch: sinks, and a speculative verification, whose mask is a tree's."""
     rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=4)
-    rig.extend([(0, 0, 31)], tokens[:31])
-    setattr(rig.layer, field, LEFT_OUT[field])
-    with pytest.raises(NotImplementedError, match=field):
-        rig.extend([(0, 0, 32)], tokens)
-    with pytest.raises(NotImplementedError, match=field):
-        rig.decode([0], [32], tokens[31:])
-
-
-def test_what_comes_with_the_batch_is_refused_too():
-    """Sinks, and a speculative verification, whose mask is a tree's; absent extras are not."""
-    rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=5)
-    rig.extend([(0, 0, 32)], tokens, sinks=None, return_lse=False)
+    rig.extend([(0, 0, 32)], tokens, sinks=None, return_lse=False)  # absent extras are not
     with pytest.raises(NotImplementedError, match="sinks"):
         rig.extend([(0, 0, 32)], tokens, sinks=torch.zeros(6))
     with pytest.raises(NotImplementedError, match="forward_mode"):
         rig.extend([(0, 0, 32)], tokens, ForwardMode.TARGET_VERIFY)
+    setattr(rig.layer, field, value)
+    with pytest.raises(NotImplementedError, match=field):
+        rig.extend([(0, 0, 32)], tokens)
+    with pytest.raises(NotImplementedError, match=field):
+        rig.decode([0], [32], tokens[31:])
 
 
 def test_encoder_attention_is_torch_natives():

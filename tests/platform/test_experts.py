@@ -32,28 +32,24 @@ def layer() -> SimpleNamespace:
     )
 
 
-def routed(ids: torch.Tensor, shift: int = 0) -> StandardTopKOutput:
-    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1))
-    return StandardTopKOutput(weights.roll(shift, 0), ids.roll(shift, 0), None)
-
-
 def rows() -> torch.Tensor:
     return torch.randn(ROWS, HIDDEN, generator=torch.Generator().manual_seed(2))
 
 
-def routing(neighbours: str) -> torch.Tensor:
+def routed(neighbours: str, shift: int = 0) -> StandardTopKOutput:
     """Row 0 chooses experts 3 and 5; the others shun them, follow it, or choose at random."""
     dice = torch.Generator().manual_seed(3)
-    ids = torch.stack([torch.randperm(EXPERTS, generator=dice)[:TOP_K] for _ in range(ROWS)])
+    ids = torch.rand(ROWS, EXPERTS, generator=dice).topk(TOP_K).indices
     if neighbours != "random":
         ids[:] = torch.tensor([0, 1] if neighbours == "shun" else [3, 5])
     ids[0] = torch.tensor([3, 5])
-    return ids
+    weights = torch.rand(ids.shape, generator=dice)
+    return StandardTopKOutput(weights.roll(shift, 0), ids.roll(shift, 0), None)
 
 
 def test_neighbours_routing_changes_no_bit_of_a_row_in_a_fixed_shape(layer):
     """The negative control, and why there is another kernel: in the native one it does."""
-    ways = [routed(routing(how)) for how in ("shun", "follow", "random")]
+    ways = list(map(routed, ("shun", "follow", "random")))
     alone, crowded, mixed = (fixed(layer, rows(), way, CONFIG)[0] for way in ways)
     assert torch.equal(alone, crowded) and torch.equal(alone, mixed)
     alone, crowded, _ = (native(layer, rows(), way, CONFIG)[0] for way in ways)
@@ -61,10 +57,11 @@ def test_neighbours_routing_changes_no_bit_of_a_row_in_a_fixed_shape(layer):
 
 
 def test_a_rows_place_changes_no_bit_and_both_kernels_compute_the_same(layer):
-    ids, x = routing("random"), rows()
-    there = fixed(layer, x, routed(ids), CONFIG)
-    assert torch.equal(fixed(layer, x.roll(5, 0), routed(ids, 5), CONFIG), there.roll(5, 0))
-    torch.testing.assert_close(there, native(layer, x, routed(ids), CONFIG))
+    x, way = rows(), routed("random")
+    there = fixed(layer, x, way, CONFIG)
+    moved = fixed(layer, x.roll(5, 0), routed("random", shift=5), CONFIG)
+    assert torch.equal(moved, there.roll(5, 0))
+    torch.testing.assert_close(there, native(layer, x, way, CONFIG))
 
 
 def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
@@ -77,7 +74,7 @@ def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
     use_mixed_precision(torch.nn.ModuleList([mixture]))
     after = list(mixture.parameters())
     assert all(torch.equal(a, b.float()) for a, b in zip(after, before, strict=True))
-    x, ids = rows().bfloat16(), routed(routing("random"))
+    x, ids = rows().bfloat16(), routed("random")
     given = StandardDispatchOutput(hidden_states=x, hidden_states_scale=None, topk_output=ids)
     out = mixture.quant_method.apply(mixture, given).hidden_states
     assert out.dtype == torch.bfloat16
@@ -85,7 +82,7 @@ def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
 
 
 def test_the_fast_path_keeps_sglangs_kernel(layer):
-    given = (layer, rows(), routed(routing("shun")), CONFIG)
+    given = (layer, rows(), routed("shun"), CONFIG)
     outside = canonical.fixed_shape_experts(native, *given)
     with canonical.head_rows(torch.arange(4)):
         inside = canonical.fixed_shape_experts(native, *given)

@@ -11,41 +11,28 @@ from llm42_sglang.core.config import GROUPS, PAGE_SIZES
 from llm42_sglang.platform import gemm, linear
 
 
-def layer(method, weight: torch.nn.Parameter) -> torch.nn.Module:
-    """What SGLang's layers look like to the conversion."""
-    module = torch.nn.Module()
-    module.quant_method, module.weight = method, weight
-    return module
-
-
-def model() -> torch.nn.Module:
+@pytest.fixture
+def model() -> torch.nn.ModuleList:
+    """What the conversion sees of SGLang's layers: a head, the embedding it is tied to, a linear
+    layer."""
     torch.manual_seed(1)
-    table = torch.nn.Parameter(torch.randn(20, 8).bfloat16(), requires_grad=False)
-    body = torch.nn.Parameter(torch.randn(6, 8).bfloat16(), requires_grad=False)
-    return torch.nn.ModuleDict(
-        {
-            "head": layer(UnquantizedEmbeddingMethod(), table),  # tied, and visited first
-            "embed": layer(UnquantizedEmbeddingMethod(), table),
-            "linear": layer(UnquantizedLinearMethod(), body),
-        }
-    )
+    table, body = (torch.nn.Linear(8, rows, dtype=torch.bfloat16).weight for rows in (20, 6))
+    methods = UnquantizedEmbeddingMethod(), UnquantizedEmbeddingMethod(), UnquantizedLinearMethod()
+    layers = torch.nn.ModuleList(torch.nn.Module() for _ in methods)
+    for layer, method, weight in zip(layers, methods, (table, table, body), strict=True):
+        layer.quant_method, layer.weight = method, weight.requires_grad_(False)
+    return layers
 
 
-def test_weights_become_fp32_in_place_and_stay_tied():
-    converted = model()
-    original = [parameter.clone() for parameter in converted.parameters()]
-    linear.use_mixed_precision(converted)
-    assert [p.dtype for p in converted.parameters()] == [torch.float32] * 2  # no second copy
-    assert converted["head"].weight is converted["embed"].weight
-    for before, after in zip(original, converted.parameters(), strict=True):
+def test_weights_become_fp32_and_stay_tied_activations_keep_their_dtype_logits_do_not_round(model):
+    original = [parameter.clone() for parameter in model.parameters()]
+    linear.use_mixed_precision(model)
+    assert [p.dtype for p in model.parameters()] == [torch.float32] * 2  # no second copy
+    assert model[0].weight is model[1].weight
+    for before, after in zip(original, model.parameters(), strict=True):
         assert torch.equal(before.float(), after)
-
-
-def test_activations_keep_their_dtype_and_logits_and_sums_do_not_round():
-    converted = model()
-    linear.use_mixed_precision(converted)
     x, bias = torch.randn(3, 8).bfloat16(), torch.randn(6).bfloat16()
-    body, embed, head = (converted[name] for name in ("linear", "embed", "head"))
+    head, embed, body = model
     product = x.float() @ body.weight.T
     for added, expected in ((None, product), (bias, product + bias.float())):
         out = body.quant_method.apply(body, x, added)

@@ -45,17 +45,16 @@ def golden(project, pytester) -> Path:
     return pytester.path / GOLDEN
 
 
-def test_answers_are_recorded_on_demand_and_then_pass(project, pytester, monkeypatch):
-    golden = pytester.path / GOLDEN
+def test_answers_are_recorded_on_demand_and_then_pass(project, golden, monkeypatch):
+    first = golden.read_bytes()
+    golden.unlink()
     with FakeEndpoint() as server:
-        status, said = project("--llm42-url", server.url)
+        monkeypatch.setenv("LLM42_URL", server.url)
+        status, said = project()
         assert status == 1 and "4 failed, 1 passed" in said
         assert "holds no answer of test_capital; pytest --llm42-update records it" in said
         assert not golden.exists()
-        assert project("--llm42-url", server.url, UPDATE)[0] == 0
-        first = golden.read_bytes()
-        monkeypatch.setenv("LLM42_URL", server.url)
-        for more in ([], [UPDATE]):
+        for more in ([UPDATE], [], [UPDATE]):
             status, said = project(*more)
             assert status == 0 and "5 passed" in said
             assert golden.read_bytes() == first

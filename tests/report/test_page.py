@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from llm42_sglang.report.check import check_page
 from llm42_sglang.report.page import agreement, side_by_side
 from llm42_sglang.report.probe import probe_page
@@ -27,47 +25,29 @@ def output(ids, fingerprint="old", tokens=None) -> Output:
     return Output(text="".join(map(chr, ids)), ids=list(ids), tokens=tokens, receipt=stamp)
 
 
-def page_of(got, fingerprint="old", tokens=None, case_id="sea") -> str:
-    case = Recorded(id=case_id, prompt=EVIL, output=output((65, 66, 67), tokens=tokens))
+def test_the_verdict_stands_first_nothing_is_from_elsewhere_and_what_others_wrote_is_text():
+    tokens = ["a", EVIL, "c"]
+    recorded, got = output((65, 66, 67), "old", tokens), output((65, 68, 67), "new", tokens)
     receipt = {"verify_passes": 7, "rollbacks": 4, "tokens_rolled_back": 9}
-    answer = Answer(output(got, fingerprint, tokens), receipt=receipt, end_to_end_s=1.25)
-    now = OLD if fingerprint == "old" else NEW
-    judged = judge(case, [Observation(case_id, "load", answer)], OLD, now)
-    return check_page(Checked((judged,), OLD, now), "golden.json", "http://localhost:1")
-
-
-@pytest.mark.parametrize(
-    ("b", "fingerprint", "verdict", "mood"),
-    [(66, "old", "PASSED", "good"), (68, "old", "FAILED", "bad"), (68, "new", "UNKNOWN", "unsure")],
-)
-def test_the_verdict_stands_first(b, fingerprint, verdict, mood):
-    page = page_of((65, b, 67), fingerprint)
-    assert page.index(f"<h1>{verdict}</h1>") < page.index("<h2>")
-    assert f'<header class="{mood}">' in page
-    assert f"<title>llm42: {verdict}" in page
-    assert ("The first difference" in page) is (verdict != "PASSED")
-
-
-def test_a_page_needs_nothing_from_elsewhere_and_what_others_wrote_is_text():
-    page = page_of((65, 68, 67), "new", tokens=["a", EVIL, "c"], case_id=EVIL)
+    answer = Answer(got, receipt=receipt, end_to_end_s=1.25)
+    case = Recorded(id=EVIL, prompt=EVIL, output=recorded)
+    judged = judge(case, [Observation(EVIL, "load", answer)], OLD, NEW)
+    page = check_page(Checked((judged,), OLD, NEW), "golden.json", "http://localhost:1")
+    assert page.index('<header class="unsure">') < page.index("<h1>UNKNOWN</h1>")
+    assert page.index("<title>llm42: UNKNOWN") < page.index("<h1>") < page.index("<h2>")
     assert not ELSEWHERE.search(page)
     assert not any(tag in page for tag in ("<script", "<link", "<img"))
     assert "default-src 'none'" in page
     assert "color-scheme: light dark" in page
     assert 'name="viewport"' in page
-    assert EVIL not in page and "&lt;script&gt;" in page
-
-
-def test_differences_changed_facts_and_figures_are_told():
-    page = page_of((65, 68, 67), "new")
-    assert '<span class="first" title="66">66</span>' in page
-    assert '<span class="first" title="68">68</span>' in page
+    assert EVIL not in page
+    for token in (66, 68):
+        assert f'<span class="first" title="{token}">&lt;script&gt;alert' in page
     assert '<tr class="marked"><td>torch</td><td>2.14.1</td><td>2.15.0</td>' in page
     assert "<td>flags.a</td><td>1</td><td>1</td>" in page
     assert "ab" * 32 not in page and "ababababab" in page  # a hash is cut
-    assert re.search(
-        r"<td>in load</td><td>1</td><td>1.25</td><td>1.25</td><td>-</td><td>7</td>", page
-    )
+    figures = (1, 1.25, 1.25, "-", 7)
+    assert "<td>in load</td>" + "".join(f"<td>{one}</td>" for one in figures) in page
 
 
 def test_sides_are_cut_around_the_difference_and_bars_end_there():

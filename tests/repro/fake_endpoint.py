@@ -10,7 +10,6 @@ import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from typing import Any
 
 from llm42_sglang.core.receipts import fingerprint, output_digest
@@ -19,8 +18,9 @@ from llm42_sglang.core.receipts import fingerprint, output_digest
 WAIT_S, SLICES = 0.01, 15
 FLIPS = ("never", "load", "ordinary", "stream", "always")  # ordinary: in load, those requests only
 FLIP_AT = 5  # the token
+EVENT = 4  # tokens
 CHAT = "/v1/chat/completions"
-PATHS = ("/generate", "/v1/completions", CHAT)
+PATHS = ("/flush_cache", "/generate", "/v1/completions", CHAT)
 WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
 
 parser = argparse.ArgumentParser()
@@ -35,6 +35,8 @@ parser.add_argument("--sick", action="store_true", help="503 for the fingerprint
 parser.add_argument("--lies", action="store_true", help="facts that the fingerprint is not of")
 parser.add_argument("--incremental", action="store_true", help="streams of increments")
 
+Scored = list[tuple[float, int, str]]  # logprob, id and text of each token
+
 
 class FakeEndpoint(ThreadingHTTPServer):
     """A server in this process: FakeEndpoint("--kind", "stock"), then `url`."""
@@ -46,10 +48,11 @@ class FakeEndpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.options = parser.parse_args([str(port), *options])
         self.url = f"http://127.0.0.1:{self.server_port}"
+        told = {"weights": self.options.weights * 64, "torch": self.options.torch}
+        self.facts = told | {"page": 32, "flags": {"quantization": "None"}}
         self.arrival = threading.Condition()
-        self.in_flight = 0
+        self.in_flight = self.answered = 0
         self.requests: list[tuple[str, dict]] = []
-        self.answered = 0
 
     def __enter__(self) -> "FakeEndpoint":
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
@@ -59,18 +62,13 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        told = {"weights": self.options.weights * 64, "torch": self.options.torch}
-        return told | {"page": 32, "flags": {"quantization": "None"}}
-
-    def answer(self, path: str, body: dict) -> dict[str, Any]:
-        """Everything about one answer, whatever the API."""
+    def answer(self, path: str, body: dict) -> tuple[Scored, dict]:
+        """The tokens and, in a dictionary, the receipt if there is one."""
         crowded = self.arrive(path, body)
         params = body.get("sampling_params", body)
         question = question_of(body)
-        count = params.get("max_new_tokens") or params.get("max_tokens")
         base = sum(map(ord, question)) + 7 * int(self.options.weights)
+        count = params.get("max_new_tokens") or params.get("max_tokens")
         ids = [(base + 13 * i * i) % 1000 for i in range(count)]
         flips = {"stream": body.get("stream"), "always": self.answered % 3}
         if flips.get(self.options.flips, crowded and not self.options.wobble):
@@ -79,12 +77,9 @@ class FakeEndpoint(ThreadingHTTPServer):
         with self.arrival:
             self.in_flight -= 1
             self.answered += 1
-        return {
-            "ids": ids,
-            "tokens": [WORDS[token % len(WORDS)] for token in ids],
-            "logprobs": [-(token % 97) / 32 - step for token in ids],
-            "receipt": self.receipt(question, ids) if self.vouches(body) else None,
-        }
+        scored = [(-(token % 97) / 32 - step, token, WORDS[token % len(WORDS)]) for token in ids]
+        vouches = self.options.kind == "ours" and deterministic(body)
+        return scored, {"llm42": self.receipt(question, ids)} if vouches else {}
 
     def arrive(self, path: str, body: dict) -> bool:
         """Whether the request is in load; False at once where that makes no difference."""
@@ -101,9 +96,6 @@ class FakeEndpoint(ThreadingHTTPServer):
                 self.arrival.wait_for(lambda: len(self.requests) > arrived, timeout=WAIT_S)
                 for _ in range(SLICES)
             )
-
-    def vouches(self, body: dict) -> bool:
-        return self.options.kind == "ours" and deterministic(body)
 
     def receipt(self, question: str, ids: list[int]) -> dict:
         return {
@@ -134,32 +126,31 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        path = self.path.partition("?")[0]
-        kind = self.server.options.kind
-        ids_wanted = body.get("return_token_ids")
-        if path not in (("/flush_cache", *PATHS) if kind != "openai" else (CHAT,)):
+        path, paths, refused = self.path.partition("?")[0], PATHS, set()
+        if self.server.options.kind == "openai":
+            paths, refused = (CHAT,), {"return_token_ids", "deterministic"}
+        elif path == CHAT and body.get("stream"):
+            refused = {"return_token_ids"}
+        if path not in paths:
             self.reply(404, {"error": "no such path"})
-        elif path == "/flush_cache":
-            self.reply(200, {})
-        elif kind == "openai" and (ids_wanted or "deterministic" in body):
+        elif refused & body.keys():
             self.reply(400, {"error": {"message": "Unrecognized request argument"}})
-        elif path == CHAT and body.get("stream") and ids_wanted:
-            self.reply(400, {"error": {"message": "return_token_ids and streaming"}})
         else:
-            self.answer(path, body)
+            self.reply(200, {} if path == "/flush_cache" else self.answer(path, body))
 
-    def answer(self, path: str, body: dict) -> None:
-        answer = self.server.answer(path, body)
+    def answer(self, path: str, body: dict) -> dict | str:
+        scored, end = self.server.answer(path, body)
         event = native_event if path == "/generate" else openai_event
-        cuts = [*range(0, len(answer["ids"]), 4), len(answer["ids"])]
-        spans = list(pairwise(cuts))
-        if path == "/generate" and not self.server.options.incremental:
-            spans = [(0, end) for _, end in spans]
+        whole, total = event(body, scored, len(scored), end), len(scored)
         if not body.get("stream"):
-            self.reply(200, event(answer, path, body, 0, len(answer["ids"])))
-            return
-        chunks = [json.dumps(event(answer, path, body, *span)) for span in spans]
-        self.reply(200, "".join(f"data: {chunk}\n\n" for chunk in (*chunks, "[DONE]")))
+            return whole
+        grows = path == "/generate" and not self.server.options.incremental
+        chunks = []
+        for start in range(0, total, EVENT):
+            stop = min(start + EVENT, total)
+            part = scored[0 if grows else start : stop]
+            chunks.append(json.dumps(event(body, part, stop, end if stop == total else None)))
+        return "".join(f"data: {chunk}\n\n" for chunk in (*chunks, "[DONE]"))
 
     def reply(self, status: int, content: dict | str) -> None:
         data = (content if isinstance(content, str) else json.dumps(content)).encode()
@@ -186,41 +177,35 @@ def deterministic(body: dict) -> bool:
     return bool(body.get("deterministic") or custom.get("deterministic"))
 
 
-def native_event(answer: dict, path: str, body: dict, start: int, end: int) -> dict:
-    """Tokens [start, end) of an answer."""
-    top = body.get("top_logprobs_num", 0)
-    done = end == len(answer["ids"])
-    scored = zip(answer["logprobs"], answer["ids"], answer["tokens"], strict=True)
+def native_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
+    """Tokens of an answer, `total` so far. end: of the last one, with the receipt in it."""
     meta = {
-        "completion_tokens": end,
-        "finish_reason": {"type": "length", "length": end} if done else None,
-        "output_token_logprobs": [list(entry) for entry in scored][start:end],
-        "output_top_logprobs": [[[v, 0, None]] * top for v in answer["logprobs"][start:end]],
+        "completion_tokens": total,
+        "finish_reason": None if end is None else {"type": "length", "length": total},
+        "output_token_logprobs": scored,
+        "output_top_logprobs": [
+            [[v, 0, None]] * body.get("top_logprobs_num", 0) for v, *_ in scored
+        ],
         "cached_tokens": 0,
     }
-    if done and answer["receipt"]:
-        meta["llm42"] = answer["receipt"]
-    text = "".join(answer["tokens"][start:end])
-    return {"text": text, "output_ids": answer["ids"][start:end], "meta_info": meta}
+    ids, texts = [token for _, token, _ in scored], [text for *_, text in scored]
+    return {"text": "".join(texts), "output_ids": ids, "meta_info": meta | (end or {})}
 
 
-def openai_event(answer: dict, path: str, body: dict, start: int, end: int) -> dict:
-    """Tokens [start, end) of an answer, a chunk or the whole."""
-    chat, field = path == CHAT, "delta" if body.get("stream") else "message"
-    done = end == len(answer["ids"])
-    text, tokens = "".join(answer["tokens"][start:end]), answer["tokens"][start:end]
-    values = answer["logprobs"][start:end]
-    said = {field: {"role": "assistant", "content": text}} if chat else {"text": text}
-    choice = {"index": 0, "finish_reason": "length" if done else None, **said}
+def openai_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
+    """Likewise, of a chunk or the whole."""
+    chat, said = "messages" in body, "delta" if body.get("stream") else "message"
+    tokens = [text for *_, text in scored]
+    choice: dict[str, Any] = {"index": 0, "finish_reason": None if end is None else "length"}
+    choice[said if chat else "text"] = {"content": "".join(tokens)} if chat else "".join(tokens)
     if body.get("logprobs") not in (None, False):
-        entries = [{"token": t, "logprob": v} for t, v in zip(tokens, values, strict=True)]
-        flat = {"tokens": tokens, "token_logprobs": values}
+        entries = [{"token": text, "logprob": value} for value, _, text in scored]
+        flat = {"tokens": tokens, "token_logprobs": [value for value, *_ in scored]}
         choice["logprobs"] = {"content": entries} if chat else flat
     if body.get("return_token_ids"):
-        choice["response_token_ids" if chat else "token_ids"] = answer["ids"][start:end]
+        choice["response_token_ids" if chat else "token_ids"] = [token for _, token, _ in scored]
     kind = "chat.completion" if chat else "text_completion"
-    stamp = {"llm42": answer["receipt"]} if done and answer["receipt"] else {}
-    return {"object": kind, "choices": [choice], **stamp}
+    return {"object": kind, "choices": [choice], **(end or {})}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Suites and golden files: what is read and written, and that every mistake is one line."""
 
 import json
+import re
 
 import pytest
 
@@ -85,29 +86,24 @@ def test_mistakes_in_suites_are_named_in_one_line(tmp_path, text, said):
     path = tmp_path / ("suite.jsonl" if "JSON" in said else "suite.yaml")
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    require_complaint(load_suite, path, said)
+    with pytest.raises(UserError, match=f"^[^\n]*{re.escape(said)}[^\n]*$"):
+        load_suite(path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("old", "new", "said"),
     [
-        (lambda text: text[: len(text) // 2], "is not JSON, or was cut off"),
-        (lambda text: "{}", "model: Field required"),
-        (lambda text: text.replace("-golden", "-receipt"), "format: Input should be"),
-        (lambda text: text.replace('"version": 1', '"version": 2'), "version: Input should be 1"),
-        (lambda text: text.replace('"ids"', '"idz"'), "cases.0.output.idz"),
-        (lambda text: text.replace('"id": "a"', '"id": "b"'), "the id 'b' stands twice"),
+        ('"ids": [1', "", "is not JSON, or was cut off"),
+        ('"model": "m"', '"modell": "m"', "model: Field required"),
+        ("-golden", "-receipt", "format: Input should be"),
+        ('"version": 1', '"version": 2', "version: Input should be 1"),
+        ('"ids"', '"idz"', "cases.0.output.idz"),
+        ('"id": "a"', '"id": "b"', "the id 'b' stands twice"),
     ],
 )
-def test_files_that_are_no_golden_files(tmp_path, change, said):
+def test_files_that_are_no_golden_files(tmp_path, old, new, said):
     path = tmp_path / "golden.json"
     save_golden(GOLDEN, path)
-    path.write_text(change(path.read_text()))
-    require_complaint(load_golden, path, said)
-
-
-def require_complaint(load, path, said: str) -> None:
-    """In one line."""
-    with pytest.raises(UserError) as error:
-        load(path)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=f"^[^\n]*{re.escape(said)}[^\n]*$"):
+        load_golden(path)

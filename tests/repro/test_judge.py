@@ -28,32 +28,19 @@ def judged(*observed: Output, now=OLD):
     return judge(case, seen, OLD, now)
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"ids": (1, 2)}, "in load, token 2: recorded 3, got its end"),
-        ({"finish_reason": "stop"}, "in load, finish reason: recorded 'length', got 'stop'"),
-        ({"digest": "e"}, "in load, the prompt's tokens: recorded d, got e"),
-    ],
-)
-def test_other_bits_of_the_same_fingerprint_fail(changed, said):
-    recorded, late = output(), output(**changed)
-    one = judged(recorded, late)
-    assert one.verdict is Verdict.FAILED and not one.consistent
-    assert said in one.reason
-    difference = one.difference
-    assert difference.source == "recorded" and difference.before == recorded
-    assert difference.after.condition == "load" and difference.after.answer.output == late
-
-
-NEW_BITS = output((1, 9), "new")
 PASSED, FAILED, UNKNOWN = Verdict
+NEW_BITS = output((1, 9), "new")
+REASON = "in load, finish reason: recorded 'length', got 'stop'"
+PROMPT = "in load, the prompt's tokens: recorded d, got e"
 CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
 
 
 @pytest.mark.parametrize(
     ("observed", "now", "verdict", "said"),
     [
+        ([output(), output((1, 2))], OLD, FAILED, "in load, token 2: recorded 3, got its end"),
+        ([output(), output(finish_reason="stop")], OLD, FAILED, REASON),
+        ([output(), output(digest="e")], OLD, FAILED, PROMPT),
         ([output(fingerprint="new")], NEW, PASSED, "though under another fingerprint"),
         ([NEW_BITS] * 2, NEW, UNKNOWN, "changed with the fingerprint (torch 2.14.1 -> 2.15.0)"),
         ([output(), output(fingerprint=None)], OLD, UNKNOWN, "carry no receipt"),
@@ -62,10 +49,12 @@ CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
         ([NEW_BITS, output((1, 8), "new")], NEW, FAILED, "in load, token 1: alone gave 9, got 8"),
     ],
 )
-def test_the_verdict_and_its_reason(observed, now, verdict, said):
-    one = judged(*observed, now=now)
+def test_the_verdict_its_reason_and_the_difference_it_is_about(observed, now, verdict, said):
+    one, first, last = judged(*observed, now=now), observed[0], observed[-1]
     assert one.verdict is verdict and said in one.reason
-    assert one.consistent is (observed[0].ids == observed[-1].ids)
+    assert one.consistent is (verdict is not FAILED)
+    if verdict is FAILED:
+        assert (one.difference.before, one.difference.after.answer.output) == (first, last)
 
 
 def test_what_only_one_side_tells_is_not_compared():
