@@ -30,13 +30,6 @@ def test_one_decode_step_is_run_by_the_carrier_which_may_run_a_forward_itself():
         forward(ForwardMode.EXTEND)
 
 
-@pytest.mark.parametrize("carry", [None, lambda rows: "carried"])
-def test_outside_of_it_forwards_are_sglangs(carry):
-    with carrying(carry):
-        pass
-    assert forward() == "SGLang's own"
-
-
 def three(seats: int = 1) -> Loop:
     """A full page, a more urgent one, and one with room, beside an ordinary request."""
     ahead = {"a": 1, "b": 2, "c": -1}
@@ -91,16 +84,6 @@ def test_who_rides_and_who_does_not(reqs, events):
     assert loop.carries() == (events == CARRIED)
     loop.before_step()
     assert loop.events == events
-
-
-@pytest.mark.parametrize("retracted", [True, False])
-def test_the_step_decides_who_is_there_and_whether_hidden_states_are_wanted(retracted):
-    loop = three()
-    loop.before_step()
-    a, b, c, other = loop.running_batch.reqs
-    step = [a, c, other] if retracted else [a, b, c, other, HIDDEN]
-    assert not loop.carries(batch_of(*step))
-    assert not loop.carries()  # nor does a later one carry for it
 
 
 @pytest.mark.parametrize("lost", [end, lambda req: req.apply(Retracted(2))])

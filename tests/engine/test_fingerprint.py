@@ -116,8 +116,3 @@ def test_where_the_model_lies_does_not_count(runner):
     before = fingerprint_of(runner)
     runner.model_config.hf_config._name_or_path = "/elsewhere"
     assert fingerprint_of(runner) == before
-
-
-def test_a_gpu_is_named(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU 1")
-    assert fingerprint.device_name("cuda") == "GPU 1"

@@ -40,12 +40,6 @@ def test_a_due_page_rides_behind_the_prompt_and_gets_its_own_rows():
     assert torch.equal(verified.rows, logits_of(DUE_ROW)[5:])
 
 
-def test_pages_of_one_prompt_share_passes_in_order():
-    made = lane(2)
-    made.prefill(batch_of(prompt(3 * T)), lambda free: ())
-    assert [[page for _, page, _ in slots] for slots in made.forward.passes] == [[0, 1], [2]]
-
-
 DECODE = SimpleNamespace(input_ids=[0, 0, 0])
 OLD = PageJob(decoding(row=9), 4, tuple(range(T)))
 
@@ -76,9 +70,3 @@ def test_a_decode_step_carries_due_pages_and_an_audit_takes_the_last_seat(seats,
     assert [one.req for one in verified] == guests[:riding]
     assert all(torch.equal(one.rows, logits_of(DUE_ROW)[5:]) for one in verified)
     assert (output, told) == ("output", [seats])
-
-
-def test_nothing_comes_of_what_rode_beside_a_failed_audit_but_the_step_itself():
-    made = lane(4, seats=2)
-    with_audit(made, OLD, equal=False)
-    assert made.carry([due()], DECODE) == ([], "output")

@@ -73,17 +73,6 @@ def test_a_rank_that_does_not_come_stops_the_one_that_waits(tmp_path):
     assert "another rank has not come to" in waited and "\n" not in waited
 
 
-def test_values_come_in_the_order_of_ranks(tmp_path):
-    assert on_two_ranks(tmp_path, lambda ranks: ranks.gather(ranks.rank)) == [[0, 1]] * 2
-
-
-def test_alone_nothing_is_compared():
-    ranks = Ranks()
-    ranks.note("anything")
-    ranks.require_agreement()
-    assert ranks.gather("mine") == ["mine"]
-
-
 def beside(other) -> Ranks:
     """The first of two ranks; the other one always reports `other`."""
     return SimpleNamespace(gather=lambda mine: [mine, other])
