@@ -1,8 +1,4 @@
-"""Pages that ride in decode steps. No server.
-
-That a request may be retracted between plan and step: the server "retracting"; that bits do not
-change: `test_perturbed.py`, which counts the steps that carry.
-"""
+"""Pages that ride in decode steps. No server. That bits do not change: `test_perturbed.py`."""
 
 from types import SimpleNamespace
 
@@ -87,6 +83,14 @@ def test_who_rides_and_who_does_not(reqs, events):
     assert loop.carries() == (events == CARRIED)
     loop.before_step()
     assert loop.events == events
+
+
+@pytest.mark.parametrize("change", [lambda reqs: reqs.pop(1), lambda reqs: reqs.append(HIDDEN)])
+def test_the_step_decides_who_is_there_and_whether_hidden_states_are_wanted(change):
+    loop = three()
+    loop.before_step()
+    change(loop.running_batch.reqs)
+    assert not loop.carries()
 
 
 @pytest.mark.parametrize("lost", [end, lambda req: req.apply(Retracted(2))])
