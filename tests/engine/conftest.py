@@ -14,7 +14,8 @@ import pytest
 
 from llm42_sglang.cli.main import main
 from tests.engine import client, constrained
-from tests.engine.servers import CONFIGURATIONS, Servers
+from tests.engine.preloaded import preload
+from tests.engine.servers import CONFIGURATIONS, ENV, Servers
 
 # Prompts that end before, at and after a page's end, a chat, and one that is sampled.
 SUITE = """
@@ -50,12 +51,13 @@ SERVERS = pytest.StashKey[Servers]()
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory, pytestconfig) -> Iterator[Servers]:
+    preload(ENV)
     servers = Servers(tmp_path_factory.mktemp("servers"))
     pytestconfig.stash[SERVERS] = servers
     try:
         yield servers
     finally:
-        servers.close()
+        servers.stop()
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

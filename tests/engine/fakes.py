@@ -138,12 +138,11 @@ class Loop:
     def before_step(self) -> None:
         self.verifier.between_steps(self.running_batch, None)
 
-    def carries(self, batch=None) -> bool:
+    def carries(self) -> bool:
         """Launch a decode step; whether pages ride in it."""
-        step = batch or self.running_batch
-        carry = self.verifier.boarded(step)
+        carry = self.verifier.boarded(self.running_batch)
         if carry is not None:
-            assert carry(SimpleNamespace(input_ids=[0] * len(step.reqs))) == "output"
+            assert carry(SimpleNamespace(input_ids=[0] * len(self.running_batch.reqs))) == "output"
         return carry is not None
 
     def prefill(self) -> None:

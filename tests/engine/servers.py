@@ -3,13 +3,13 @@
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm42_sglang.cli.launch import ServerProcess
 from tests.engine import client, installed, tiny_models
-from tests.engine.preloaded import SERVE, Forked, Preloaded
+from tests.engine.preloaded import Forked
 
 # SGLang's own checks at their strictest: every leak or double free ends the server.
 ENV = {
@@ -85,15 +85,10 @@ CONFIGURATIONS: dict[str, Configuration] = {
 
 
 class ForkedServer(ServerProcess):
-    """A server that is forked from the preloaded process."""
-
-    def __init__(self, preloaded: Preloaded, args: Sequence[str], **options) -> None:
-        super().__init__(args, **options)
-        self._preloaded = preloaded
+    """A server that is forked from a process which has imported SGLang: see `preloaded`."""
 
     def _spawn(self) -> Forked:
-        arguments = ["serve", "--port", str(self.port), *self.args]
-        return self._preloaded.fork(SERVE, arguments, self.env, self.log_path)
+        return Forked(["serve", "--port", str(self.port), *self.args], self.env, self.log_path)
 
     def stop(self) -> None:
         """Kill it: SGLang would take six seconds to end by itself."""
@@ -111,13 +106,6 @@ class Servers:
         self.seconds: dict[str, float] = {}  # of each start, by name
         self.name: str | None = None
         self.process: ServerProcess | None = None
-        self._preloaded: Preloaded | None = None
-
-    @property
-    def preloaded(self) -> Preloaded:
-        if self._preloaded is None:
-            self._preloaded = Preloaded(self.folder / "preloaded.log", ENV)
-        return self._preloaded
 
     def url(self, name: str) -> str:
         """The URL of the running server of this name."""
@@ -146,7 +134,7 @@ class Servers:
         if configuration.model:
             args += ["--model-path", str(tiny_models.make(configuration.model, self.folder))]
         if configuration.command is None:
-            return ForkedServer(self.preloaded, args, **options)
+            return ForkedServer(args, **options)
         if configuration.command == "serve":
             return ServerProcess(args, **options)
         argv, env = installed.command(configuration.command, self.folder)
@@ -164,14 +152,6 @@ class Servers:
         process.stop()
         assert alive, f"the server ended by itself:\n{log[-3000:]}"
         assert "leak" not in log.lower(), log[-3000:]
-
-    def close(self) -> None:
-        """Stop everything."""
-        try:
-            self.stop()
-        finally:
-            if self._preloaded is not None:
-                self._preloaded.stop()
 
 
 def errors_in(log: str) -> list[str]:

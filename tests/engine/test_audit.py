@@ -35,10 +35,6 @@ def test_every_period_a_full_page_of_the_past_is_picked():
         assert job.page in (0, 1) and job.tokens == tuple(range(job.page * T, (job.page + 1) * T))
 
 
-def test_nothing_is_picked_where_no_page_is_full():
-    assert picked(Audit(Forward()), [rider(1, T)], 3 * PERIOD) == []
-
-
 def test_full_passes_put_the_audit_off_but_not_for_ever():
     audit, riders = Audit(Forward()), [rider(1, 2 * T), rider(2, 2 * T)]
     assert len(picked(audit, riders, 2 * PERIOD - 1, seats=2)) == 0

@@ -22,7 +22,7 @@ def registry(monkeypatch):
 
 
 def test_what_happened_is_what_is_counted(registry):
-    metrics = LaneMetrics(LABELS)
+    metrics, refusals = LaneMetrics(LABELS), RefusalMetrics()
     metrics.passed(width=8, pages=5)
     metrics.passed(width=2, pages=2)
     metrics.carried()
@@ -31,6 +31,8 @@ def test_what_happened_is_what_is_counted(registry):
     metrics.verified(waited=0, judged=31, committed=32, dropped=0)
     for equal in (True, False):
         metrics.audited(equal)
+    for status in (400, 503, 400):
+        refusals.refused(status)
     expected = {
         "passes_total": 2,
         "empty_slots_total": 3,
@@ -46,12 +48,6 @@ def test_what_happened_is_what_is_counted(registry):
     assert got == expected
     for kind, pages in {"prefill": 3, "verify": 2, "audit": 2}.items():
         assert registry.get_sample_value("llm42_pages_total", LABELS | {"kind": kind}) == pages
-
-
-def test_refusals_are_counted_by_status(registry):
-    metrics = RefusalMetrics()
-    for status in (400, 503, 400):
-        metrics.refused(status)
     for status, count in {"400": 2, "503": 1}.items():
         label = {"status": status}
         assert registry.get_sample_value("llm42_refused_requests_total", label) == count

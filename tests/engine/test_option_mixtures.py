@@ -12,60 +12,49 @@ from tests.engine import client
 pytestmark = pytest.mark.server("tiny")
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
-SAMPLING = {  # the last value of some is one that SGLang itself refuses
+COMMON = {  # the last value of some is one that SGLang itself refuses
     "temperature": [0, 0.7, 1.5, -1],
     "top_k": [1, 20, -1],
     "top_p": [0.5, 1.0, 0],
     "min_p": [0.1, 2],
-    "sampling_seed": [-(2**63), 2**63 - 1, 7, "seven"],
     "n": [1, 2, 0],
     "frequency_penalty": [0.5, -2.0, 3],
     "presence_penalty": [0.5],
     "repetition_penalty": [1.2, 0],
-    "min_new_tokens": [2, 50],
     "logit_bias": [{"5": 2.0}, {"5": -1e30}, {"99999999": 1}],
     "stop": ["a", ["e", "."]],
+    "regex": ["[a-z]+", "[0-9]{2}"],
+    "ebnf": ['root ::= "yes" | "no"'],
+}
+COMMON_FIELDS = {"stream": [True], "return_hidden_states": [True], "lora_path": ["mine"]}
+SAMPLING = COMMON | {
+    "sampling_seed": [-(2**63), 2**63 - 1, 7, "seven"],
+    "min_new_tokens": [2, 50],
     "stop_token_ids": [[28, 30]],
     "stop_regex": ["[aeiou]", "("],
-    "regex": ["[a-z]+", "[0-9]{2}"],
     "json_schema": [json.dumps({"type": "boolean"}), "{"],
-    "ebnf": ['root ::= "yes" | "no"'],
     "beam_width": [2],
 }
-FIELDS = {
+FIELDS = COMMON_FIELDS | {
     "return_logprob": [True],
     "logprob_start_len": [0, 3, 500],
     "top_logprobs_num": [2],
     "token_ids_logprob": [[1, 2]],
-    "return_hidden_states": [True],
     "return_entropy": [True],
     "session_params": [{"id": "mine"}],
-    "lora_path": ["mine"],
     "custom_logit_processor": ["{}"],
-    "stream": [True],
 }
-OPENAI = {
-    "temperature": [0, 1.3, 5, -1],
-    "top_p": [0.5, 2],
-    "top_k": [5],
-    "min_p": [0.1],
-    "seed": [3, 2**63],
-    "n": [2, 0],
-    "max_tokens": [1, 4, -1],
-    "stop": ["e", ["a", "."]],
-    "frequency_penalty": [0.7, 9],
-    "presence_penalty": [-0.5],
-    "repetition_penalty": [1.2],
-    "logit_bias": [{"28": 3.0}, {"99999999": 1.0}],
-    "min_tokens": [3, 90],
-    "ignore_eos": [True],
-    "regex": ["[a-d]{3}"],
-    "ebnf": ['root ::= "yes"'],
-    "stream": [True],
-    "return_hidden_states": [True],
-    "lora_path": ["mine"],
-    "custom_params": [{"mine": 1}, {"deterministic": False}],
-}
+OPENAI = (
+    COMMON
+    | COMMON_FIELDS
+    | {
+        "seed": [3, 2**63],
+        "max_tokens": [1, 4, -1],
+        "min_tokens": [3, 90],
+        "ignore_eos": [True],
+        "custom_params": [{"mine": 1}, {"deterministic": False}],
+    }
+)
 CHAT = OPENAI | {
     "logprobs": [True],
     "top_logprobs": [2, 500],

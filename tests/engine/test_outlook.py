@@ -1,5 +1,7 @@
 """How a request stands to the lane, and who waits for whom. No server."""
 
+from unittest.mock import Mock
+
 import pytest
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
@@ -29,9 +31,26 @@ def test_past_its_length_limit_a_request_stays_in_the_pages_it_may_own(prompt_le
         assert seen.due == (full or seen.suspected)
 
 
+class Pretended(PrefillAdder):
+    """In place of SGLang's own adder: there is room for whole prompts, and then for a chunk."""
+
+    def add_one_req(self, req: Req) -> AddReqResult:
+        tokens = len(req.origin_input_ids)
+        req.extend_end = min(tokens, self.rem_chunk_tokens)
+        self.rem_chunk_tokens -= req.extend_end
+        self.can_run_list.append(req)
+        return AddReqResult.CONTINUE if req.extend_end == tokens else AddReqResult.OTHER
+
+    add_chunked_req = add_one_req
+
+
+class Adder(HomogeneousPrefillAdder, Pretended):
+    """Ours over the pretended one."""
+
+
 def admitted(queue: list[Req], running=(), chunk=None, overtaking: bool = True) -> list[int]:
-    """Which of the queue are taken, as SGLang's scheduler asks; its own adder is pretended."""
-    adder = object.__new__(HomogeneousPrefillAdder)
+    """Which of the queue are taken, as SGLang's scheduler asks."""
+    adder = object.__new__(Adder)
     adder.slots, adder.page_size, adder.rem_chunk_tokens = 2, T, 100 * T
     adder.overtaking, adder.passed_over = overtaking, 0
     adder.running_batch, adder.can_run_list = batch_of(*running), []
@@ -42,19 +61,6 @@ def admitted(queue: list[Req], running=(), chunk=None, overtaking: bool = True) 
         if adder.add_one_req(req) != AddReqResult.CONTINUE:
             break
     return [i for i, req in enumerate(queue) if req in adder.can_run_list]
-
-
-@pytest.fixture
-def pretended_adder(monkeypatch) -> None:
-    def admit(adder, req):
-        tokens = len(req.origin_input_ids)
-        req.extend_end = min(tokens, adder.rem_chunk_tokens)
-        adder.rem_chunk_tokens -= req.extend_end
-        adder.can_run_list.append(req)
-        return AddReqResult.CONTINUE if req.extend_end == tokens else AddReqResult.OTHER
-
-    monkeypatch.setattr(PrefillAdder, "add_one_req", admit)
-    monkeypatch.setattr(PrefillAdder, "add_chunked_req", admit)
 
 
 def kinds(first: type[Req], pattern: str) -> list[Req]:
@@ -68,7 +74,6 @@ def kinds(first: type[Req], pattern: str) -> list[Req]:
     ]
 
 
-@pytest.mark.usefixtures("pretended_adder")
 @pytest.mark.parametrize(
     ("queue", "running", "taken"),
     [
@@ -86,7 +91,6 @@ def test_only_ordinary_requests_that_decode_keep_prefill_to_one_pass(queue, runn
 MOST = MOST_PASSED_OVER * "2"
 
 
-@pytest.mark.usefixtures("pretended_adder")
 @pytest.mark.parametrize("first", [DeterministicReq, Req])
 @pytest.mark.parametrize(
     ("queue", "taken"),
@@ -105,7 +109,6 @@ def test_a_prefill_batch_takes_the_first_ones_kind_and_passes_nobody_over_for_lo
     assert admitted(kinds(first, queue)) == taken
 
 
-@pytest.mark.usefixtures("pretended_adder")
 @pytest.mark.parametrize("first", [DeterministicReq, Req])
 def test_behind_a_chunk_or_with_priorities_nobody_is_passed_over(first):
     (chunk,) = kinds(first, "1")
@@ -219,3 +222,11 @@ def test_prompts_go_first_where_nobody_is_held_up_or_many_wait(scheduler):
         assert not scheduler._should_defer_prefill(batch_of(*reqs))
     scheduler.waiting_queue = [request(Req)] * 2
     assert not owed(scheduler)
+
+
+def test_sglangs_own_interval_counts_on(scheduler, monkeypatch):
+    own = Mock(return_value=True)
+    monkeypatch.setattr(Scheduler, "_should_defer_prefill", own)
+    assert owed(scheduler)
+    prefilled(scheduler, DeterministicReq)
+    assert owed(scheduler) and own.call_count == 2

@@ -8,8 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.engine import client
-
 pytestmark = pytest.mark.server("tiny")
 
 
@@ -70,21 +68,3 @@ def test_sglangs_own_test_finds_equal_logprobs(said, mode, success):
 
 def require_no_complaint(output: str) -> None:
     assert "✗" not in output and "❌" not in output, output
-
-
-def test_a_request_that_does_not_say_is_deterministic(url, reference):
-    answer = client.generate(url, client.prompts()[0], deterministic=None)
-    assert answer.meta["llm42"]["verified"] is True
-    assert answer.ids == reference[0].ids
-
-
-def test_a_request_can_object(url):
-    answer = client.generate(url, client.prompts()[0], deterministic=False, max_new_tokens=4)
-    assert "llm42" not in answer.meta
-
-
-def test_an_option_that_cannot_be_kept_is_refused_not_ignored(url):
-    request = client.body(client.prompts()[0], deterministic=None) | {"return_hidden_states": True}
-    response = client.post(url, request)
-    assert response.status == 400
-    assert "return_hidden_states" in response.json()["error"]["message"]

@@ -6,7 +6,7 @@ import pytest
 
 from llm42_sglang.cli.launch import ServerError
 from tests.engine import client
-from tests.engine.preloaded import SERVE
+from tests.engine.preloaded import Forked
 from tests.engine.servers import ENV, Servers, errors_in
 
 pytestmark = pytest.mark.server
@@ -81,8 +81,7 @@ BAD_FLAGS = {
 @pytest.mark.parametrize("flags", BAD_FLAGS)
 def test_bad_flags_are_one_line(servers, tmp_path, flags):
     log = tmp_path / "log"
-    arguments = ["serve", *flags.split()]
-    status = servers.preloaded.fork(SERVE, arguments, os.environ | ENV, log).wait(timeout=120)
+    status = Forked(["serve", *flags.split()], os.environ | ENV, log).wait(timeout=120)
     text = log.read_text()
     (line,) = errors_in(text)
     assert status != 0

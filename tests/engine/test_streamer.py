@@ -1,4 +1,7 @@
-"""When output is sent: around a verification streams are held. No server."""
+"""When output is sent: around a verification streams are held. No server.
+
+That logprobs of held tokens arrive is seen on every server: `client.ordinary_traffic`.
+"""
 
 import pytest
 from sglang.srt.managers.schedule_batch import Req
@@ -20,21 +23,17 @@ def events(monkeypatch) -> list[str]:
     happened: list[str] = []
 
     def send(self, reqs: list[Req], logprobs: bool, skip_req=None, is_idle_batch=False) -> None:
-        sent = [req.rid + " with logprobs" * logprobs for req in reqs if req is not skip_req]
-        happened.extend(["idle"] if is_idle_batch else sent)
+        happened.extend(req.rid for req in reqs)
 
     monkeypatch.setattr(SchedulerOutputStreamer, "_stream_output_generation", send)
     return happened
 
 
-UNUSED = ("send_to_detokenizer", "tree_cache", "server_args", "spec_algorithm")
-UNUSED += ("disaggregation_mode", "enable_hicache_storage")
-FIELDS = {"is_generation": True, **dict.fromkeys(UNUSED)}
-
-
 @pytest.fixture
 def streamer() -> DeterministicOutputStreamer:
-    return DeterministicOutputStreamer(**FIELDS)
+    unused = ("send_to_detokenizer", "tree_cache", "server_args", "spec_algorithm")
+    unused += ("disaggregation_mode", "enable_hicache_storage")
+    return DeterministicOutputStreamer(is_generation=True, **dict.fromkeys(unused))
 
 
 STREAM = output(ordinary("stream"))
@@ -44,48 +43,58 @@ OTHERS = [
     output(decoding("commit", output=(0, 0))),
     output(decoding("no news")),
 ]
+AT_ONCE = ["first token", "end", "commit"]
 
 
-def test_only_what_continues_an_ordinary_stream_is_held(streamer, events):
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        (True, [*AT_ONCE, "pass", "stream"]),
+        (False, ["stream", *AT_ONCE, "pass"]),  # the control; and holding leaves nothing behind
+    ],
+)
+def test_only_what_continues_an_ordinary_stream_is_held(streamer, events, held, expected):
     streamer.hold()
-    streamer.stream_output([STREAM, *OTHERS], return_logprob=False)
-    streamer.hold()  # once more changes nothing
-    streamer._stream_output_generation([], False, is_idle_batch=True)
-    again = output(ordinary("chunked again"))
-    streamer.stream_output([again, STREAM], return_logprob=True, skip_req=again)
-    events.append("pass")
-    streamer.release()
-    at_once = ["first token", "end", "commit", "idle"]
-    assert events == [*at_once, "pass", "stream", "stream with logprobs"]
-
-
-def test_outside_of_it_nothing_waits(streamer, events):
-    """Negative control, and holding leaves nothing behind."""
-    streamer.hold()
-    streamer.release()
-    streamer.release()
+    if not held:
+        streamer.release()
     streamer.stream_output([STREAM, *OTHERS], return_logprob=False)
     events.append("pass")
-    assert events == ["stream", "first token", "end", "commit", "pass"]
+    streamer.release()
+    assert events == expected
+
+
+def loop_of(streamer, events: list[str], device: str, candidates: int) -> Loop:
+    """A stream's decode step is in flight, beside a request whose page is full."""
+    req = output(decoding("due", candidates))
+    loop = Loop(STREAM, req, lane=lane(8), device=device, streamer=streamer)
+    loop.events, loop.verifier.lane.forward.happened = events, events.append
+    loop.process_batch_result = lambda batch, result: streamer.stream_output(batch.reqs, False)
+    loop.result_queue.append((batch_of(STREAM), None))
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("cpu", ["pass", "commit due", "stream"]), ("cuda", ["stream", "pass", "commit due"])],
+)
+def test_where_forwards_block_a_pass_keeps_the_tokens_of_the_step_it_drains(
+    streamer, events, device, expected
+):
+    loop_of(streamer, events, device, candidates=FULL + 16).before_step()  # blocked
+    assert events == expected
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("audit_fails", [False, True])
-def test_where_forwards_block_a_pass_keeps_the_tokens_of_the_step_it_drains(
-    streamer, events, device, audit_fails
+@pytest.mark.parametrize("forward", [["forward"], []])
+def test_where_forwards_block_tokens_seen_early_wait_for_the_next_forward(
+    streamer, events, device, forward
 ):
-    """A stream's decode step is in flight, beside a request that is blocked by its full page."""
-    blocked = output(decoding("due", candidates=FULL + 16))
-    loop = Loop(STREAM, blocked, lane=lane(8), device=device, streamer=streamer)
-    loop.events = events
-    loop.process_batch_result = lambda batch, result: streamer.stream_output(batch.reqs, False)
-    loop.result_queue.append((batch_of(STREAM), None))
-
-    def run_pass(what: str) -> None:
-        events.append(what)
-        loop.verifier.lane.audit.failed = audit_fails
-
-    loop.verifier.lane.forward.happened = run_pass
+    """Whoever sees them once a forward later leaves two of them in one gap."""
+    loop = loop_of(streamer, events, device, candidates=FULL + 1)  # it rides in the next step
+    step = loop.running_batch
     loop.before_step()
-    passed = ["pass", "ended" if audit_fails else "commit due"]
-    assert events == ([*passed, "stream"] if device == "cpu" else ["stream", *passed])
+    loop.verifier.planned(step if forward else None)
+    if forward:
+        events.extend(forward)
+        loop.verifier.launched(step)
+    assert events == ([*forward, "stream"] if device == "cpu" else ["stream", *forward])

@@ -23,27 +23,17 @@ def sglang() -> Read:
 
 
 @pytest.mark.parametrize("name", ["fa3", "fa4"])
-@pytest.mark.parametrize("splits", [0, 4])
-def test_a_pass_has_one_split_and_decode_keeps_its_own(name, splits):
-    backend = SimpleNamespace(num_splits=splits, decode_num_splits=splits)
-    mode = BACKENDS[name].mode_of(backend)
-    for _ in range(2):  # a mode is entered once per pass
-        with mode():
-            assert (backend.num_splits, backend.decode_num_splits) == (1, splits)
-        assert (backend.num_splits, backend.decode_num_splits) == (splits, splits)
-    with pytest.raises(RuntimeError), mode():
-        raise RuntimeError("out of memory")
-    assert backend.num_splits == splits
+def test_a_pass_has_one_split_and_decode_keeps_its_own(name):
+    backend = SimpleNamespace(num_splits=0, decode_num_splits=4)
+    with BACKENDS[name].mode_of(backend)():
+        assert vars(backend) == {"num_splits": 1, "decode_num_splits": 4}
 
 
 def extend_calls(sglang: Read) -> list[ast.Call]:
     """Kernel calls of an extend over the paged cache that is no latent attention."""
-    (backend,) = (
-        node
-        for node in ast.parse(sglang(BACKEND)).body
-        if isinstance(node, ast.ClassDef) and node.name == "FlashAttentionBackend"
-    )
-    (extend,) = (node for node in backend.body if getattr(node, "name", "") == "forward_extend")
+    nodes = list(ast.walk(ast.parse(sglang(BACKEND))))
+    (backend,) = (n for n in nodes if getattr(n, "name", "") == "FlashAttentionBackend")
+    (extend,) = (n for n in backend.body if getattr(n, "name", "") == "forward_extend")
     return [
         node
         for node in ast.walk(extend)

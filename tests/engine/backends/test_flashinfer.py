@@ -1,14 +1,15 @@
 """FlashInfer: what SGLang's own planning and attention code gives a wrapper, in our mode.
 
-It runs on the CPU around fake wrappers, which take what the installed wrapper takes (its signatures
-are enforced) and remember it. What FlashInfer makes of a plan: `test_flashinfer_planner.py`.
-Checked by hand, each fails a test here: dropping `disable_split_kv`, `use_paged`,
+It runs on the CPU around mocks of FlashInfer's wrappers, which enforce their signatures. What
+FlashInfer makes of a plan: `test_flashinfer_planner.py`; that a mode leaves nothing behind:
+`test_mode.py`. Checked by hand, each fails a test here: dropping `disable_split_kv`, `use_paged`,
 `prefill_wrappers_paged`, `prefill_split_tile_size` or `forward_metadata` from the mode, giving the
 fast path's workspace to the wrapper.
 """
 
 import inspect
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import flashinfer
 import pytest
@@ -24,36 +25,23 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from llm42_sglang.engine.backends import BACKENDS
 from llm42_sglang.engine.unsupported import UnsupportedError
 
-REAL = flashinfer.BatchPrefillWithPagedKVCacheWrapper
+PAGED = flashinfer.BatchPrefillWithPagedKVCacheWrapper
+RAGGED = flashinfer.BatchPrefillWithRaggedKVCacheWrapper
 T, SLOTS, HEADS, DIM = 16, 2, 2, 4
 PREFIXES = [T, 3 * T]
 
 
-class FakeWrapper:
-    """In FlashInfer's place: checks arguments against the real wrapper's and remembers them."""
-
-    is_cuda_graph_enabled = False
-
-    def __init__(self, *args, **kwargs):
-        self.made = inspect.signature(REAL.__init__).bind(self, *args, **kwargs).arguments
-        self.plans: list[dict] = []
-        self.runs: list[str] = []
-
-    def begin_forward(self, *args, **kwargs):
-        self.plans.append(inspect.signature(REAL.plan).bind(self, *args, **kwargs).arguments)
-
-    def forward(self, q, *args, **kwargs):
-        self.runs.append("forward")
-        return torch.zeros_like(q)
-
-    def forward_return_lse(self, q, *args, **kwargs):
-        self.runs.append("forward_return_lse")
-        return torch.zeros_like(q), torch.zeros(q.shape[:2])
+def wrapper(kind: type = PAGED):
+    """Takes what the installed one takes, and remembers it."""
+    made = create_autospec(kind, instance=True, is_cuda_graph_enabled=False)
+    made.forward.side_effect = lambda q, *args, **kwargs: torch.zeros_like(q)
+    made.forward_return_lse.side_effect = lambda q, *args, **kwargs: (q, torch.zeros(q.shape[:2]))
+    return made
 
 
-class Ragged(FakeWrapper):
-    def begin_forward(self, *args, **kwargs):
-        self.plans.append(kwargs)
+def planned(call) -> dict:
+    """The arguments of a plan, by name."""
+    return inspect.signature(PAGED.plan).bind(None, *call.args, **call.kwargs).arguments
 
 
 class Plain(SimpleNamespace):
@@ -66,7 +54,7 @@ class Plain(SimpleNamespace):
 @pytest.fixture
 def backend(monkeypatch) -> FlashInferAttnBackend:
     """As `FlashInferAttnBackend.__init__` leaves it for a plain model, wrappers replaced."""
-    monkeypatch.setattr(flashinfer, REAL.__name__, FakeWrapper)
+    monkeypatch.setattr(flashinfer, PAGED.__name__, create_autospec(PAGED, return_value=wrapper()))
     monkeypatch.setattr(
         flashinfer_backend, "_safe_merge_state", lambda out, *others: (out, None), raising=False
     )
@@ -80,14 +68,14 @@ def backend(monkeypatch) -> FlashInferAttnBackend:
         "kv_indptr": [torch.zeros(9, dtype=torch.int32)],
         "qo_indptr": [torch.zeros(9, dtype=torch.int32)],
         "kv_last_page_len": torch.ones(8, dtype=torch.int32),
-        "prefill_wrapper_ragged": Ragged(workspace, "NHD"),
+        "prefill_wrapper_ragged": wrapper(RAGGED),
     }
     vars(backend).update(
         **shared,
         prefill_backend="fa2",
         num_wrappers=1,
         workspace_buffer=workspace,
-        prefill_wrappers_paged=[FakeWrapper(workspace, "NHD")],
+        prefill_wrappers_paged=[wrapper()],
         prefill_split_tile_size=None,
         use_paged=False,
         forward_metadata="of the last decode step",
@@ -126,52 +114,38 @@ def run_pass(backend: FlashInferAttnBackend) -> None:
 
 
 def test_passes_are_planned_unsplit_over_a_wrapper_and_workspace_of_their_own(backend):
-    fast, mode = backend.prefill_wrappers_paged[0], BACKENDS["flashinfer"].mode_of(backend)
+    backend.prefill_split_tile_size = 4096  # as in SGLang's deterministic mode
+    before, mode = dict(vars(backend)), BACKENDS["flashinfer"].mode_of(backend)
+    (made,) = flashinfer.BatchPrefillWithPagedKVCacheWrapper.call_args_list
     for _ in range(2):
         with mode():
-            own = backend.prefill_wrappers_paged[0]
+            (own,) = backend.prefill_wrappers_paged
             run_pass(backend)
-    assert own.runs == ["forward"] * 2 and len(own.plans) == 2
-    for plan in own.plans:
+        assert all(vars(backend)[name] is value for name, value in before.items())
+    plans = [planned(call) for call in own.begin_forward.func.call_args_list]
+    assert own.forward.call_count == len(plans) == 2
+    for plan in plans:
         assert plan["disable_split_kv"] is True
         assert plan.get("fixed_split_size") is None
         assert plan["page_size"] == 1
         assert plan["qo_indptr"].tolist() == [0, T, 2 * T]
         assert plan["paged_kv_indptr"].tolist() == [0, 2 * T, 6 * T]
-    assert own.made["backend"] == backend.prefill_backend
-    workspace = own.made["float_workspace_buffer"]
-    assert workspace.data_ptr() != backend.workspace_buffer.data_ptr()
-    for other in (fast, backend.prefill_wrapper_ragged):
-        assert other.plans == other.runs == []
-
-
-@pytest.mark.parametrize("split", [None, 4096])
-def test_the_fast_path_is_as_it_was_even_after_an_exception(backend, split):
-    backend.prefill_split_tile_size = split
-    mode, before = BACKENDS["flashinfer"].mode_of(backend), dict(vars(backend))
-
-    def untouched() -> bool:
-        return all(vars(backend)[name] is value for name, value in before.items())
-
-    with mode():
-        run_pass(backend)
-        assert backend.prefill_split_tile_size is None
-    assert untouched()
-    with pytest.raises(RuntimeError), mode():
-        assert not untouched()
-        raise RuntimeError("out of memory")
-    assert untouched()
+    assert made.kwargs == {"backend": backend.prefill_backend}
+    assert made.args[0].data_ptr() != backend.workspace_buffer.data_ptr()
+    for other in (*backend.prefill_wrappers_paged, backend.prefill_wrapper_ragged):
+        assert other is not own and other.method_calls == []
 
 
 def test_negative_control_outside_of_the_mode_nothing_is_fixed(backend):
     """An ordinary prefill of the same shape: ragged and paged kernel, merged, split at will."""
-    BACKENDS["flashinfer"].mode_of(backend)
     run_pass(backend)
-    paged, ragged = backend.prefill_wrappers_paged[0], backend.prefill_wrapper_ragged
-    assert "disable_split_kv" not in paged.plans[0]
-    assert inspect.signature(REAL.plan).parameters["disable_split_kv"].default is False
-    assert ragged.runs == paged.runs == ["forward_return_lse"]
-    assert REAL.begin_forward is REAL.plan  # SGLang plans by the former name
+    (paged,), ragged = backend.prefill_wrappers_paged, backend.prefill_wrapper_ragged
+    (plan,) = map(planned, paged.begin_forward.call_args_list)
+    assert "disable_split_kv" not in plan
+    assert inspect.signature(PAGED.plan).parameters["disable_split_kv"].default is False
+    for each in (paged, ragged):
+        assert each.forward_return_lse.called and not each.forward.called
+    assert PAGED.begin_forward is PAGED.plan  # SGLang plans by the former name
 
 
 @pytest.mark.parametrize("wrappers", [1, 2])
