@@ -102,7 +102,7 @@ def main(folder: str) -> None:
         try:
             probe()
             found[probe.__name__] = "passed"
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             found[probe.__name__] = f"{type(error).__name__}: {error}"
     print(json.dumps(found))
 

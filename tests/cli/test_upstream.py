@@ -144,3 +144,7 @@ def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, l
     ZipFile("other.whl", "w").close()
     status, _, said = llm42("doctor", "--against", named)
     assert status == 2 and told in said and is_one_line(said)
+
+
+def test_the_stamp_of_what_is_installed_is_the_table(llm42):
+    assert llm42("doctor", "--stamp") == (0, table.TABLE, "")

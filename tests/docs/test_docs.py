@@ -62,7 +62,8 @@ def complaint(line: str) -> str | None:
     group = command = get_command(app)
     serve = command.commands["serve"]
     for word in words[1:]:
-        flag, passes_on = word.partition("=")[0], command.context_settings  # to a server
+        flag = word.strip("[]").partition("=")[0]
+        passes_on = command.context_settings.get("ignore_unknown_options")  # to a server
         known = [*command.params, *(serve.params if passes_on else [])]
         if word == "|":
             command = group

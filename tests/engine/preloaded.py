@@ -10,6 +10,7 @@ depends on a fresh import is tested by the servers that are started as users do
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
@@ -47,9 +48,11 @@ class Forked:
         return self._process.exitcode
 
     def wait(self, timeout: float) -> int:
-        """Its exit status. Raises TimeoutError after `timeout` seconds."""
+        """Its exit status. Raises TimeoutError after `timeout` seconds and ends the session: Python
+        waits for such a process when it exits, and would do so for ever."""
         self._process.join(timeout)
         if self.returncode is None:
+            os.killpg(self.pid, signal.SIGKILL)
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
         return self.returncode
 

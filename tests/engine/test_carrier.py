@@ -10,7 +10,7 @@ from llm42_sglang.core.track import Retracted
 from llm42_sglang.engine.canonical import DecodeRows
 from llm42_sglang.engine.carrier import carry_pages, carrying
 from llm42_sglang.engine.request import DeterministicReq
-from tests.engine.fakes import FULL, Loop, T, decoding, end, lane, ordinary
+from tests.engine.fakes import FULL, Loop, T, batch_of, decoding, end, lane, ordinary
 
 WAIT = 16  # candidates past a page, at most
 
@@ -112,3 +112,13 @@ def test_an_audit_that_fails_in_a_step_ends_deterministic_service_before_the_nex
         loop.before_step()
         assert not loop.carries()
     assert loop.events == ["carrying step", "ended"]
+
+
+def test_results_come_in_before_a_step_that_carries_and_before_its_pages_are_judged():
+    loop = Loop(over(), ordinary(), lane=lane(8))
+    for events in (["results"], ["results", "carrying step", "results"]):
+        loop.result_queue.append((batch_of(), "result"))
+        loop.before_step()
+        assert loop.events == events
+        assert loop.carries() == (len(events) == 1)
+        end(loop.running_batch.reqs[0])  # nobody is due any more

@@ -167,6 +167,19 @@ def test_the_loop_drains_for_a_pass_and_for_who_looks_back(in_flight, req, event
     assert loop.events == events
 
 
+@pytest.mark.parametrize(
+    ("scored_from", "read"),
+    [(None, [False, False, True]), (2 * T, [False, False, True]), (T, [False, True, True])],
+)
+def test_only_pages_that_somebody_reads_need_logits(scored_from, read):
+    """The last row gives the first token; rows that score the prompt are asked for from a place."""
+    req = request(prompt=[0] * (2 * T + 3))
+    req.track = Track(T, 2 * T + 3)
+    if scored_from is not None:
+        req.return_logprob, req.logprob_start_len = True, scored_from
+    assert [req.reads_page(page, tokens) for page, tokens in enumerate((T, T, 3))] == read
+
+
 # -- Prompts and decode steps in turn --
 
 

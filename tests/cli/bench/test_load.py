@@ -1,5 +1,7 @@
 """The load generator against a fake server that streams: what it asks, when, what comes of it."""
 
+import threading
+
 import pytest
 
 from llm42_sglang.cli.bench import load
@@ -7,7 +9,7 @@ from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import outcome_of, percentiles, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.errors import UserError
-from llm42_sglang.repro.connection import GENERATE, Event, Reply
+from llm42_sglang.repro.connection import GENERATE, Event, Reply, at_once
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
 POISSON = Load("50/s", rate_per_s=50)
@@ -80,3 +82,19 @@ def test_percentiles_are_by_nearest_rank_and_of_nothing_there_are_none():
     assert [*percentiles(range(100, 0, -1)).values()] == [100, 50, 90, 99]
     assert [*percentiles([1, 2, 3]).values()] == [3, 2, 3, 3]
     assert [*percentiles([]).values()] == [0, None, None, None]
+
+
+def test_after_an_error_nobody_waits_for_what_is_under_way_and_nothing_more_is_sent():
+    sent, go_on = [], threading.Event()
+
+    def ask(i: int) -> int:
+        sent.append(i)
+        if i == 1:
+            raise UserError("refused")
+        go_on.wait(60)
+        return i
+
+    with pytest.raises(UserError, match="refused"):
+        at_once(ask, range(9), in_flight=2)
+    assert len(sent) <= 3  # the thread that failed may have taken one more
+    go_on.set()
