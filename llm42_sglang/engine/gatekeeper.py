@@ -171,7 +171,7 @@ def check_contract(original, body: Any) -> str | None:
     if not isinstance(body, dict):
         return original(body)
     for name in {FIELD, "custom_params"} & body.keys():  # SGLang would drop it without a word
-        return f"{name} belongs into sampling_params"
+        return f"{name} belongs in sampling_params"
     raw = body.get("sampling_params")
     if isinstance(raw, list):
         body = {**body, "sampling_params": [_without_field(params) for params in raw]}

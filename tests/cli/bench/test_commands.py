@@ -67,6 +67,7 @@ def refused(llm42, model):
     return run
 
 
+@pytest.mark.usefixtures("fakes")
 def test_throughput_compares_the_servers_within_a_round(bench):
     sizes = ["--requests", "6", "--in-flight", "4", "--rounds", "2", "--serial-requests", "3"]
     arguments = ["--shares", "50, 0,50", *sizes, *SMALL, "--llm42-group", "4"]
