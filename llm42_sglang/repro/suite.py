@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from llm42_sglang.errors import UserError
+from llm42_sglang.errors import UserError, printable
 from llm42_sglang.repro.documents import read_text, validated
 from llm42_sglang.tools import require
 
@@ -17,7 +17,7 @@ _LINE_END = re.compile("[\x85\u2028\u2029]")  # for YAML, and for hardly anythin
 
 
 def _one_line(text: str) -> str:
-    if not re.fullmatch(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+(?<!\s)", text):
+    if text != printable(text) or not re.fullmatch(r"\S([^\n\t]*\S)?", text):
         raise ValueError("an id is one line, without control characters and spaces at its ends")
     return text
 

@@ -12,7 +12,7 @@ from llm42_sglang.repro.output import Output, Stamp
 from llm42_sglang.repro.suite import Message, Sampling, load_suite
 
 STAMP = Stamp(verified=True, fingerprint="f", output_digest="d")
-TEXT = 'one\ntwo\r\n"three"\u2028\x00é'
+TEXT = 'one\ntwo\r\n"three"\u2028\x00é\ud83d'
 OUTPUT = Output(text=TEXT, finish_reason="stop", ids=[1, 2], tokens=["a", "b\n"], receipt=STAMP)
 TALK = [Message(role="user", content="y\nz")]
 SEED = Sampling(seed=3)
