@@ -1,8 +1,12 @@
 """What a user can get wrong, and what commands make of it that judge."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+
+# Controls but tabs and line feeds, other ends of lines, changes of direction, half characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -27,3 +31,8 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
             raise
 
     return run
+
+
+def printable(text: str) -> str:
+    """What others wrote, with escapes in place of what a terminal or a browser would obey."""
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm42_sglang.errors import UserError
@@ -18,10 +18,14 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or never could be
+            new.unlink()
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file as a whole, or leave what is there. Raises UserError."""
+    """Write a text file as a whole, or leave what is there. Raises UserError.
+
+    Half of a surrogate pair, which UTF-8 cannot hold, becomes an escape; in JSON it is the same.
+    """
     with replacing(path) as new:
-        new.write_text(text, encoding="utf-8")
+        new.write_text(text, encoding="utf-8", errors="backslashreplace")

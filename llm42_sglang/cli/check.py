@@ -8,11 +8,11 @@ import typer
 from rich.table import Table
 
 from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
-from llm42_sglang.cli.output import Page, bar, console, require_writable
-from llm42_sglang.errors import UserError, judging
+from llm42_sglang.cli.output import Page, bar, cell, console, require_writable
+from llm42_sglang.errors import UserError, judging, printable
 from llm42_sglang.files import write_whole
 from llm42_sglang.report.check import check_page
-from llm42_sglang.repro.conditions import CONDITIONS, Condition, observe
+from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
 from llm42_sglang.repro.endpoint import Endpoint, connect
 from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
 from llm42_sglang.repro.judge import Checked, Verdict, judge, updated
@@ -81,11 +81,13 @@ def check_cases(
     conditions: Sequence[Condition],
     in_flight: int,
 ) -> Checked:
-    """Every case under every condition, and the verdicts. Raises UserError."""
-    seen = []
+    """Every case under every condition, until it is not answered, and the verdicts."""
+    seen: list[Observation] = []
     for condition in conditions:
-        with bar(condition.name, len(cases)) as advance:
-            seen += observe(endpoint, cases, condition, in_flight, advance)
+        lost = {one.case_id for one in seen if one.answer is None}
+        if left := [case for case in cases if case.id not in lost]:
+            with bar(condition.name, len(left)) as advance:
+                seen += observe(endpoint, left, condition, in_flight, advance, keep_on=True)
     prints = (golden.fingerprint, endpoint.fingerprint)
     judged = [
         judge(case, [one for one in seen if one.case_id == case.id], *prints) for case in cases
@@ -97,9 +99,9 @@ def show(checked: Checked) -> None:
     """A table, what the fingerprints say, and the verdict as the last line."""
     table = Table("case", "verdict", "reason", box=None, pad_edge=False)
     for judged in checked.cases:
-        table.add_row(judged.case.id, judged.verdict.value, judged.reason)
+        table.add_row(cell(judged.case.id), judged.verdict.value, cell(judged.reason))
     console().print(table, highlight=False)
-    print(f"fingerprint: {checked.change}")
+    print(f"fingerprint: {printable(checked.change)}")
     passed = checked.count(Verdict.PASSED)
     style = MARKS[checked.verdict]
     line = f"{checked.verdict.value}: {passed} of {len(checked.cases)} cases passed"

@@ -8,7 +8,7 @@ from typer.exceptions import TyperException
 from llm42_sglang.cli import check, doctor, model, patch, probe, record, replay, serve
 from llm42_sglang.cli.bench import latency, options, passes, throughput
 from llm42_sglang.cli.launch import leave_on_signals
-from llm42_sglang.errors import UserError
+from llm42_sglang.errors import UserError, printable
 
 app = typer.Typer(
     add_completion=False,
@@ -47,7 +47,7 @@ def _status(argv: list[str] | None) -> int:
     try:
         return app(argv, standalone_mode=False) or 0
     except UserError as error:
-        print(f"llm42: error: {error}", file=sys.stderr)
+        print(f"llm42: error: {printable(str(error))}", file=sys.stderr)
         return error.status
     except TyperException as error:
         print(f"llm42: error: {error.format_message()} (try: llm42 --help)", file=sys.stderr)

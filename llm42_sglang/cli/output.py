@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from llm42_sglang.errors import UserError
+from llm42_sglang.errors import UserError, printable
 from llm42_sglang.tools import require
 
 FILE_WIDTH = 160  # columns, where the output is no terminal
@@ -49,12 +49,12 @@ def console() -> Console:
 
 
 def cell(value: Any) -> str:
-    """Three digits that matter; a dash where there is nothing."""
+    """Three digits that matter; a dash where there is nothing; text without controls."""
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value)
+    return printable(str(value))
 
 
 def require_writable(*paths: Path | None) -> None:

@@ -71,7 +71,7 @@ def _save_receipts(folder: Path, seen: list[Observation], golden: Golden) -> Non
         raise UserError(f"cannot make {folder}: {error.strerror}") from None
     used: set[str] = set()
     for one in seen:
-        name = re.sub(r"[^\w.-]", "_", one.case_id)
+        name = re.sub(r"[^\w.-]", "_", one.case_id)[:50]  # of up to 4 bytes; 255 is a limit
         while name in used:
             name += "_"
         used.add(name)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llm42_sglang.cli.endpoints import Key, Url
-from llm42_sglang.errors import judging
+from llm42_sglang.errors import judging, printable
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.judge import Verdict
 from llm42_sglang.repro.replay import load_saved
@@ -35,6 +35,6 @@ def replay(
     saved, claimed = load_saved(receipt)
     with connect(url, api_key=api_key) as endpoint:
         replayed = execute_again(endpoint, saved, claimed)
-    print(f"{WORDS[replayed.verdict]}: {replayed.reason}")
+    print(f"{WORDS[replayed.verdict]}: {printable(replayed.reason)}")
     if replayed.verdict is not Verdict.PASSED:
         raise typer.Exit(1)

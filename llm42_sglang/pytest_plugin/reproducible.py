@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm42_sglang.errors import UserError
+from llm42_sglang.errors import UserError, printable
 from llm42_sglang.pytest_plugin.message import explained
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
 from llm42_sglang.repro.documents import validated
@@ -116,4 +116,4 @@ def failing() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise pytest.fail.Exception(f"llm42: {error}", pytrace=False) from None
+        raise pytest.fail.Exception(f"llm42: {printable(str(error))}", pytrace=False) from None

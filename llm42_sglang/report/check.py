@@ -11,7 +11,7 @@ from llm42_sglang.repro.wire import Answer
 HEADLINES = {
     "good": "Every answer is the recorded one, bit by bit.",
     "bad": "Answers differ though nothing that may change them has changed.",
-    "unsure": "Nobody vouches for some answers, or the server is another one.",
+    "unsure": "Nobody vouches for some answers, some are missing, or the server is another one.",
 }
 MOODS = dict(zip(Verdict, HEADLINES, strict=True))
 MOST_BARS = 60

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from llm42_sglang.errors import printable
 from llm42_sglang.repro.output import UNITS, Output, common_unit, first_difference
 from llm42_sglang.repro.wire import Answer
 
@@ -62,6 +63,7 @@ def render(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     return environment.get_template("page.html.j2").render(
         title=title, mood=mood, verdict=verdict, headline=headline, facts=facts, sections=sections

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from random import Random
 
+from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import at_once
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.prompts import COMPANY
@@ -21,11 +22,12 @@ Advance = Callable[[], object]  # called whenever a case is answered
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One case's answer under one condition."""
+    """One case's answer under one condition, or why there is none."""
 
     case_id: str
     condition: str
-    answer: Answer
+    answer: Answer | None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,37 @@ def observe(
     in_flight: int,
     advance: Advance = lambda: None,
     deterministic: bool = True,
+    keep_on: bool = False,
 ) -> list[Observation]:
-    """Every case once under one condition, in the cases' order. Raises UserError."""
+    """Every case once under one condition, in the cases' order.
+
+    Raises UserError for the first that is not answered; with `keep_on` that is an observation.
+    """
     if condition.flush:
         endpoint.flush()
 
     def ask(case: Case) -> Observation:
         if condition.flush and condition.share == 0:
             endpoint.flush()
-        answer = endpoint.ask(case, deterministic, condition.stream)
-        advance()
+        try:
+            answer = endpoint.ask(case, deterministic, condition.stream)
+        except UserError as error:
+            if not keep_on:
+                raise UserError(f"case {case.id}: {error}") from None
+            return Observation(case.id, condition.name, None, str(error))
+        finally:
+            advance()
         return Observation(case.id, condition.name, answer)
 
     together, beside = (round(part * in_flight) for part in (condition.share, condition.company))
-    with _company(endpoint, beside, in_chat=cases[0].messages is not None):
-        return at_once(ask, cases, max(1, together), SHUFFLE if condition.shuffle else None)
+    try:
+        with _company(endpoint, beside, in_chat=cases[0].messages is not None):
+            return at_once(ask, cases, max(1, together), SHUFFLE if condition.shuffle else None)
+    except UserError as error:
+        if not keep_on:
+            raise
+        told = f"the requests beside it: {error}"  # company that is refused makes no load
+        return [Observation(case.id, condition.name, None, told) for case in cases]
 
 
 @contextmanager
@@ -99,7 +117,7 @@ def _company(endpoint: Endpoint, streams: int, in_chat: bool) -> Iterator[None]:
         finally:
             stop.set()
     for future in running:
-        future.result()  # company that is refused makes no load
+        future.result()
 
 
 def _company_cases(number: int, in_chat: bool) -> Iterator[Case]:

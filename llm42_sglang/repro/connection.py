@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from itertools import chain
 from random import Random
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -54,7 +54,7 @@ class Reply(NamedTuple):
         """The one object of a whole response. Raises UserError if there is none."""
         try:
             body = json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"the answer is not JSON: {short(self.text)}") from None
         if not isinstance(body, dict):
             raise UserError(f"the answer is not one object: {short(self.text)}")
@@ -69,9 +69,14 @@ class Connection(AbstractContextManager):
 
     def __init__(self, url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
-        host = urlsplit(self.url).hostname
+        try:
+            host = httpx.URL(self.url).host
+        except httpx.InvalidURL:
+            host = ""
         if not self.url.startswith(("http://", "https://")) or not host:
             raise UserError(f"{url!r} is no URL; it looks like http://localhost:30000")
+        if not (api_key or "").isascii():
+            raise UserError("the API key is no key: it has characters that are not ASCII")
         self.client = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
@@ -95,8 +100,8 @@ class Connection(AbstractContextManager):
             raise self._gone(error) from None
 
     def post(self, path: str, body: dict[str, Any]) -> Reply:
-        """One body, streamed if it says so, whatever comes back. Raises UserError if the server
-        stops answering."""
+        """One body, streamed if it says so, whatever comes back. Raises UserError if it cannot be
+        sent, or the server stops answering."""
         sent_s = time.perf_counter()
         try:
             with self.client.stream("POST", path, json=body) as response:
@@ -105,6 +110,8 @@ class Connection(AbstractContextManager):
                 text = "" if streamed else response.read().decode(errors="replace")
         except httpx.HTTPError as error:
             raise self._gone(error) from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"the request cannot be sent as JSON: {error}") from None
         return Reply(path, response.status_code, text, events, sent_s, time.perf_counter())
 
     def generate(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -123,14 +130,22 @@ class Connection(AbstractContextManager):
 
 
 def events_of(response: httpx.Response) -> Iterator[Event]:
-    """The events of a stream as they arrive, up to `[DONE]`. Raises UserError."""
-    for line in response.iter_lines():
-        if line.startswith("data: {"):
+    """The events of a stream as they arrive, up to `[DONE]`. Raises UserError.
+
+    Only a line feed ends a line: a text may hold whatever else Unicode takes for an end.
+    """
+    rest = b""
+    for chunk in chain(response.iter_bytes(), [b"\n"]):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for data in (line[5:].strip() for line in lines if line.startswith(b"data:")):
+            if not data.startswith(b"{"):
+                continue
             at_s = time.perf_counter()
             try:
-                yield Event(at_s, json.loads(line.removeprefix("data: ")))
-            except ValueError:
-                raise UserError(f"a stream has an event that is not JSON: {line[:200]}") from None
+                yield Event(at_s, json.loads(data))
+            except (ValueError, RecursionError):
+                told = short(data.decode(errors="replace"))
+                raise UserError(f"a stream has an event that is not JSON: {told}") from None
 
 
 def at_once(

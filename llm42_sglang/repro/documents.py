@@ -25,7 +25,7 @@ def read_model(kind: type[Model], path: Path) -> Model:
     """A JSON file. Raises UserError; a file that was cut off is one that is not JSON."""
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON, or was cut off: {error}") from None
     return validated(kind, content, path)
 
@@ -42,4 +42,5 @@ def first_complaint(error: ValidationError) -> str:
     """One line: where, and what is wrong there."""
     first = error.errors(include_url=False)[0]
     complaint = first["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), complaint)))
+    text = ": ".join(filter(None, (".".join(map(str, first["loc"])), complaint)))
+    return " ".join(text.split())

@@ -40,20 +40,19 @@ class Endpoint(AbstractContextManager):
         """
         path = path_of(case, self.api)
         wish = deterministic if self.ours else None
-        while True:
-            level = self._details.get(path, 0)
+        for level in range(self._details.get(path, 0), len(DETAILS)):
             body = body_of(case, path, self.model, wish, stream, DETAILS[level])
             reply = self.connection.post(path, body)
-            if reply.status not in (400, 422) or path == GENERATE or level + 1 == len(DETAILS):
+            if reply.status not in (400, 422) or path == GENERATE:
                 break
-            self._details[path] = level + 1
         if reply.status in (404, 405) and path == COMPLETIONS:
-            raise UserError(
-                f"case {case.id}: {path} was answered with {reply.status}; write it as messages"
-            )
-        reply.require_ok(f"case {case.id}: ")
+            raise UserError(f"{path} was answered with {reply.status}; write it as messages")
+        reply.require_ok()
+        self._details[path] = level  # what is refused of one case alone says nothing of the others
         if stream:
             answer = answer_of(path, [event.data for event in reply.events])
+            if answer.output.finish_reason is None:
+                raise UserError("the stream ended before the answer did")
             answer = replace(answer, first_token_s=reply.events[0].at_s - reply.sent_s)
         else:
             whole = reply.json()

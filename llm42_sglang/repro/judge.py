@@ -21,7 +21,7 @@ class Verdict(Enum):
 
     PASSED = "PASSED"
     FAILED = "FAILED"  # bits differ, and nothing explains it
-    UNKNOWN = "UNKNOWN"  # nobody vouches for the answer, or another fingerprint gave another one
+    UNKNOWN = "UNKNOWN"  # no answer, nobody vouches for it, or another fingerprint gave another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,16 @@ class Judged:
     case: Recorded
     verdict: Verdict
     reason: str  # one line
-    observations: tuple[Observation, ...]
+    observations: tuple[Observation, ...]  # those with an answer
     difference: Difference | None = None  # that the verdict is about
+    complete: bool = True  # whether all have one
 
     @property
     def consistent(self) -> bool:
         """Whether all conditions gave the same bits, recorded ones aside."""
         outputs = [one.answer.output for one in self.observations]
-        return all(mismatch(a, b) is None for a, b in combinations(outputs, 2))
+        same = all(mismatch(a, b) is None for a, b in combinations(outputs, 2))
+        return self.complete and same
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +85,23 @@ def judge(
 ) -> Judged:
     """One case under all conditions. Fingerprints: of the golden file, and of the server now.
 
-    What counts is the first contradiction; else the first difference.
+    What counts is the first contradiction; else the first answer that is missing; else the first
+    difference.
     """
     assert observations, "nothing was observed"
-    seen = tuple(observations)
+    seen = tuple(one for one in observations if one.answer is not None)
+    missing = [one for one in observations if one.answer is None]
     differences = list(_differences(case, seen))
-    contradictions = [
-        one for one in differences if _same_print(one.before, one.after.answer.output)
-    ]
-    for one in contradictions or differences:
-        told = one.mismatch.told(one.source)
-        if contradictions:
-            reason = f"{place(one.after.condition)}, {told}"
-            return Judged(case, Verdict.FAILED, reason, seen, one)
+    for one in differences:
+        if _same_print(one.before, one.after.answer.output):
+            reason = f"{place(one.after.condition)}, {one.mismatch.told(one.source)}"
+            return Judged(case, Verdict.FAILED, reason, seen, one, not missing)
+    for one in missing:
+        reason = f"{place(one.condition)}, no answer: {one.error}"
+        return Judged(case, Verdict.UNKNOWN, reason, seen, complete=False)
+    for one in differences:
         change = explain(recorded, observed)
+        told = one.mismatch.told(one.source)
         reason = f"the answer changed with the fingerprint ({change}): {told}"
         return Judged(case, Verdict.UNKNOWN, reason, seen, one)
     outputs = [one.answer.output for one in seen]
@@ -135,9 +140,9 @@ def place(condition: str) -> str:
 def updated(golden: Golden, checked: Checked, model: str) -> Golden:
     """The golden file with the answers seen now, those that were checked.
 
-    Raises UserError where answers differ between conditions or, on a server that gives receipts,
-    are not verified: noise is not to be recorded; and where only some cases were checked though
-    the fingerprint has changed: a file has one.
+    Raises UserError where answers differ between conditions, are missing or, on a server that gives
+    receipts, are not verified: noise is not to be recorded; and where only some cases were checked
+    though the fingerprint has changed: a file has one.
     """
     new = {}
     for judged in checked.cases:
@@ -145,7 +150,7 @@ def updated(golden: Golden, checked: Checked, model: str) -> Golden:
         outputs = [one.answer.output for one in judged.observations]
         if not judged.consistent:
             raise UserError(
-                f"case {name} differs from condition to condition: {judged.reason}; "
+                f"case {name} is not the same under all conditions: {judged.reason}; "
                 "the golden file is as it was"
             )
         if any(output.receipt and not output.verified for output in outputs):

@@ -57,7 +57,7 @@ class Replayed(NamedTuple):
 def load_saved(path: Path) -> tuple[Saved, Output]:
     """The file, and its response as an output with a receipt. Raises UserError."""
     saved = read_model(Saved, path)
-    if len(saved.response.get("choices") or [0]) > 1:
+    if isinstance(choices := saved.response.get("choices"), list) and len(choices) > 1:
         raise UserError(f"{path} has several choices; a replay compares one")
     try:
         claimed = answer_of(saved.path, [saved.response]).output

@@ -1,24 +1,34 @@
 """A suite: the questions whose answers must not change."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from llm42_sglang.errors import UserError
+from llm42_sglang.errors import UserError, printable
 from llm42_sglang.repro.documents import read_text, validated
 from llm42_sglang.tools import require
 
 Item = TypeVar("Item")
-# In tables, XML and file names; no white space at the ends, no control characters.
-Id = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$")]
+_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
+_LINE_END = re.compile("[\x85\u2028\u2029]")  # for YAML, and for hardly anything else
+
+
+def _one_line(text: str) -> str:
+    if text != printable(text) or not re.fullmatch(r"\S([^\n\t]*\S)?", text):
+        raise ValueError("an id is one line, without control characters and spaces at its ends")
+    return text
+
+
+Id = Annotated[str, AfterValidator(_one_line)]  # in tables, XML and file names
 
 
 class Strict(BaseModel):
     """An unknown name is an error: a typing mistake would mean something else."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Message(Strict):
@@ -105,6 +115,14 @@ class Suite(Strict):
                 return content | {"cases": [_under(default, case) for case in cases]}
         return content
 
+    @model_validator(mode="after")
+    def _sendable(self) -> "Suite":
+        for case in self.cases:
+            if half := _HALF.search(json.dumps(case.model_dump(), ensure_ascii=False)):
+                told = f"case {case.id!r} has half a character, {half[0]!r}: write it whole"
+                raise ValueError(told)
+        return self
+
 
 def _under(default: dict[str, Any], case: Any) -> Any:
     own = case.get("sampling", {}) if isinstance(case, dict) else None
@@ -119,10 +137,10 @@ def load_suite(path: Path) -> Suite:
 
 def _json_lines(path: Path, text: str) -> list[Any]:
     cases = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         try:
-            cases += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
+            cases += [json.loads(line, strict=False)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not JSON: {error}") from None
     return cases
 
@@ -143,10 +161,14 @@ def _yaml(path: Path, text: str) -> Any:
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 
+    if wrong := yaml.reader.Reader.NON_PRINTABLE.search(text) or _LINE_END.search(text):
+        line = text.count("\n", 0, wrong.start()) + 1
+        told = f"write \\u{ord(wrong[0]):04x} in double quotes for what stands there"
+        raise UserError(f"{path}, line {line}: not YAML: {told}")
     try:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: not YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None

@@ -103,7 +103,9 @@ def answer_of(path: str, events: Sequence[Any]) -> Answer:
         return _native_answer(events) if path == GENERATE else _openai_answer(events)
     except ValidationError as error:
         complaint = first_complaint(error)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever an endpoint can send
         complaint = f"{error!r}: {str(events)[:200]}"
     raise UserError(f"the answer of {path} is malformed: {complaint}")
 

@@ -34,6 +34,7 @@ parser.add_argument("--wobble", action="store_true", help="logprobs differ in lo
 parser.add_argument("--sick", action="store_true", help="503 for the fingerprint")
 parser.add_argument("--lies", action="store_true", help="facts that the fingerprint is not of")
 parser.add_argument("--incremental", action="store_true", help="streams of increments")
+parser.add_argument("--echo", action="store_true", help="of the question, and half a character")
 
 Scored = list[tuple[float, int, str]]  # logprob, id and text of each token
 
@@ -53,6 +54,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.arrival = threading.Condition()
         self.in_flight = self.answered = 0
         self.requests: list[tuple[str, dict]] = []
+        self.faults: dict[str, bytes] = {}  # by question: the raw response
 
     def __enter__(self) -> "FakeEndpoint":
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}).start()
@@ -78,6 +80,8 @@ class FakeEndpoint(ThreadingHTTPServer):
             self.in_flight -= 1
             self.answered += 1
         scored = [(-(token % 97) / 32 - step, token, WORDS[token % len(WORDS)]) for token in ids]
+        if self.options.echo:
+            scored[0] = (*scored[0][:2], question + "\ud83d")
         vouches = self.options.kind == "ours" and deterministic(body)
         return scored, {"llm42": self.receipt(question, ids)} if vouches else {}
 
@@ -131,7 +135,9 @@ class Handler(BaseHTTPRequestHandler):
             paths, refused = (CHAT,), {"return_token_ids", "deterministic"}
         elif path == CHAT and body.get("stream"):
             refused = {"return_token_ids"}
-        if path not in paths:
+        if path in PATHS[1:] and (fault := self.server.faults.get(question_of(body))) is not None:
+            self.wfile.write(fault)
+        elif path not in paths:
             self.reply(404, {"error": "no such path"})
         elif refused & body.keys():
             self.reply(400, {"error": {"message": "Unrecognized request argument"}})
@@ -149,11 +155,13 @@ class Handler(BaseHTTPRequestHandler):
         for start in range(0, total, EVENT):
             stop = min(start + EVENT, total)
             part = scored[0 if grows else start : stop]
-            chunks.append(json.dumps(event(body, part, stop, end if stop == total else None)))
+            last = event(body, part, stop, end if stop == total else None)
+            chunks.append(json.dumps(last, ensure_ascii=False))
         return "".join(f"data: {chunk}\n\n" for chunk in (*chunks, "[DONE]"))
 
     def reply(self, status: int, content: dict | str) -> None:
-        data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        data = text.encode(errors="backslashreplace")  # half a surrogate pair, as JSON writes it
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -167,7 +175,7 @@ def question_of(body: dict) -> str:
     """The text, the last message, or token ids as characters."""
     if "messages" in body:
         return body["messages"][-1]["content"]
-    asked = body.get("text") or body.get("input_ids") or body["prompt"]
+    asked = next(body[name] for name in ("text", "input_ids", "prompt") if name in body)
     return asked if isinstance(asked, str) else "".join(map(chr, asked))
 
 

@@ -1,10 +1,19 @@
 """`llm42 record` and `llm42 check`, end to end on fake endpoints, negative controls included."""
 
 import json
+import re
+import shutil
 import xml.etree.ElementTree as xml
 from html import unescape
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llm42_sglang.errors import UserError, printable
+from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.prompts import COMPANY
+from llm42_sglang.repro.suite import Case
 
 ONE = ["--conditions", "alone"]  # where the condition does not matter
 
@@ -83,6 +92,9 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
         (["check", suite, "--url", url], "is not JSON"),
         (["check", golden, "--url", "http://127.0.0.1:9"], "no server answers at http://127."),
         (["check", golden, "--url", "localhost"], "is no URL"),
+        (["check", golden, "--url", "http://localhost:port"], "is no URL"),
+        (["check", golden, "--url", url, "--api-key", "ключ"], "is no key"),
+        (["record", suite, "--url", url, "--out", tmp_path / ("x" * 300)], "File name too long"),
         (["check", golden, "--url", url, "--only", "see"], "no case 'see'; there are sea,"),
         (["check", golden, "--url", url, "--tag", "see"], "no case with tag 'see'; there are chat"),
         (["check", golden, "--url", url, "--conditions", "calm"], "--conditions takes alone"),
@@ -95,7 +107,7 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
         (["check", golden, "--url", fake("--lies").url], "do not hash to the fingerprint"),
         (["record", suite, "--url", fake("--unverified").url, "--out", golden], "not verify its"),
         # What is not reproducible, or not verified, is not recorded.
-        (["check", golden, "--url", noisy, "--update"], "differs from condition to condition"),
+        (["check", golden, "--url", noisy, "--update"], "is not the same under all conditions"),
         (["check", golden, "--url", unverified, "--update", *ONE], "is not verified; the golden"),
         (["check", golden, "--url", other, "--update", *ONE, "--only", "sea"], "update all cases"),
     ]
@@ -105,21 +117,111 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
     assert not list(tmp_path.glob(".*.new"))
 
 
-def test_a_server_that_ends_meanwhile_leaves_the_golden_file(golden, suite, fake, llm42):
-    """It is recorded over only when all answers are there."""
-    before, server = golden.read_bytes(), fake()
-    answers = iter([server.answer])  # one; then the connection is closed without a response
-    server.answer = lambda *asked: next(answers)(*asked)
-    server.handle_error = lambda *_: None
-    done = llm42("record", suite, "--url", server.url, "--out", golden)
-    assert "stopped answering" in done.mistake
-    assert golden.read_bytes() == before
+def response(body: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Connection: close", *headers, b"", body])
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(fake, llm42, tmp_path):
-    suite, golden = tmp_path / "suite.yaml", tmp_path / "golden.json"
-    suite.write_text('- {id: "[/red] :cat: [bold]", prompt: x, sampling: {max_tokens: 8}}')
-    url = fake().url
-    assert llm42("record", suite, "--url", url, "--out", golden).status == 0
-    assert "[/red] :cat: [bold]" in llm42("check", golden, "--url", url, *ONE).out
-    assert "[/red] :cat:" in llm42("probe", "--url", url, "--suite", suite, "--repeats", 1).out
+FAULTS = {
+    "stopped answering": b"",
+    "RemoteProtocolError": response(b'{"text": "The', b"Content-Length: 99"),
+    "DecodingError": response(b"no gzip", b"Content-Encoding: gzip"),
+    "was answered with 500: \\x1b[31mno luck": b"HTTP/1.1 500 No\r\n\r\n\x1b[31mno luck",
+    "the answer is not JSON: \ufffd": response(b"\xff"),
+    "the answer is not JSON: [[[": response(b"[" * 99999),
+    "is malformed: error('required argument": response(
+        b'{"text": "", "output_ids": [], "meta_info": {"output_token_logprobs": [[null, 1, ""]]}}'
+    ),
+}
+CUT_OFF = {
+    "an event that is not JSON": b'data: {"text": "The',
+    "an event that is not JSON: {\ufffd": b"data: {\xff\n\n",
+    "the stream ended before the answer": (
+        b'data: {"text": "", "output_ids": [], "meta_info": {}}\n\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_a_case_that_is_not_answered_has_a_verdict_and_is_not_recorded(
+    golden, suite, receipts, fake, llm42, said
+):
+    server, before = fake(), golden.read_bytes()
+    server.faults["The sea is"] = FAULTS[said]
+    url = ("--url", server.url)
+    done = llm42("check", golden, *url)
+    assert done.status == 1 and done.out.endswith("\nUNKNOWN: 2 of 3 cases passed\n")
+    assert said in (shown := " ".join(done.out.split()))
+    assert "sea UNKNOWN alone, no answer: " in shown
+    assert [path for path, body in server.requests].count("/v1/chat/completions") >= 5
+    assert "case sea is not the same" in llm42("check", golden, *url, "--update").mistake
+    assert said in llm42("replay", receipts / "sea.json", *url).mistake
+    assert said in llm42("probe", *url, "--suite", suite).mistake
+    shutil.rmtree(receipts)
+    again = llm42("record", suite, *url, "--out", golden, "--receipts", receipts)
+    assert again.mistake.startswith("llm42: error: case sea: ") and said in again.mistake
+    assert golden.read_bytes() == before and not receipts.exists()
+
+
+@pytest.mark.parametrize("said", CUT_OFF)
+def test_so_does_one_whose_stream_breaks_off(golden, fake, llm42, said):
+    server = fake()
+    server.faults["The sea is"] = response(CUT_OFF[said])
+    done = llm42("check", golden, "--url", server.url, "--conditions", "streaming")
+    assert done.status == 1 and done.out.endswith("\nUNKNOWN: 2 of 3 cases passed\n")
+    assert "sea UNKNOWN streaming, no answer: " in (shown := " ".join(done.out.split()))
+    assert said in shown
+
+
+def test_company_that_is_refused_is_no_load_and_ends_no_check(golden, fake, llm42):
+    server = fake()
+    server.faults |= dict.fromkeys(COMPANY, FAULTS["stopped answering"])
+    out = llm42("check", golden, "--url", server.url, "--conditions", "alone,load").out
+    assert out.count("in load, no answer: the requests beside it: http") == 3
+
+
+def test_what_the_endpoint_refuses_of_one_case_it_is_still_asked_of_the_others(fake):
+    server = fake("--kind", "stock")
+    server.faults["x"] = b"HTTP/1.1 400 No\r\n\r\n"
+    with connect(server.url, "openai") as endpoint:
+        with pytest.raises(UserError, match="answered with 400"):
+            endpoint.ask(Case(id="a", prompt="x"))
+        assert endpoint.ask(Case(id="b", prompt="y")).output.ids
+
+
+ODD = "\0\t\x1b[31m\x85\u2028\u202e\ufffe<b>[/red] :cat: "
+HALF = re.compile("[\ud800-\udfff]")
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+anything = st.text(st.characters(), max_size=20) | st.sampled_from([ODD, "x" * 1_000_000])
+
+
+def test_any_text_goes_from_a_suite_into_all_reports_or_is_refused_in_one_line(
+    fake, llm42, tmp_path
+):
+    suite, golden, junit, page = (tmp_path / name for name in ("s.jsonl", "g", "j.xml", "p.html"))
+    url, other = fake("--echo").url, fake("--echo", "--weights", "2").url
+
+    @settings(max_examples=50, deadline=None, derandomize=True)
+    @given(anything, anything, st.booleans())
+    @example("[/red] :cat: [bold]", ODD, False)
+    @example("a" * 300, "half a character: \ud83d", True)
+    def holds(name, prompt, escape):
+        case = {"id": name, "prompt": prompt, "tags": [prompt], "sampling": {"max_tokens": 8}}
+        text = json.dumps(case, ensure_ascii=escape)
+        suite.write_text(text, encoding="utf-8", errors="backslashreplace")
+        options = ("--out", golden, "--receipts", tmp_path / "receipts")
+        done = llm42("record", suite, "--url", url, *options)
+        one_line = name and name == name.strip() and not re.search("[\n\t]", name)
+        if not one_line or HALF.search(name + prompt) or CONTROL.search(name):
+            assert f"{suite}: case" in done.mistake
+            return
+        assert done.status == 0, done
+        options = ("--conditions", "alone,streaming", "--junit", junit, "--report", page)
+        done = llm42("check", golden, "--url", other, *options)
+        assert done.out.endswith("\nUNKNOWN: 0 of 1 cases passed\n")
+        assert len(name) > 20 or printable(name) in done.out  # as it is: it is no markup
+        assert len(list(xml.parse(junit).iter("testcase"))) == 1
+        assert not CONTROL.search(done.out + page.read_text())
+        done = llm42("probe", "--url", url, "--suite", suite, "--repeats", 1)
+        assert done.status == 0 and not CONTROL.search(done.out)
+
+    holds()

@@ -12,7 +12,7 @@ from llm42_sglang.repro.output import Output, Stamp
 from llm42_sglang.repro.suite import Message, Sampling, load_suite
 
 STAMP = Stamp(verified=True, fingerprint="f", output_digest="d")
-TEXT = 'one\ntwo\r\n"three"\u2028\x00é'
+TEXT = 'one\ntwo\r\n"three"\u2028\x00é\ud83d'
 OUTPUT = Output(text=TEXT, finish_reason="stop", ids=[1, 2], tokens=["a", "b\n"], receipt=STAMP)
 TALK = [Message(role="user", content="y\nz")]
 SEED = Sampling(seed=3)
@@ -79,6 +79,16 @@ def test_a_person_can_diff_it_and_it_is_read_as_it_was_written(tmp_path):
         ("a: [", "not YAML"),
         ('{"id": "a", "prompt": "x"}\n{"id": ', "line 2: not JSON"),
         (b"a: \xff", "is not UTF-8: byte 3"),
+        ("- {{a: b}: c}", "not YAML: "),
+        ("[" * 9999, "not YAML: "),
+        ('{"id": "a", "prompt": ' + "[" * 99999, "line 1: not JSON"),
+        ("\n- {id: a, prompt: 'x\0'}", "line 2: not YAML: write \\u0000 in"),
+        ("\n- {id: a, prompt: 'x\x85'}", "line 2: not YAML: write \\u0085 in"),
+        ("\n- {id: a, prompt: 'x\u2028'}", "line 2: not YAML: write \\u2028 in"),
+        ('- {id: a, prompt: "\\ud83d"}', "case 'a' has half a character, '\\ud83d': write it"),
+        ('- {id: "a\\e[31m", prompt: x}', "cases.0.id: an id is one line, without control"),
+        ("- {id: a, prompt: x, sampling: {temperature: .nan}}", "should be a finite number"),
+        ('- {id: a, prompt: x, "b\\nc": 1}', "cases.0.b c: Extra inputs"),
         (None, "cannot read"),
     ],
 )

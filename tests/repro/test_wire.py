@@ -1,9 +1,12 @@
 """Bodies and answers of the two APIs, as far as no fake endpoint shows them."""
 
+import json
 from math import nextafter
 
+import httpx
 import pytest
 
+from llm42_sglang.repro.connection import events_of
 from llm42_sglang.repro.output import mismatch
 from llm42_sglang.repro.suite import Case, Message, Sampling
 from llm42_sglang.repro.wire import CHAT, COMPLETIONS, GENERATE, answer_of, body_of
@@ -50,3 +53,13 @@ def test_an_alternative_that_differs_in_one_bit_is_a_mismatch(path, body):
     assert mismatch(one.output, other.output).what == "logprobs"
     assert one.logprobs == other.logprobs == (-0.5,)
     assert one.cached_tokens == (32 if path == GENERATE else None)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_stream_may_be_cut_anywhere_and_its_lines_end_with_line_feeds_alone(end):
+    texts = [{"text": "a\u2028\u2029\x85é"}, {"text": "b"}]
+    lines = [f"data: {json.dumps(text, ensure_ascii=False)}{end}{end}" for text in texts]
+    stream = "".join([": a comment", end, *lines, "data: [DONE]"]).encode()
+    for size in range(1, len(stream) + 1):
+        chunks = (stream[at : at + size] for at in range(0, len(stream), size))
+        assert [event.data for event in events_of(httpx.Response(200, content=chunks))] == texts
