@@ -192,7 +192,8 @@ def test_logprobs_are_handed_over_with_their_tokens():
     req, processor, seen = request(DeterministicReq), a_processor(), []
     req.return_logprob = True
     req.logprobs.read(torch.zeros(3, len(LETTERS)), [0, 1, 2])
-    values = req.logprob.output_token_logprobs_val
+    values = req.logprob.output_token_logprobs_val = []
+    req.logprob.output_token_logprobs_idx = []
     processor.output_streamer.stream_output = lambda *_: seen.append(len(values))
     processor.commit([req], [[0, 1, 2]])
     assert seen == [1, 2, 3]
