@@ -51,10 +51,12 @@ class Messages(deque[dict[str, Any]]):
             message["text"] = state.get_text()[: lengths.text]
         if message.get("output_ids") is state.output_ids:
             message["output_ids"] = state.output_ids[: lengths.ids]
-        meta = message["meta_info"] = dict(message["meta_info"])
+        meta: dict[str, Any] = dict(message["meta_info"])
+        message["meta_info"] = meta
         for name in _GROWING:
-            if meta.get(name) is getattr(state, name):
-                meta[name] = meta[name][: meta["output_token_logprobs_length"]]
+            shared = getattr(state, name)
+            if meta.get(name) is shared:
+                meta[name] = shared[: meta["output_token_logprobs_length"]]
         return message
 
     async def wait(self) -> None:
