@@ -49,13 +49,13 @@ class Messages(deque[dict[str, Any]]):
         message, lengths, state = dict(self.popleft()), self._lengths.popleft(), self._state
         if message.get("text", "") is None:
             message["text"] = state.get_text()[: lengths.text]
-        if message.get("output_ids") is state.output_ids:
+        if id(message.get("output_ids")) == id(state.output_ids):
             message["output_ids"] = state.output_ids[: lengths.ids]
         meta: dict[str, Any] = dict(message["meta_info"])
         message["meta_info"] = meta
         for name in _GROWING:
             shared = getattr(state, name)
-            if meta.get(name) is shared:
+            if id(meta.get(name)) == id(shared):
                 meta[name] = shared[: meta["output_token_logprobs_length"]]
         return message
 
