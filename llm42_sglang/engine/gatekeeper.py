@@ -23,6 +23,7 @@ from llm42_sglang.engine.names import (
     REPLICAS_KEY,
 )
 from llm42_sglang.engine.samples import expect_samples, next_sample
+from llm42_sglang.engine.stream import keep_messages
 from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
 from llm42_sglang.frontend.options import (
     FIELD,
@@ -59,9 +60,11 @@ class Gatekeeper:
         return tokenized
 
     async def number_samples(self, original, manager, tokenized) -> None:
-        """AROUND TokenizerManager._send_one_request: with n > 1, sample i draws with seed + i."""
+        """AROUND TokenizerManager._send_one_request: with n > 1, sample i draws with seed + i;
+        and a deterministic stream is read message by message."""
         if isinstance(tokenized, TokenizedGenerateReqInput):
             tokenized.sampling_params = next_sample(tokenized.sampling_params)
+            keep_messages(manager, [tokenized])
         await original(manager, tokenized)
 
     async def refuse_early(self, original, obj: GenerateReqInput, request) -> Any:

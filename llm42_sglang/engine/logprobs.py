@@ -4,6 +4,7 @@ They are the model's own: log_softmax of the raw row, before temperature, penalt
 scoring prompt and output as a prompt gives the bits that generating the output gave.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class LogprobReader:
 
     def __init__(self, target: ReqLogprob):
         self.target = target
-        self._committed: list[Entry] = []  # not handed over yet
+        self._committed: deque[Entry] = deque()  # not handed over yet
         self._prompt: dict[int, Entry] = {}  # by the position of the token
 
     def read(self, rows: torch.Tensor, tokens: Sequence[int]) -> None:
@@ -56,10 +57,10 @@ class LogprobReader:
         """What was not handed over will be committed again."""
         self._committed.clear()
 
-    def hand_over(self) -> None:
-        """Append what was committed since the last time."""
+    def hand_over(self, tokens: int) -> None:
+        """Append the entries of the next so many committed tokens."""
         target = self.target
-        for entry in self._committed:
+        for entry in [self._committed.popleft() for _ in range(tokens)]:
             target.output_token_logprobs_val.append(entry.value)
             target.output_token_logprobs_idx.append(entry.token)
             if target.top_logprobs_num > 0:
@@ -68,7 +69,6 @@ class LogprobReader:
             if target.token_ids_logprob is not None:
                 target.output_token_ids_logprobs_val.append(entry.of_ids)
                 target.output_token_ids_logprobs_idx.append(target.token_ids_logprob)
-        self._committed.clear()
 
     def hand_over_prompt(self, prompt: Sequence[int], first: int) -> None:
         """Once the prompt is prefilled: the tokens from `first` on, of which the first has none.

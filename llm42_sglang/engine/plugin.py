@@ -20,6 +20,7 @@ from llm42_sglang.engine.openai_api import OpenAIHooks
 from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
+from llm42_sglang.engine.stream import send_batch, stream_one_by_one
 
 _SRT = "sglang.srt."
 
@@ -56,6 +57,8 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     _register_openai(OpenAIHooks(gate))
     if serving:
         hook(f"{tokenizer}_send_one_request", gate.number_samples, HookType.AROUND)
+        hook(f"{tokenizer}_send_batch_request", send_batch, HookType.AROUND)
+        hook(f"{tokenizer}_stream_one_response", stream_one_by_one, HookType.AROUND)
         hook(f"{tokenizer}update_request_meta_info", gate.add_receipt, HookType.AROUND)
         launch = f"{_SRT}entrypoints.engine.Engine._launch_subprocesses"
         hook(launch, gate.check_schedulers, HookType.AFTER)

@@ -5,7 +5,7 @@ and the radix cache read `output_ids` and so see committed tokens only, without 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from http import HTTPStatus
 from typing import NamedTuple
@@ -70,8 +70,6 @@ class DeterministicReq(Req):
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
         self._reader = LogprobReader(self.logprob)
-        # SGLang's count of reasoning tokens, one visible token at a time (`results` sets it).
-        self.count_reasoning: Callable[[list[int]], None] = lambda tokens: None
 
     @property
     def track(self) -> Track:
@@ -220,11 +218,11 @@ class DeterministicReq(Req):
     def receipt(self) -> Receipt:
         """What the response carries. Call when the request is finished."""
         outputs = self.output_ids_through_stop
-        known = len(self.origin_input_ids) + len(self.output_ids)
+        known = len(self.origin_input_ids) + len(self.output_ids)  # less, if it ended inside a run
         values = self.logprob.output_token_logprobs_val if self.return_logprob else []
         track, plan = self._track, self.chooser.plan
         return Receipt(
-            verified=not self._withdrawn and track is not None and track.committed_len == known,
+            verified=not self._withdrawn and track is not None and track.committed_len >= known,
             fingerprint=self.fingerprint,
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,
@@ -263,36 +261,24 @@ class DeterministicReq(Req):
             _matches(stop, tail) for stop in params.stop_regex_strs
         )
 
-    def update_finish_state(self, new_accepted_len: int = 1) -> None:
-        """As SGLang's, one token at a time.
+    def accept(self, tokens: Sequence[int]) -> list[int]:
+        """The next committed token, if there is one, as SGLang may see it: where no token was left
+        to choose there is none, and the request ends."""
+        if NO_TOKEN in tokens:
+            self.to_finish = self.to_finish or _nothing_left()
+            return []
+        return list(tokens)
 
-        Where a run of tokens is cut depends on rollbacks, so it must not show: with a stop string
-        and EOS in one run, the first of the two ends the request, as in ordinary decode. A decode
-        step commits nothing (0 tokens): only an abort can finish the request then.
-        """
-        start = len(self.output_ids) - new_accepted_len
-        if self.to_finish:
-            if NO_TOKEN in self.output_ids[start:]:
-                self.output_ids.pop()  # always the last of its run
-            super().update_finish_state(new_accepted_len)
+    def update_finish_state(self, new_accepted_len: int = 1) -> None:
+        """As SGLang's, which knows nothing of steps that commit nothing (0 tokens): only an abort
+        can finish the request then."""
+        if not new_accepted_len and not self.to_finish:
             return
-        run = self.output_ids[start:]
-        del self.output_ids[start:]
-        for i, token in enumerate(run, start=1):
-            if token == NO_TOKEN:  # always the last of its run
-                self.finished_reason = _nothing_left()
-                self.finished_len = len(self.output_ids)
-                return
-            self.output_ids.append(token)
-            self.count_reasoning([token])
-            super().update_finish_state(1)
-            self._follow_grammar(token)
-            if self.finished():
-                if self.finished_len is None:
-                    self.finished_len = len(self.output_ids)
-                # The rest of the run stays behind the end: its KV is there.
-                self.output_ids.extend(run[i:])
-                return
+        super().update_finish_state(new_accepted_len)
+        if new_accepted_len:
+            self._follow_grammar(self.output_ids[-1])
+        if self.finished() and self.finished_len is None:
+            self.finished_len = len(self.output_ids)
 
     def _follow_grammar(self, token: int) -> None:
         grammar = self.chooser.grammar

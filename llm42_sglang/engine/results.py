@@ -1,12 +1,12 @@
 """Decode results: ordinary rows go SGLang's way, deterministic rows become candidates.
 
-Commits come back through the very same method, as runs of tokens, so that finishing, streaming,
-KV release and metrics are SGLang's for both.
+Commits come back through the very same method, one token at a time, so that finishing, streaming,
+KV release and metrics are SGLang's for both. How many tokens a verification commits follows from
+load; nobody behind this file can see it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
@@ -29,13 +29,20 @@ class PrefillResult(GenerationBatchResult):
 
 @dataclass
 class CommitResult(GenerationBatchResult):
-    """The outcome of a verification, dressed as a decode result."""
+    """One committed token per request, dressed as the result of a decode step."""
 
-    runs: list[list[int]] = field(default_factory=list)  # committed tokens, per request
+    tokens: list[list[int]] = field(default_factory=list)  # [token], or [] for none
 
     def get_num_generated_tokens(self, batch_size: int) -> int:
         """Committed tokens: what the throughput metric should count."""
-        return sum(map(len, self.runs))
+        return sum(map(len, self.tokens))
+
+
+class _NoPasses:
+    """The metrics of a commit: it runs no forward."""
+
+    def increment_decode_cuda_graph_pass(self, value: bool) -> None:
+        """Nothing to count."""
 
 
 class DeterministicResultProcessor(SchedulerBatchResultProcessor):
@@ -46,7 +53,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
     def _normalize_decode_outputs(self, *, batch, result, logits_output, next_token_ids):
         """SGLang's hand-over point: per request, the tokens this step adds to the output."""
         if isinstance(result, CommitResult):
-            return result.runs, None
+            return result.tokens, None
         tokens, logprobs = super()._normalize_decode_outputs(
             batch=batch,
             result=result,
@@ -64,24 +71,35 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
                 result.num_correct_drafts -= 1
         return tokens, logprobs
 
-    def commit(self, reqs: Sequence[DeterministicReq], runs: list[list[int]]) -> None:
-        """Append verified runs to the outputs; finish, stream and release as after a decode."""
+    def commit(self, reqs: Sequence[DeterministicReq], runs: Sequence[Sequence[int]]) -> None:
+        """Hand verified runs over, token by token: finish, stream and release as after a decode.
+
+        What follows the end of a request is never handed over. An empty run is one step without a
+        token, in which an abort can end the request.
+        """
+        reporter = self.metrics_reporter
+        forwards = reporter.forward_ct_decode
+        processor = replace(self, metrics_collector=_NoPasses())
+        rows = list(zip(reqs, runs, strict=True))
+        at = 0  # runs[:][:at] is handed over
+        while rows:
+            # SGLang counts a forward a step, and logs at multiples of its interval.
+            reporter.forward_ct_decode = 0
+            processor._commit_step([(req, run[at : at + 1]) for req, run in rows])
+            at += 1
+            rows = [(req, run) for req, run in rows if at < len(run) and not req.finished()]
+        reporter.forward_ct_decode = forwards
+
+    def _commit_step(self, rows: Sequence[tuple[DeterministicReq, Sequence[int]]]) -> None:
+        reqs = [req for req, _ in rows]
         batch = ScheduleBatch(
-            reqs=list(reqs),
+            reqs=reqs,
             forward_mode=ForwardMode.DECODE,
             spec_algorithm=SpeculativeAlgorithm.NONE,
             return_logprob=any(req.return_logprob for req in reqs),
         )
-        self.process_batch_result_decode(batch, CommitResult(runs=runs))
-
-    def _maybe_update_reasoning_tokens(self, req: Req, next_token_id: int | list[int]) -> None:
-        """Of a deterministic request only what the client sees is counted: not the rest of a run
-        behind the end, for how long that is depends on rollbacks."""
-        count = super()._maybe_update_reasoning_tokens
-        if isinstance(req, DeterministicReq):
-            req.count_reasoning = partial(count, req)
-        else:
-            count(req, next_token_id)
+        tokens = [req.accept(run) for req, run in rows]
+        self.process_batch_result_decode(batch, CommitResult(tokens=tokens))
 
     # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --
 
@@ -96,7 +114,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             return super()._apply_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
         if req.logprobs is not None:
             req.logprobs.hand_over_prompt(req.origin_input_ids, req.logprob_start_len)
-            req.logprobs.hand_over()
+            req.logprobs.hand_over(1)
         return logprob_pt
 
     def _apply_chunked_prefill_logprobs(self, *, req: Req, logprob_pt: int, **kwargs) -> int:
@@ -105,9 +123,9 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             return logprob_pt
         return super()._apply_chunked_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
 
-    def _apply_decode_logprobs(self, *, req: Req, **kwargs) -> None:
-        """After a decode step there is nothing to hand over, after a commit its run."""
+    def _apply_decode_logprobs(self, *, req: Req, next_token_id: list[int], **kwargs) -> None:
+        """After a decode step there is nothing to hand over, after a commit its token."""
         if not isinstance(req, DeterministicReq):
-            super()._apply_decode_logprobs(req=req, **kwargs)
+            super()._apply_decode_logprobs(req=req, next_token_id=next_token_id, **kwargs)
         elif req.logprobs is not None:
-            req.logprobs.hand_over()
+            req.logprobs.hand_over(len(next_token_id))

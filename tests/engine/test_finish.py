@@ -1,9 +1,13 @@
 """Where a run of committed tokens is cut depends on rollbacks: it must not show. No server."""
 
 from array import array
+from dataclasses import fields
 from itertools import pairwise
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sglang.srt.managers.schedule_batch import Req
@@ -11,6 +15,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.results import DeterministicResultProcessor
 
 LETTERS = "abcdef"
 EOS = 5
@@ -45,18 +50,47 @@ class CountingMatcher:
         self.left += steps
 
 
-def ended(kind, cuts: list[list[int]], grammar_len: int | None = None, **sampling):
-    """Reason and output length after these runs of tokens, one after the other."""
+def request(kind, **sampling) -> Req:
+    """One that has made no token yet."""
     params = SamplingParams(max_new_tokens=9, **sampling)
     params.normalize(Letters())
     extra = {"page_size": 32, "fingerprint": "f"} if kind is DeterministicReq else {}
     req = kind("id", "", array("q", [0]), params, vocab_size=len(LETTERS), **extra)
     req.tokenizer = Letters()
+    return req
+
+
+def a_processor() -> DeterministicResultProcessor:
+    """Nothing behind it is real: releasing KV, sending output, counting."""
+    parts = {part.name: MagicMock() for part in fields(DeterministicResultProcessor)}
+    processor = DeterministicResultProcessor(**parts | {"enable_overlap": False})
+    processor.model_config.self_opened_think_start_ids = None
+    processor.metrics_reporter.num_generated_tokens = 0
+    return processor
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_server():
+    """Nothing is released, and metrics are on."""
+    module = "sglang.srt.managers.scheduler_components.batch_result_processor"
+    name = "_handle_finish_state_updated_req"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DeterministicResultProcessor, name, lambda *args: None)
+        patch.setattr(f"{module}.get_observability", lambda: SimpleNamespace(enable_metrics=True))
+        yield
+
+
+def ended(kind, cuts: list[list[int]], grammar_len: int | None = None, **sampling):
+    """Reason and output after these runs of tokens, one after the other."""
+    req, processor = request(kind, **sampling), a_processor()
     if grammar_len is not None:
         req.chooser.grammar = Grammar(CountingMatcher(grammar_len))
     for run in cuts:
-        req.output_ids.extend(run)
-        req.update_finish_state(len(run))
+        if kind is DeterministicReq:
+            processor.commit([req], [run])
+        else:
+            req.output_ids.extend(run)
+            req.update_finish_state(len(run))
         if req.finished():
             return req.finished_reason.to_json(), list(req.output_ids_through_stop)
     return None, list(req.output_ids)
@@ -131,18 +165,35 @@ def test_a_row_that_allows_nothing_ends_the_request_where_it_stands():
     assert stopped[0]["type"] == "stop"  # what comes first ends it
 
 
-@pytest.mark.parametrize("cuts", [[[0, 1, 2, EOS, 3]], [[0], [1, 2, EOS, 3]]])
-def test_reasoning_tokens_are_counted_up_to_the_end(cuts):
-    """Not the rest of a run behind it: how long that is depends on rollbacks."""
-    counted = []
-    params = SamplingParams(max_new_tokens=9)
-    params.normalize(Letters())
-    req = DeterministicReq(
-        "id", "", array("q", [0]), params, vocab_size=6, page_size=32, fingerprint="f"
-    )
-    req.tokenizer = Letters()
-    req.count_reasoning = counted.extend
+@pytest.mark.parametrize("cuts", [[[0, 1, 2, EOS, 3]], [[0], [1, 2, EOS, 3]], [[0, 1, 2, EOS]]])
+def test_nothing_behind_the_end_is_handed_over(cuts):
+    """Neither counted as reasoning nor sent, and an empty run is a step without a token."""
+    req, processor = request(DeterministicReq), a_processor()
     for run in cuts:
-        req.output_ids.extend(run)
-        req.update_finish_state(len(run))
-    assert counted == [0, 1, 2, EOS]
+        processor.commit([req], [run])
+    assert list(req.output_ids) == [0, 1, 2, EOS] and req.finished()
+    steps = processor.output_streamer.stream_output.call_count
+    assert steps == processor.metrics_reporter.num_generated_tokens == 4
+    processor.commit([req], [[]])
+    assert processor.output_streamer.stream_output.call_count == 5
+
+
+def test_a_commit_is_no_forward():
+    """Neither for the interval of SGLang's log lines nor for its count of passes."""
+    processor = a_processor()
+    processor.metrics_reporter.forward_ct_decode = 39
+    processor.commit([request(DeterministicReq), request(DeterministicReq)], [[0, 1, 2], [0]])
+    assert processor.metrics_reporter.forward_ct_decode == 39
+    assert processor.metrics_reporter.num_generated_tokens == 4
+    processor.metrics_collector.increment_decode_cuda_graph_pass.assert_not_called()
+
+
+def test_logprobs_are_handed_over_with_their_tokens():
+    req, processor, seen = request(DeterministicReq), a_processor(), []
+    req.return_logprob = True
+    req.logprobs.read(torch.zeros(3, len(LETTERS)), [0, 1, 2])
+    values = req.logprob.output_token_logprobs_val = []
+    req.logprob.output_token_logprobs_idx = []
+    processor.output_streamer.stream_output = lambda *_: seen.append(len(values))
+    processor.commit([req], [[0, 1, 2]])
+    assert seen == [1, 2, 3]

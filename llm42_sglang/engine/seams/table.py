@@ -42,7 +42,7 @@ sglang.srt.managers.schedule_batch
   958b29b9  ScheduleBatch  describe a canonical pass, and a commit
   a6632a57  Req.next_output_finishes_by_length  decode on until a canonical pass has confirmed the length
   a3e1c395  Req.set_finish_with_abort  refuse what came in past the tokenizer process
-  fa6cfecd  Req.owned_kv_len  rely on releases stopping at a stop token inside a run
+  fa6cfecd  Req.owned_kv_len  rely on releases stopping at a stop token, when more is verified
   property  Req.output_ids_through_stop  digest what the client sees
   750b4479  Req.get_fill_ids  rely on fill ids being prompt and committed output
   1b1e093d  ReqLogprob  fill in logprobs of canonical rows
@@ -74,8 +74,7 @@ sglang.srt.managers.tp_worker
 sglang.srt.managers.scheduler_components.batch_result_processor
   a445d2ee  SchedulerBatchResultProcessor  replace it by DeterministicResultProcessor
   fdb46246  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
-  21b196f4  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified runs
-  8282cb8f  SchedulerBatchResultProcessor._maybe_update_reasoning_tokens  count the reasoning tokens that a client sees
+  21b196f4  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified tokens
   47955add  SchedulerBatchResultProcessor.move_logprobs_to_cpu  a canonical prefill has no logits output to move
   5206a383  SchedulerBatchResultProcessor._apply_prefill_logprobs  hand over logprobs of canonical rows
   cac212d9  SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs  hand over logprobs of canonical rows
@@ -125,6 +124,9 @@ sglang.srt.managers.tokenizer_manager
   d694f944  TokenizerManager.update_request_meta_info  put the receipt into meta_info
   f227a69c  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
   c57ad525  TokenizerManager._send_one_request  give each of n samples its seed
+  c55a603a  TokenizerManager._send_batch_request  keep the messages of a deterministic stream apart
+  ca2dbf3a  TokenizerManager._stream_one_response  read a deterministic stream message by message
+  de201380  ReqState  keep the messages of a deterministic stream apart
 sglang.srt.entrypoints.openai.serving_chat
   3c868afe  OpenAIServingChat.handle_request  stamp /v1/chat/completions
 sglang.srt.entrypoints.openai.serving_completions

@@ -1,0 +1,125 @@
+"""A deterministic stream shows its client one message of the scheduler at a time.
+
+What a verification commits comes in together, a message per token. SGLang's front process joins
+the messages that its HTTP handler has not taken yet. Its parsers of tool calls and of reasoning are
+written for one token at a time: of several at once they can lose a part.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, NamedTuple
+
+from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+from sglang.srt.managers.tokenizer_manager import ReqState
+
+from llm42_sglang.frontend.options import FIELD
+
+# Of meta_info; each has an entry per token, and all messages share the request's one list.
+_GROWING = ("output_token_logprobs", "output_top_logprobs", "output_token_ids_logprobs")
+
+
+class _Lengths(NamedTuple):
+    """How much there was of a request when a message came in."""
+
+    text: int  # characters; 0 where the message brings its own text
+    ids: int
+
+
+class Messages(deque[dict[str, Any]]):
+    """In place of `ReqState.out_list` and, for its reader, of `ReqState.event`.
+
+    Lengths are kept, not copies: a slow reader costs memory for every token once.
+    """
+
+    def __init__(self, state: ReqState):
+        super().__init__()
+        self._state = state
+        self._lengths: deque[_Lengths] = deque()
+
+    def append(self, message: dict[str, Any]) -> None:
+        """SGLang has a message, and all of it is in the state already."""
+        state = self._state
+        text = len(state.get_text()) if message.get("text", "") is None else 0
+        self._lengths.append(_Lengths(text, len(state.output_ids)))
+        super().append(message)
+
+    def take(self) -> dict[str, Any]:
+        """The next message, with text and lists as they were when it came in."""
+        message, lengths, state = dict(self.popleft()), self._lengths.popleft(), self._state
+        if message.get("text", "") is None:
+            message["text"] = state.get_text()[: lengths.text]
+        if id(message.get("output_ids")) == id(state.output_ids):
+            message["output_ids"] = state.output_ids[: lengths.ids]
+        meta: dict[str, Any] = dict(message["meta_info"])
+        message["meta_info"] = meta
+        for name in _GROWING:
+            shared = getattr(state, name)
+            if id(meta.get(name)) == id(shared):
+                meta[name] = shared[: meta["output_token_logprobs_length"]]
+        return message
+
+    async def wait(self) -> None:
+        """Until there is a message. Others get their turn in any case."""
+        await asyncio.sleep(0)
+        if not self:
+            await self._state.event.wait()
+
+    def clear(self) -> None:
+        """The reader has taken one; those that are left keep the event set."""
+        if not self:
+            self._state.event.clear()
+
+
+class OneAtATime:
+    """A `ReqState` that never has more than one message; everything else is the real one's."""
+
+    def __init__(self, state: ReqState, messages: Messages):
+        self._state = state
+        self._messages = messages
+        self.event = messages
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    @property
+    def out_list(self) -> list[dict[str, Any]]:
+        """Takes the next message."""
+        return [self._messages.take()]
+
+    @out_list.setter
+    def out_list(self, emptied: list) -> None:
+        """SGLang empties it whenever it has read it."""
+
+    @property
+    def finished(self) -> bool:
+        """With the last message."""
+        return self._state.finished and not self._messages
+
+
+def keep_messages(manager: Any, requests: Iterable[Any]) -> None:
+    """Before these requests are sent: the deterministic ones keep their messages apart."""
+    for request in requests:
+        if isinstance(request, TokenizedGenerateReqInput) and _is_deterministic(request):
+            state = manager.rid_to_state.get(request.rid)
+            if state is not None:  # its client has not left
+                state.out_list = Messages(state)
+
+
+async def send_batch(original, manager, requests) -> None:
+    """AROUND TokenizerManager._send_batch_request."""
+    keep_messages(manager, requests)
+    await original(manager, requests)
+
+
+def stream_one_by_one(
+    original, manager, obj, state: ReqState, request=None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """AROUND TokenizerManager._stream_one_response."""
+    messages = state.out_list
+    view = OneAtATime(state, messages) if isinstance(messages, Messages) else state
+    return original(manager, obj=obj, state=view, request=request)
+
+
+def _is_deterministic(request: TokenizedGenerateReqInput) -> bool:
+    return (request.sampling_params.custom_params or {}).get(FIELD) is True
