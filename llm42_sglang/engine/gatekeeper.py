@@ -25,6 +25,7 @@ from llm42_sglang.engine.names import (
 from llm42_sglang.engine.samples import expect_samples, next_sample
 from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
 from llm42_sglang.frontend.options import (
+    CONSTRAINTS,
     FIELD,
     Refused,
     asks_for_determinism,
@@ -204,6 +205,9 @@ def _refuse_malformed(params: SamplingParams) -> None:
     """What SGLang lets pass and no row could be sampled with, or no answer made of."""
     if isinstance(params.n, int) and params.n < 1:
         raise Refused(f"n must be at least 1, got {params.n}")
+    for name in CONSTRAINTS:
+        if getattr(params, name) == "":
+            raise Refused(f"{name} is empty, and SGLang would generate without it; drop it")
     try:
         plan_of(params)
     except (ValueError, TypeError) as error:  # it names the option
