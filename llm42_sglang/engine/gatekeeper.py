@@ -80,7 +80,10 @@ class Gatekeeper:
         """Whether a request that SGLang has not looked at yet is deterministic, or a request of
         its batch. Raises Refused."""
         fold_native_field(obj)
-        return any([self._check(params, obj) for params in _raw_sampling_params(obj)])
+        wanted = any([self._check(params, obj) for params in _raw_sampling_params(obj)])
+        if wanted:
+            _refuse_empty_constraints(obj.sampling_params)
+        return wanted
 
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
@@ -187,6 +190,14 @@ def _without_field(params: Any) -> Any:
     return {name: value for name, value in params.items() if name != FIELD}
 
 
+def _refuse_empty_constraints(raw: Any) -> None:
+    """SGLang's SamplingParams takes an empty one for none, so the request itself is looked at."""
+    for params in raw if isinstance(raw, list) else [raw or {}]:
+        for name in CONSTRAINTS:
+            if params.get(name) == "":
+                raise Refused(f"{name} is empty, and SGLang would generate without it; drop it")
+
+
 def _refuse_unsendable(custom_params: Any) -> None:
     """What would not survive the way to the scheduler, and would end it."""
     try:
@@ -205,9 +216,6 @@ def _refuse_malformed(params: SamplingParams) -> None:
     """What SGLang lets pass and no row could be sampled with, or no answer made of."""
     if isinstance(params.n, int) and params.n < 1:
         raise Refused(f"n must be at least 1, got {params.n}")
-    for name in CONSTRAINTS:
-        if getattr(params, name) == "":
-            raise Refused(f"{name} is empty, and SGLang would generate without it; drop it")
     try:
         plan_of(params)
     except (ValueError, TypeError) as error:  # it names the option

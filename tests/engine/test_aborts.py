@@ -4,7 +4,6 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from sglang.srt.constrained.grammar_manager import GrammarManager
 from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import schedule_batch
 from sglang.srt.managers import scheduler as sglangs
@@ -38,7 +37,7 @@ def ended(kind: type[Scheduler], place: str, abort: AbortReq) -> list[str]:
     scheduler.chunked_req = reqs[1] if place == "chunked" else None
     scheduler.waiting_queue = reqs[:] if place == "waiting" else []
     grammars = SimpleNamespace(grammar_queue=reqs if place == "grammar" else [])
-    grammars.abort_requests = partial(GrammarManager.abort_requests, grammars)
+    grammars.abort_requests = partial(sglangs.GrammarManager.abort_requests, grammars)
     scheduler.grammar_manager = grammars
     scheduler.collect_inflight_reqs = lambda: reqs if place == "running" else []
     scheduler.mm_receiver = scheduler.dllm_config = None
