@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 FACTS_PATH = "/llm42/fingerprint"  # where a server tells the facts behind its fingerprint
 _SHORT_HEX = 32  # characters; 128 bits
@@ -18,11 +19,12 @@ class Receipt:
     fingerprint: str
     output_digest: str
     seed: int | None  # None: greedy, nothing was drawn
+    sampling: Mapping[str, float]  # effective parameters, the server's defaults included
     verify_passes: int
     rollbacks: int
     tokens_rolled_back: int
 
-    def as_dict(self) -> dict[str, bool | str | int | None]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, the layout of `meta_info.llm42`."""
         return asdict(self)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.sampling.sampling_params import TOP_K_ALL, SamplingParams
 
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.sampling import (
@@ -110,6 +110,20 @@ def plan_of(params: SamplingParams) -> Plan:
         min_p=params.min_p,
         seed=DEFAULT_SEED if seed is None else seed,
     )
+
+
+def sampling_of(params: SamplingParams) -> dict[str, float]:
+    """What a receipt names, as the request draws. Greedy is temperature 0, however it was asked
+    for; a top_k of -1 is the whole vocabulary."""
+    return {
+        "temperature": 0.0 if plan_of(params).greedy else params.temperature,
+        "top_p": params.top_p,
+        "top_k": -1 if params.top_k == TOP_K_ALL else params.top_k,
+        "min_p": params.min_p,
+        "frequency_penalty": params.frequency_penalty,
+        "presence_penalty": params.presence_penalty,
+        "repetition_penalty": params.repetition_penalty,
+    }
 
 
 def adjustments_of(params: SamplingParams, stops: frozenset[int]) -> Adjustments:

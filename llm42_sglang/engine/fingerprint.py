@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from sglang.srt.arg_groups.overrides import resolving_view
+from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.model_executor.model_runner import ModelRunner
+from sglang.srt.server_args import ServerArgs
 from sglang.version import __version__ as sglang_version
 from transformers import PretrainedConfig
 
@@ -26,6 +28,7 @@ _FLAGS = (
     "enable_strict_thinking",
     "grammar_backend",
     "reasoning_parser",
+    "tool_call_parser",  # the grammar of a required call is its
     "quantization",
     "enable_fp32_lm_head",
     "bf16_gemm_backend",
@@ -82,12 +85,23 @@ def facts_of(
         "attention": runner.prefill_attention_backend_str,
         "eos": sorted(runner.model_config.hf_eos_token_id or ()),
         "tokenizer": tokenizer_digest(tokenizer),
+        "sampling": sampling_defaults(args, runner.model_config),
         "limits": [max_req_len, *map(os.environ.get, _LIMITS)],
         "libraries": library_variables(),
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]:
+    """What a request draws with where it does not say: on /generate what the flag prefers, on the
+    OpenAI endpoints what the model's generation_config.json recommends, if they are to follow it.
+    """
+    preferred = args.preferred_sampling_params or {}
+    if isinstance(preferred, str):
+        preferred = json.loads(preferred)
+    return {"preferred": preferred, "of the model": model.get_default_sampling_params()}
 
 
 def library_variables() -> dict[str, str]:

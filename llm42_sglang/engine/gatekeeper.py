@@ -26,6 +26,7 @@ from llm42_sglang.engine.samples import expect_samples, next_sample
 from llm42_sglang.engine.stream import keep_messages
 from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
 from llm42_sglang.frontend.options import (
+    CONSTRAINTS,
     FIELD,
     Refused,
     asks_for_determinism,
@@ -82,7 +83,10 @@ class Gatekeeper:
         """Whether a request that SGLang has not looked at yet is deterministic, or a request of
         its batch. Raises Refused."""
         fold_native_field(obj)
-        return any([self._check(params, obj) for params in _raw_sampling_params(obj)])
+        wanted = any([self._check(params, obj) for params in _raw_sampling_params(obj)])
+        if wanted:
+            _refuse_empty_constraints(obj.sampling_params)
+        return wanted
 
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
@@ -187,6 +191,14 @@ def _without_field(params: Any) -> Any:
     if not isinstance(params, dict):
         return params
     return {name: value for name, value in params.items() if name != FIELD}
+
+
+def _refuse_empty_constraints(raw: Any) -> None:
+    """SGLang's SamplingParams takes an empty one for none, so the request itself is looked at."""
+    for params in raw if isinstance(raw, list) else [raw or {}]:
+        for name in CONSTRAINTS:
+            if params.get(name) == "":
+                raise Refused(f"{name} is empty, and SGLang would generate without it; drop it")
 
 
 def _refuse_unsendable(custom_params: Any) -> None:

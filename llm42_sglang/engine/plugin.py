@@ -11,8 +11,10 @@ from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
+from llm42_sglang.engine.aborts import abort_named
 from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
 from llm42_sglang.engine.carrier import carry_pages
+from llm42_sglang.engine.dead_ends import collect, keep_result
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.gatekeeper import Gatekeeper, check_contract
 from llm42_sglang.engine.hooks import hook
@@ -54,6 +56,9 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     hook(f"{http}generate_contract_error", check_contract, HookType.AROUND)
     hook(f"{http}serve_generate_request", gate.refuse_early, HookType.AROUND)
     hook(f"{http}_setup_and_run_http_server", gate.gate_app, HookType.BEFORE)
+    hook(f"{tokenizer}abort_request", abort_named, HookType.AROUND)
+    hook(f"{tokenizer}_collect_batch_responses", collect, HookType.AROUND)
+    hook(f"{tokenizer}_handle_abort_finish_reason", keep_result, HookType.AROUND)
     _register_openai(OpenAIHooks(gate))
     if serving:
         hook(f"{tokenizer}_send_one_request", gate.number_samples, HookType.AROUND)

@@ -28,7 +28,7 @@ from llm42_sglang.core.track import (
     Verified,
     step,
 )
-from llm42_sglang.engine.chooser import Chooser, plain_copy
+from llm42_sglang.engine.chooser import Chooser, plain_copy, sampling_of
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.engine.logprobs import LogprobReader
 from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
@@ -226,6 +226,7 @@ class DeterministicReq(Req):
             fingerprint=self.fingerprint,
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,
+            sampling=sampling_of(self._asked),
             verify_passes=track.verify_passes if track else 0,
             rollbacks=track.rollbacks if track else 0,
             tokens_rolled_back=track.tokens_rolled_back if track else 0,

@@ -13,6 +13,7 @@ from functools import partial
 
 import psutil
 import torch
+from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
@@ -23,6 +24,7 @@ from sglang.srt.runtime_context import get_observability, get_parallel, get_serv
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
 from llm42_sglang.engine import faults, hooks, settings, weights
+from llm42_sglang.engine.aborts import hidden_namesakes
 from llm42_sglang.engine.admission import (
     HomogeneousPrefillAdder,
     is_deterministic,
@@ -155,6 +157,15 @@ class DeterministicScheduler(Scheduler):
         if self.llm42_verifier.lane.audit.failed:
             req.withdraw()
         return req
+
+    def abort_request(self, recv_req: AbortReq) -> None:
+        """As SGLang's, for this one name, or for all."""
+        if recv_req.abort_all:
+            super().abort_request(recv_req)
+            return
+        queued = [*self.waiting_queue, *self.grammar_manager.grammar_queue, self.chunked_req]
+        with hidden_namesakes([*queued, *self.collect_inflight_reqs()], recv_req.rid):
+            super().abort_request(recv_req)
 
     def end_deterministic_service(self, batches: Sequence[ScheduleBatch]) -> None:
         """After an audit has failed: ordinary requests go on, all deterministic ones end."""

@@ -4,23 +4,15 @@
 - A request that asks for determinism where nobody would read it must not look served.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from llm42_sglang.frontend.options import FIELD
+from llm42_sglang.frontend.places import refusal
 
 HEALTH_PATHS = ("/health", "/health_generate", "/ready", "/ping")
-READ_BY = (  # paths whose handlers read the field; the others' request classes drop it
-    "/generate",
-    "/invocations",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-)
-_MARK = f'"{FIELD}"'.encode()
+_WITH_BODY = ("POST", "PUT", "PATCH")
 
 App = Callable[..., Awaitable[None]]
 
@@ -39,23 +31,23 @@ class HealthGate:
 
 
 class FieldGate:
-    """ASGI middleware: 400 for a body with the field on a path that does not know it."""
+    """ASGI middleware: 400 where the field stands and nobody reads it; see `places`."""
 
     def __init__(self, app: App):
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] in READ_BY:
+        if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self.app(scope, receive, send)
             return
         messages = [await receive()]
         while messages[-1].get("more_body"):
             messages.append(await receive())
-        if not _asks(b"".join(message.get("body", b"") for message in messages)):
+        body = b"".join(message.get("body", b"") for message in messages)
+        if message := refusal(scope["path"], scope["query_string"], scope["headers"], body):
+            await _error(400, message, code=400)(scope, receive, send)
+        else:
             await self.app(scope, _replay(messages, receive), send)
-            return
-        message = f"{FIELD}: {scope['path']} cannot serve it; use one of {', '.join(READ_BY)}"
-        await _error(400, message, code=400)(scope, receive, send)
 
 
 def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONResponse:
@@ -70,20 +62,6 @@ def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONRespons
 def _error(status: int, message: str, **more: Any) -> JSONResponse:
     error = {"message": f"llm42: {message}", **more}
     return JSONResponse({"error": error}, status_code=status)
-
-
-def _asks(body: bytes) -> bool:
-    """Whether a JSON object has the field set, at its top or in one of its parts."""
-    if _MARK not in body:
-        return False
-    try:
-        payload = json.loads(body)
-    except ValueError:
-        return False  # the handler will say so
-    if not isinstance(payload, dict):
-        return False
-    parts = (payload, *(part for part in payload.values() if isinstance(part, dict)))
-    return any(part.get(FIELD) not in (None, False) for part in parts)
 
 
 def _replay(messages: list[dict[str, Any]], receive: Any) -> Any:

@@ -5,6 +5,9 @@ Where a receipt stands:
   null where a choice ended without one;
 - a stream of chunks: `llm42` of the chunk that ends a choice is that choice's receipt;
 - a stream of /v1/responses: in the `response` object of the event that ends it.
+A choice that ended with an error of ours, among others that did not, has finish reason "abort", and
+`errors` has its `{"index", "message", "code"}`: in a whole response, or in the chunk that ends it.
+(Not `error`: there OpenAI's client raises, and the other choices would be lost.)
 `system_fingerprint` stands at the top of every body, chunk and `response` object. Both are plain
 attributes for users of OpenAI's Python client, which keeps fields that it does not know.
 What `GET /v1/responses/{id}` retrieves later is SGLang's stored copy, without either.
@@ -22,6 +25,7 @@ from llm42_sglang.frontend.options import FIELD, Refused
 
 RECEIPT = "llm42"
 FINGERPRINT = "system_fingerprint"
+ERRORS = "errors"
 # Fields of a request body that decide about determinism.
 FIELDS = ("custom_params", FIELD, "seed")
 ENDED = ("completed", "incomplete", "failed")  # status of a /v1/responses object
@@ -35,9 +39,10 @@ class Exchange:
     extras: Mapping[str, Any] = field(default_factory=dict)
     deterministic: bool = False
     receipts: dict[int, dict] = field(default_factory=dict)  # by index of the choice
+    errors: dict[int, dict] = field(default_factory=dict)  # likewise, of choices that ended so
 
     def note(self, result: dict | list[dict]) -> None:
-        """Keep the receipts of one result of the engine: a choice, or all of them."""
+        """Keep receipts and errors of one result of the engine: a choice, or all of them."""
         if isinstance(result, list):
             items = [*enumerate(result)]
         else:
@@ -45,6 +50,19 @@ class Exchange:
         for index, item in items:
             if receipt := item["meta_info"].get(RECEIPT):
                 self.receipts[index] = receipt
+            several = isinstance(result, list) or "index" in result
+            if several and (reason := failure_of(item)):
+                code = int(reason.pop("status_code"))  # SGLang ends the whole stream at one
+                self.errors[index] = {"index": index, "message": reason["message"], "code": code}
+
+
+def failure_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The finish reason of a result that one of our errors has ended."""
+    reason = result["meta_info"].get("finish_reason")
+    if not isinstance(reason, dict) or reason.get("type") != "abort":
+        return None
+    ours = str(reason.get("message")).startswith("llm42: ")
+    return reason if ours and reason.get("status_code") else None
 
 
 def dropped_fields(body: Any, known: Collection[str]) -> dict[str, Any]:
@@ -84,14 +102,17 @@ def stamped_body(body: BaseModel, exchange: Exchange, fingerprint: str) -> BaseM
     receipts = [exchange.receipts.get(index) for index in range(choices)]
     stamps: dict[str, Any] = {FINGERPRINT: fingerprint}
     stamps[RECEIPT] = receipts[0] if len(receipts) == 1 else receipts
-    return _stamped_class(type(body)).model_construct(**dict(body), **stamps)
+    if exchange.errors:
+        stamps[ERRORS] = [error for _, error in sorted(exchange.errors.items())]
+    stamped_class = _stamped_class(type(body), tuple(stamps))
+    return stamped_class.model_construct(**dict(body), **stamps)
 
 
 @cache
-def _stamped_class(plain: type[BaseModel]) -> type[BaseModel]:
+def _stamped_class(plain: type[BaseModel], stamps: tuple[str, ...]) -> type[BaseModel]:
     """A subclass, because SGLang's response classes allow no extra attributes."""
-    stamps: dict[str, Any] = {FINGERPRINT: (str, ...), RECEIPT: (Any, ...)}
-    return create_model(plain.__name__, __base__=plain, **stamps)
+    fields: dict[str, Any] = {name: (Any, ...) for name in stamps}
+    return create_model(plain.__name__, __base__=plain, **fields)
 
 
 def stamped_event(event: str, exchange: Exchange, fingerprint: str) -> str:
@@ -112,4 +133,6 @@ def stamped_event(event: str, exchange: Exchange, fingerprint: str) -> str:
     for index in ended:
         if index in exchange.receipts:
             target[RECEIPT] = exchange.receipts[index]
+        if index in exchange.errors:
+            target[ERRORS] = [exchange.errors[index]]
     return f"{head}{mark}{json.dumps(payload, separators=(',', ':'))}\n\n"

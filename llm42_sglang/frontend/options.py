@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 FIELD = "deterministic"  # of sampling_params.custom_params
+CONSTRAINTS = ("regex", "json_schema", "ebnf", "structural_tag")
 
 
 class Refused(ValueError):

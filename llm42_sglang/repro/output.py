@@ -24,6 +24,7 @@ class Stamp(BaseModel):
     fingerprint: str
     output_digest: str
     seed: int | None = None
+    sampling: dict[str, int | float] | None = None
 
 
 class Output(Strict):

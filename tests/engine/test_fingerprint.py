@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 import torch
+from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.server_args import ServerArgs
-from transformers import LlamaConfig
+from transformers import GenerationConfig, LlamaConfig
 
 from llm42_sglang.core import receipts
 from llm42_sglang.core.config import Config
@@ -21,8 +22,12 @@ def runner(monkeypatch):
     flags = dict.fromkeys(fingerprint._FLAGS)
     return SimpleNamespace(
         model=torch.nn.Linear(4, 4),
-        model_config=SimpleNamespace(hf_config=LlamaConfig(hidden_size=64), hf_eos_token_id={2}),
-        server_args=SimpleNamespace(tp_size=1, pp_size=1, **flags),
+        model_config=SimpleNamespace(
+            hf_config=LlamaConfig(hidden_size=64),
+            hf_eos_token_id={2},
+            get_default_sampling_params=lambda: {"top_p": 0.9},
+        ),
+        server_args=SimpleNamespace(tp_size=1, pp_size=1, preferred_sampling_params=None, **flags),
         dtype=torch.bfloat16,
         kv_cache_dtype=torch.bfloat16,
         prefill_attention_backend_str="llm42_cpu",
@@ -52,6 +57,9 @@ def fingerprint_of(runner, config=None, words=("a", "b"), max_req_len=100) -> st
         ("server_args.enable_fp32_lm_head", True),
         ("server_args.tp_size", 2),
         ("server_args.constrained_json_disable_any_whitespace", True),
+        ("server_args.tool_call_parser", "qwen25"),
+        ("server_args.preferred_sampling_params", {"temperature": 0.7}),
+        ("model_config.get_default_sampling_params", lambda: {"top_p": 0.8}),
     ],
 )
 def test_what_changes_a_bit_changes_the_fingerprint(runner, path, value):
@@ -59,6 +67,25 @@ def test_what_changes_a_bit_changes_the_fingerprint(runner, path, value):
     owner, _, name = f"runner.{path}".rpartition(".")
     setattr(attrgetter(owner)(SimpleNamespace(runner=runner)), name, value)
     assert fingerprint_of(runner) != before
+
+
+def test_how_defaults_are_written_does_not_count(runner):
+    prints = set()
+    for written in ({"top_k": 5, "min_p": 0.1}, '{"min_p": 0.1, "top_k": 5}'):
+        runner.server_args.preferred_sampling_params = written
+        prints.add(fingerprint_of(runner))
+    assert len(prints) == 1
+
+
+def test_sglang_reads_a_models_defaults_only_where_it_is_told_to():
+    config = object.__new__(ModelConfig)
+    config.hf_generation_config = GenerationConfig(temperature=0.6, top_p=0.9)
+    told = {}
+    for source in ("model", "openai"):
+        config.sampling_defaults = source
+        told[source] = config.get_default_sampling_params()
+    assert told["model"]["temperature"] == 0.6 and told["model"]["top_p"] == 0.9
+    assert told["openai"] == {}
 
 
 @pytest.mark.parametrize(

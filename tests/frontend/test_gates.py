@@ -1,5 +1,7 @@
 """Health is red exactly while there is a problem; the field is read, or refused, never dropped."""
 
+import json
+
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
@@ -7,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from llm42_sglang.frontend import gates
 from llm42_sglang.frontend.gates import FieldGate, HealthGate
+from llm42_sglang.frontend.places import READ
 
 echo = FastAPI()
 
@@ -25,36 +28,104 @@ def test_health_tells_the_problem(path):
     assert TestClient(HealthGate(echo, lambda: "a problem")).get("/generate").text == "fine"
 
 
-ASKS, OTHER = '{"deterministic": true}', "/v1/messages"
-WHOLE = [
-    '{"deterministic": false}',
-    '{"text": "\\"deterministic\\""}',
-    '["deterministic"]',
-    '{"deterministic": ',
+CHAT, OTHER = "/v1/chat/completions", "/v1/messages"
+OPENAI = sorted(READ.keys() - {"/generate"})
+WORD = {"deterministic": True}
+SCHEMA = {"type": "object", "properties": {"deterministic": {"type": "boolean"}}}
+FUNCTION = {"name": "f", "parameters": SCHEMA}
+
+
+def nested(levels: int) -> str:
+    return '{"a": ' * levels + '{"deterministic": true}' + "}" * levels
+
+
+IN_VAIN = [  # path, body
+    *((path, {name: WORD}) for path in OPENAI for name in ("extra_body", "sampling_params")),
+    (CHAT, {"metadata": WORD}),
+    (CHAT, {"chat_template_kwargs": WORD}),
+    (CHAT, {"messages": [{"role": "user", "content": "Hi", **WORD}]}),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", **WORD}]}]}),
+    (CHAT, {"custom_params": {"more": WORD}}),
+    (CHAT, {"tools": [{"type": "function", "function": FUNCTION, **WORD}]}),
+    (CHAT, {"response_format": {"type": "json_schema", **WORD}}),
+    (CHAT, {"DETERMINISTIC": True}),
+    (CHAT, {"deterministic": True, "extra_body": {"deterministic": False}}),
+    (CHAT, {"metadata": {"deterministic": None}}),
+    (CHAT, '{"metadata": {"determ\\u0069nistic": true}}'),
+    (CHAT, nested(500)),
+    ("/generate", WORD),
+    ("/generate", {"custom_params": WORD}),
+    ("/generate", {"sampling_params": {"Deterministic": True}}),
+    ("/generate", {"sampling_params": {"custom_params": {"custom_params": WORD}}}),
+    (OTHER, WORD),
+    (OTHER, {"deterministic": False}),
+    (OTHER, {"parameters": WORD}),
+    ("/v1/embeddings", {"input": [WORD]}),
+]
+IN_PLACE = [
+    *((path, WORD) for path in OPENAI),
+    *((path, {"custom_params": WORD}) for path in OPENAI),
+    ("/generate", {"sampling_params": WORD}),
+    ("/generate", {"sampling_params": [{"custom_params": WORD}, WORD]}),
+    ("/generate", {"text": '"deterministic": true'}),
+    (CHAT, {"messages": [{"role": "user", "content": '{"deterministic": true}'}]}),
+    (CHAT, {"tools": [{"type": "function", "function": FUNCTION}]}),
+    (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}),
+    (CHAT, {"messages": [{"tool_calls": [{"function": {"arguments": WORD}}]}]}),
+    ("/v1/responses", {"tools": [{"type": "function", **FUNCTION}]}),
+    ("/v1/responses", {"text": {"format": {"type": "json_schema", "schema": SCHEMA}}}),
+    (OTHER, {"messages": [{"content": [{"type": "tool_use", "input": WORD}]}]}),
+    (OTHER, {"text": "deterministic"}),
+    (OTHER, '["deterministic"]'),
+    (OTHER, '{"deterministic": '),
+    (OTHER, nested(100_000)),  # not JSON for Python
 ]
 
 
-def in_parts(*parts: bytes):
-    yield from parts
+def text_of(body: dict | str) -> str:
+    return body if isinstance(body, str) else json.dumps(body)
 
 
-@pytest.mark.parametrize(
-    ("path", "content", "arrives"),
-    [
-        *((path, ASKS, ASKS) for path in gates.READ_BY),
-        (OTHER, ASKS, None),
-        (OTHER, '{"deterministic": 1}', None),
-        (OTHER, '{"parameters": {"deterministic": true}}', None),
-        (OTHER, in_parts(b'{"determ', b'inistic": true}'), None),
-        (OTHER, in_parts(b'{"text": "determ', b'inistic"}'), '{"text": "deterministic"}'),
-        *((OTHER, content, content) for content in WHOLE),
-        (OTHER, "", "fine"),  # no body at all
-    ],
-)
-def test_the_field_is_read_or_refused_and_other_bodies_arrive_whole(path, content, arrives):
-    response = TestClient(FieldGate(echo)).post(path, content=content)
-    if arrives is not None:
-        assert response.text == arrives
-        return
-    assert response.status_code == 400
-    assert "deterministic" in response.json()["error"]["message"]
+def post(path: str, content="{}", **more):
+    return TestClient(FieldGate(echo)).post(path, content=content, **more)
+
+
+def refused(response) -> str:
+    assert response.status_code == 400, response.text
+    return response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("path", "body"), IN_VAIN)
+def test_the_word_in_vain_is_refused_with_its_place(path, body):
+    message = refused(post(path, text_of(body)))
+    assert "deterministic" in message
+    home = {"/generate": "sampling_params", OTHER: CHAT, "/v1/embeddings": CHAT}
+    assert home.get(path, "the body itself") in message
+
+
+@pytest.mark.parametrize(("path", "body"), IN_PLACE)
+def test_bodies_with_the_word_in_its_place_or_in_data_arrive_whole(path, body):
+    assert post(path, text_of(body)).text == text_of(body)
+
+
+def test_a_body_in_parts_is_judged_as_a_whole():
+    assert "deterministic" in refused(post(OTHER, iter([b'{"determ', b'inistic": true}'])))
+    assert post(OTHER, iter([b'{"text": "determ', b'inistic"}'])).text == (
+        '{"text": "deterministic"}'
+    )
+    assert post(OTHER, "").text == "fine"  # no body at all
+
+
+@pytest.mark.parametrize("path", ["/generate", CHAT, OTHER])
+def test_query_headers_and_forms_are_not_read(path):
+    assert "in the query" in refused(post(f"{path}?deterministic=true"))
+    assert "in the query" in refused(post(f"{path}?a=1&Deterministic"))
+    assert "header" in refused(post(path, headers={"X-Deterministic": "1"}))
+    assert "in a form" in refused(post(path, None, files={"deterministic": b"1"}))
+    assert post(f"{path}?text=deterministic", headers={"X-Text": "deterministic"}).text == "{}"
+
+
+def test_every_method_with_a_body_is_looked_at():
+    client = TestClient(FieldGate(echo))
+    assert client.request("PUT", "/generate", json=WORD).status_code == 400
+    assert client.get(OTHER, params=WORD).text == "fine"

@@ -53,6 +53,34 @@ def test_a_response_has_a_receipt_however_it_ends_and_keeps_the_bits_of_floats(s
     assert json.loads(stamped.partition("data: ")[2]) == {"response": response | stamps}
 
 
+def aborted(**reason) -> dict:
+    """One of several results of a stream."""
+    finish_reason = {"type": "abort", "status_code": 400, "message": "llm42: none left"} | reason
+    return {"index": 1, "meta_info": {"finish_reason": finish_reason}}
+
+
+def test_a_choice_that_ends_with_our_error_is_told_and_the_stream_goes_on():
+    exchange, result = Exchange(receipts={0: RECEIPTS[0]}), aborted()
+    exchange.note(result)
+    assert "status_code" not in result["meta_info"]["finish_reason"]  # or SGLang ends the stream
+    errors = [{"index": 1, "message": "llm42: none left", "code": 400}]
+    body = stamped_body(Body(choices=[{}, {}]), exchange, PRINT)
+    assert json.loads(body.model_dump_json())["errors"] == errors
+    for index, told in ((0, None), (1, errors)):
+        chunk = {"choices": [{"index": index, "finish_reason": "abort"}]}
+        event = stamped_event(f"data: {json.dumps(chunk)}\n\n", exchange, PRINT)
+        assert json.loads(event.removeprefix("data: ")).get("errors") == told
+
+
+@pytest.mark.parametrize("reason", [{"type": "stop"}, {"message": "x"}, {"status_code": None}])
+def test_other_ends_are_sglangs(reason):
+    exchange = Exchange()
+    exchange.note(aborted(**reason))
+    alone = {"meta_info": aborted()["meta_info"]}
+    exchange.note(alone)
+    assert not exchange.errors and alone["meta_info"]["finish_reason"]["status_code"] == 400
+
+
 @pytest.mark.parametrize("text", ["data: [DONE]\n\n", 'data: {"error":  {"message": "x"}}\n\n'])
 def test_other_events_are_untouched(text):
     assert stamped_event(text, Exchange(receipts=RECEIPTS), PRINT) == text

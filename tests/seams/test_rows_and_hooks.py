@@ -139,10 +139,10 @@ def test_every_row_is_used(hooked):
 
 
 def test_negative_control_a_hook_without_row(hooked, monkeypatch):
-    more = lambda: plugin.hook("sglang.srt.managers.io_struct.AbortReq", None, None)  # noqa: E731
+    more = lambda: plugin.hook("sglang.srt.managers.io_struct.FreezeGCReq", None, None)  # noqa: E731
     monkeypatch.setattr(plugin, "_register_controller", more)
     plugin.activate()
-    assert without_row(hooked) == {"sglang.srt.managers.io_struct.AbortReq"}
+    assert without_row(hooked) == {"sglang.srt.managers.io_struct.FreezeGCReq"}
 
 
 def test_negative_control_an_override_without_row():

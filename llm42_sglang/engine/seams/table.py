@@ -27,6 +27,8 @@ sglang.srt.managers.scheduler
   a066db4d  Scheduler.run_batch  settle due pages that rode in prefill passes, release streams
   016c3880  Scheduler.process_batch_result  drain the overlap loop before a pass
   f4ca892d  Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
+  2dabf34c  Scheduler.abort_request  end the request that an abort names, and no namesake
+  50939637  Scheduler.collect_inflight_reqs  find the namesakes that run
   c3b6ad8b  Scheduler.run_event_loop  end the server when its ranks disagree
 sglang.srt.managers.data_parallel_controller
   6f34c22a  DataParallelController  follow the replicas' schedulers
@@ -116,13 +118,18 @@ sglang.srt.speculative.spec_info
 sglang.srt.sampling.sampling_params
   aa91d8ff|590ed2b0  SamplingParams  read a request's sampling parameters
   312d003d           CustomParamValue  refuse custom parameters that do not survive the way to the scheduler
+  int                TOP_K_ALL  tell a top_k that was not asked for
 sglang.srt.managers.io_struct
   4fec8516  GenerateReqInput  read a request before it is tokenized
+  89f5af36  AbortReq  end the request that an abort names, and no namesake
   7496c552  TokenizedGenerateReqInput  read a request after it is tokenized
 sglang.srt.managers.tokenizer_manager
   d0549527  TokenizerManager._create_tokenized_object  refuse or mark requests
   d694f944  TokenizerManager.update_request_meta_info  put the receipt into meta_info
   f227a69c  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
+  583fc4d8  TokenizerManager.abort_request  end all whose names begin so, where a star asks for that
+  337b513d  TokenizerManager._collect_batch_responses  let one of several results be an error
+  a8a8d9e9  TokenizerManager._handle_abort_finish_reason  let one of several results be an error
   c57ad525  TokenizerManager._send_one_request  give each of n samples its seed
   c55a603a  TokenizerManager._send_batch_request  keep the messages of a deterministic stream apart
   ca2dbf3a  TokenizerManager._stream_one_response  read a deterministic stream message by message
@@ -143,6 +150,8 @@ sglang.srt.entrypoints.http_server
   82386a7f  _create_error_response  refuse before SGLang looks at the request
   f779cf80  _setup_and_run_http_server  gate /health, and fields that nobody reads
   0472bfbd  app  gate /health, and fields that nobody reads
+sglang.srt.configs.model_config
+  07870b31  ModelConfig.get_default_sampling_params  fingerprint what a request draws with where it does not say
 sglang.srt.server_args
   45a41d60  ServerArgs  read the server's flags
   10a3fbd1  prepare_server_args  parse the server's flags

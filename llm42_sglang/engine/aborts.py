@@ -1,0 +1,35 @@
+"""An abort ends the request that it names. SGLang's scheduler takes the name for a prefix: "job-1"
+would end "job-10" too. Who means a prefix says so with a star at its end: "job-1*"."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from sglang.srt.managers.schedule_batch import Req
+
+
+def abort_named(original, manager, rid: str = "", abort_all: bool = False) -> None:
+    """AROUND TokenizerManager.abort_request: one abort for each request that a star stands for."""
+    known = list(manager.rid_to_state)
+    if abort_all or not rid.endswith("*") or rid in known:
+        original(manager, rid, abort_all)
+        return
+    for one in known:
+        if one.startswith(rid[:-1]):
+            original(manager, one)
+
+
+@contextmanager
+def hidden_namesakes(reqs: Iterable[Req | None], rid: str) -> Iterator[None]:
+    """Meanwhile the requests that only begin like `rid` go by a name that none begins with."""
+    hidden = {
+        id(req): (req, req.rid)
+        for req in reqs
+        if req is not None and req.rid != rid and req.rid.startswith(rid)
+    }
+    for req, name in hidden.values():
+        req.rid = f"\0{name}"
+    try:
+        yield
+    finally:
+        for req, name in hidden.values():
+            req.rid = name

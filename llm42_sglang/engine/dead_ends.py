@@ -1,0 +1,53 @@
+"""One request of a batch, or one of n samples, that ends with an error of ours ends alone.
+
+SGLang makes an exception of such an end, and that ends the whole batch. Here it stays what it is in
+a stream: a result whose finish reason says so. Where all end so, the batch is the error.
+"""
+
+import contextvars
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import HTTPException
+
+from llm42_sglang.frontend.openai_body import failure_of
+
+_in_batch = contextvars.ContextVar("in_batch", default=False)
+
+
+async def collect(original, manager, generators) -> list[dict]:
+    """AROUND TokenizerManager._collect_batch_responses: a whole answer of several results. The
+    tasks that wait for them are made in here, so they know that they are not alone."""
+    token = _in_batch.set(True)
+    try:
+        results = await original(manager, generators)
+    finally:
+        _in_batch.reset(token)
+    failures = number_failures(results)
+    if failures and len(failures) == len(results):
+        _raise(failures[0])
+    return results
+
+
+async def keep_result(original, manager, out: dict, state, is_stream: bool) -> dict | None:
+    """AROUND TokenizerManager._handle_abort_finish_reason: no exception for one of several."""
+    alone = not (_in_batch.get() and failure_of(out))
+    return await original(manager, out, state, is_stream if alone else True)
+
+
+def number_failures(results: Sequence[dict]) -> list[dict[str, Any]]:
+    """The finish reasons that are errors of ours; each is told its index."""
+    failures = []
+    for index, result in enumerate(results):
+        if failure_of(result):
+            reason = result["meta_info"]["finish_reason"]
+            reason["index"] = index
+            failures.append(reason)
+    return failures
+
+
+def _raise(reason: dict[str, Any]) -> None:
+    """As SGLang does for a request that is alone."""
+    if reason["status_code"] == 400:
+        raise ValueError(reason["message"])
+    raise HTTPException(reason["status_code"], reason["message"])

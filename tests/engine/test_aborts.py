@@ -1,0 +1,85 @@
+"""Whom an abort ends, wherever the request is. No server."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from sglang.srt.disaggregation.utils import DisaggregationMode
+from sglang.srt.managers import schedule_batch
+from sglang.srt.managers import scheduler as sglangs
+from sglang.srt.managers.io_struct import AbortReq
+from sglang.srt.managers.scheduler import Scheduler
+
+from llm42_sglang.engine.aborts import abort_named
+from llm42_sglang.engine.scheduler import DeterministicScheduler
+from tests.engine.fakes import ordinary, request
+
+NAMES = ("job-1", "job-10", "my-job-1", "")
+PLACES = ("waiting", "grammar", "running", "chunked")
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    monkeypatch.setattr(sglangs, "get_serving", lambda: SimpleNamespace(weight_version=None))
+    monkeypatch.setattr(schedule_batch, "get_parallel", lambda: SimpleNamespace(tp_rank=0))
+
+
+class Unhooked(Scheduler):
+    """SGLang's own."""
+
+
+def ended(kind: type[Scheduler], place: str, abort: AbortReq) -> list[str]:
+    """The names of those that `abort` ends, of a request per name in this place."""
+    names = NAMES[:2] if place == "chunked" else NAMES
+    reqs = [request(name=name) if i % 2 else ordinary(name) for i, name in enumerate(names)]
+    gone: list[str] = []
+    scheduler = object.__new__(kind)
+    scheduler.chunked_req = reqs[1] if place == "chunked" else None
+    scheduler.waiting_queue = reqs[:] if place == "waiting" else []
+    grammars = SimpleNamespace(grammar_queue=reqs if place == "grammar" else [])
+    grammars.abort_requests = partial(sglangs.GrammarManager.abort_requests, grammars)
+    scheduler.grammar_manager = grammars
+    scheduler.collect_inflight_reqs = lambda: reqs if place == "running" else []
+    scheduler.mm_receiver = scheduler.dllm_config = None
+    scheduler.disaggregation_mode = DisaggregationMode.NULL
+    scheduler._pending_chunked_abort_req = None
+    scheduler._release_aborted_request = lambda req: None
+    scheduler.beam_coordinator = SimpleNamespace(retire_group=lambda req: None)
+    scheduler.send_abort_output = lambda abort, req: gone.append(req.rid)
+    scheduler.abort_request(abort)
+    assert [req.rid for req in reqs] == [*names]
+    gone += [req.rid for req in reqs if req.to_finish is not None]
+    if scheduler._pending_chunked_abort_req is not None:
+        gone.append(scheduler._pending_chunked_abort_req.rid)
+    return sorted(gone)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_abort_ends_the_request_of_its_name_alone(place):
+    for name in ("job-1", "job-10"):
+        expected = [] if (place, name) == ("chunked", "job-1") else [name]
+        assert ended(DeterministicScheduler, place, AbortReq(rid=name)) == expected
+    everybody = sorted(NAMES) if place != "chunked" else ["job-10"]
+    assert ended(DeterministicScheduler, place, AbortReq(abort_all=True)) == everybody
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_negative_control_sglang_ends_the_namesake_too(place):
+    assert "job-10" in ended(Unhooked, place, AbortReq(rid="job-1"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"rid": "job-1"}, ["job-1"]),
+        ({"rid": "job-1*"}, ["job-1", "job-10"]),
+        ({"rid": "odd*"}, ["odd*"]),  # somebody's name
+        ({"rid": "none*"}, []),
+        ({"rid": "job-1*", "abort_all": True}, ["job-1*"]),
+    ],
+)
+def test_a_star_is_one_abort_for_each_that_begins_so(asked, sent):
+    aborts = []
+    manager = SimpleNamespace(rid_to_state=dict.fromkeys(["job-1", "job-10", "odd*", "odd*2"]))
+    abort_named(lambda manager, rid, abort_all=False: aborts.append(rid), manager, **asked)
+    assert aborts == sent
