@@ -20,6 +20,7 @@ from llm42_sglang.engine.openai_api import OpenAIHooks
 from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
+from llm42_sglang.engine.stop_regex import match_in_linear_time
 
 _SRT = "sglang.srt."
 
@@ -85,6 +86,7 @@ def _register_controller() -> None:
 
 def _register_scheduler() -> None:
     """Scheduler process: two classes stood in for, and the rows of a canonical pass."""
+    match_in_linear_time()
     components = f"{_SRT}managers.scheduler_components."
     results = f"{components}batch_result_processor.SchedulerBatchResultProcessor"
     hook(f"{_SRT}managers.scheduler.Scheduler", DeterministicScheduler, HookType.REPLACE)
