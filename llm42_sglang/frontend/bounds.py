@@ -149,8 +149,13 @@ def _refuse_prompt(obj: Any, bounds: Bounds) -> None:
 
 def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
     for name in _LOGPROB_COUNTS:
-        for value in _leaves(getattr(obj, name, None)):
+        given = getattr(obj, name, None)
+        for value in _leaves(given):
             _refuse_other(name, value, _is_int, "an integer")
+        if isinstance(given, list):
+            batch = isinstance(obj.text, list) or isinstance((obj.input_ids or [0])[0], list)
+            good = batch and len(given) == _prompts_of(obj)
+            _require(good, f"{name}: a list goes with as many prompts")
     for value in _leaves(getattr(obj, "top_logprobs_num", None)):
         most = min(MAX_TOP_LOGPROBS, bounds.vocab_size)
         _require(0 <= value <= most, f"top_logprobs_num must be 0 to {most}, got {value}")

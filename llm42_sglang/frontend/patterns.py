@@ -6,14 +6,18 @@ compiled once and then followed token by token: long where many repeats may end 
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from math import prod
 from re import _parser as parser  # what SGLang reads `stop_regex` with too
 from typing import Any
 
-import re2
-
 from llm42_sglang.frontend.options import Refused
+
+try:
+    import re2
+except ImportError:  # SGLang's loader would log it, and serve without the plugin
+    sys.exit("llm42: the package google-re2 is not installed; pip install google-re2")
 
 MAX_GRAMMAR_LENGTH = 65_536  # characters
 MAX_NESTED_REPEATS = 1000  # product of the counts of repeats in each other
