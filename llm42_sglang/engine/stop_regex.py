@@ -7,8 +7,8 @@ Req._locate_str_stop_finished_len read of it.
 """
 
 import sys
-from re import error  # noqa: F401
 
+from re2 import error  # noqa: F401
 from sglang.srt.managers import schedule_batch
 
 from llm42_sglang.frontend.patterns import search  # noqa: F401

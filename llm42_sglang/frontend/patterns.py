@@ -23,6 +23,8 @@ MAX_GRAMMAR_LENGTH = 65_536  # characters
 MAX_NESTED_REPEATS = 1000  # product of the counts of repeats in each other
 MAX_CHOICES = 64  # repeats of a pattern that may end early: ?, *, +, {m,n}
 MAX_DEPTH = 64  # of brackets
+_JSON = ("json_schema", "structural_tag")
+_LETTERS = r"\\.|\[(?:\\.|[^\]\\])*\]"  # what is escaped, and classes of letters
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 20  # bytes; RE2 refuses what needs more
@@ -50,21 +52,32 @@ def refuse_large_grammar(name: str, grammar: str) -> None:
     """Raise Refused when a grammar might take long to compile or to follow. name: the option."""
     if len(grammar) > MAX_GRAMMAR_LENGTH:
         raise Refused(f"{name}: at most {MAX_GRAMMAR_LENGTH} characters")
-    if _depth(grammar) > MAX_DEPTH:
-        raise Refused(f"{name}: at most {MAX_DEPTH} brackets in each other")
-    for pattern in [grammar] if name == "regex" else _patterns_in(_parsed(grammar)):
+    try:
+        schema = _parsed(grammar) if name in _JSON else None
+        depth = _depth(schema) if name in _JSON else _brackets(grammar)
+    except RecursionError:
+        depth = MAX_DEPTH + 1
+    if depth > MAX_DEPTH:
+        raise Refused(f"{name}: nested more than {MAX_DEPTH} deep")
+    for pattern in [grammar] if name == "regex" else _patterns_in(schema):
         _refuse_ambiguous(name, pattern)
-    counts = re.findall(r"\{\s*\d*\s*,?\s*(\d{1,20})\s*\}", grammar) if name == "ebnf" else ()
+    counts = re.findall(r"\{(?:\d{0,9},)?(\d{1,9})\}", grammar) if name == "ebnf" else ()
     if prod(map(int, counts)) > MAX_NESTED_REPEATS:  # a rule may repeat another one
         raise Refused(f"{name}: counted repeats of more than {MAX_NESTED_REPEATS} in all")
 
 
-def _depth(text: str) -> int:
+def _brackets(text: str) -> int:
+    """How many round brackets are open at once, at most; not those that are letters."""
     depth = deepest = 0
-    for sign in text:
-        depth = depth + 1 if sign in "([{" else max(depth - (sign in ")]}"), 0)
+    for sign in re2.sub(_LETTERS, "", text, options=_OPTIONS):
+        depth = depth + 1 if sign == "(" else max(depth - (sign == ")"), 0)
         deepest = max(deepest, depth)
     return deepest
+
+
+def _depth(value: Any) -> int:
+    parts = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, parts), default=0) if isinstance(value, dict | list) else 0
 
 
 def _refuse_ambiguous(name: str, pattern: str) -> None:
@@ -106,7 +119,7 @@ def _trees_in(value: Any) -> Iterator[Any]:
 def _parsed(grammar: str) -> Any:
     try:
         return json.loads(grammar)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None  # SGLang names what is wrong
 
 
