@@ -62,6 +62,14 @@ SAMPLING: dict[str, list] = {
     "custom_params": [5, [1], {"a": [[1]]}],
     "unheard_of": [1],
 }
+# Ordinary ones, one by one in a batch with a stream: no token is left, and torch would raise.
+NOTHING_LEFT = [
+    {"ebnf": "root ::= root", "temperature": 1, "ignore_eos": True},
+    {"ebnf": "root ::= root", "temperature": 1, "top_k": 5},
+    {"ebnf": "root ::= root", "temperature": 1, "top_p": 0.5, "min_p": 0.1},
+    {"regex": "(ab)", "temperature": 1, "min_new_tokens": 8, "max_new_tokens": 8},
+    {"regex": "(a)", "temperature": 1, "logit_bias": {"81": -1e39}},
+]
 GENERATE: list[dict] = [
     {},
     {"text": ""},
@@ -247,6 +255,7 @@ def requests() -> list[Hostile]:
         for value in values
     ]
     scored = [{"text": "Hi", "return_logprob": True} | fields for fields in LOGPROBS]
+    bodies += [{"text": "Hi", "sampling_params": params} for params in NOTHING_LEFT]
     listed = [
         Hostile("/generate", _marked(body, i))
         for i, body in enumerate([*bodies, *GENERATE, *scored])

@@ -110,6 +110,8 @@ sglang.srt.model_executor.model_runner
 sglang.srt.layers.logits_processor
   8d1ece16  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
   835b641e  LogitsProcessorOutput  give the logits of a decode step that carries pages
+sglang.srt.layers.sampler
+  23a8c59f  Sampler._sample_from_probs  draw from a row that has no token left
 sglang.srt.model_executor.runner.eager_runner
   7524ab60  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
 sglang.srt.environ
