@@ -35,6 +35,9 @@ def serve(
     default: Annotated[
         bool, typer.Option("--llm42-default", help="Requests are deterministic unless they object.")
     ] = _DEFAULT.default,
+    max_n: Annotated[
+        int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
+    ] = _DEFAULT.max_n,
 ) -> None:
     """Serve a model, deterministic requests included.
 
@@ -49,7 +52,7 @@ def serve(
         say(f"--llm42-run-ahead goes away: it is a part of --llm42-wait; write --llm42-wait {wait}")
     argv = list(context.args)
     try:
-        config = Config(page=page, group=group, default=default, wait=wait)
+        config = Config(page=page, group=group, default=default, wait=wait, max_n=max_n)
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):
             argv += ["--model-path", str(ensure_default_model(say))]

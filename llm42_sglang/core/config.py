@@ -21,11 +21,13 @@ class Config:
     # Decode steps a full page may wait, so that several pages share one pass. Its request decodes
     # on meanwhile, a token a step: so many tokens past the page's end, at most.
     wait: int = 16
+    max_n: int = 64  # n of any request, at most; each sample is a request of its own
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
         _expect_one_of("--llm42-group", self.group, GROUPS)
         _expect_between("--llm42-wait", self.wait, 0, self.page)
+        _expect_between("--llm42-max-n", self.max_n, 1, 4096)
         if type(self.default) is not bool:
             raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
 

@@ -12,6 +12,7 @@ from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import FACTS_PATH
+from llm42_sglang.engine.bounded import FrontBounds
 from llm42_sglang.engine.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.metrics import RefusalMetrics
 from llm42_sglang.engine.names import (
@@ -24,7 +25,10 @@ from llm42_sglang.engine.names import (
 )
 from llm42_sglang.engine.samples import expect_samples, next_sample
 from llm42_sglang.engine.stream import keep_messages
-from llm42_sglang.frontend.gates import FieldGate, HealthGate, facts_response
+from llm42_sglang.frontend.administration import AdministrationGate
+from llm42_sglang.frontend.gates import FieldGate, facts_response
+from llm42_sglang.frontend.health import HealthGate
+from llm42_sglang.frontend.last_resort import LastResort
 from llm42_sglang.frontend.options import (
     CONSTRAINTS,
     FIELD,
@@ -48,16 +52,17 @@ class Gatekeeper:
         self.metrics = RefusalMetrics(lambda: get_observability().enable_metrics)
         # Of the first scheduler, once all are ready: fingerprint, its facts, and the certificate.
         self.proof: dict[str, Any] = {}
+        self.bounds = FrontBounds(config)
 
     def admit(self, original, manager, obj, *args, **kwargs) -> Any:
         """AROUND TokenizerManager._create_tokenized_object: refuse, or mark as deterministic."""
         tokenized = original(manager, obj, *args, **kwargs)
+        self.bounds.check_tokenized(tokenized)
         if isinstance(tokenized, TokenizedGenerateReqInput):
             params = tokenized.sampling_params
             if self._check(params, tokenized):
                 params.custom_params = {**(params.custom_params or {}), FIELD: True}
                 expect_samples(params)
-                _refuse_unknown_ids(tokenized.input_ids, manager.model_config.vocab_size)
         return tokenized
 
     async def number_samples(self, original, manager, tokenized) -> None:
@@ -74,6 +79,7 @@ class Gatekeeper:
         from sglang.srt.entrypoints.http_server import _create_error_response
 
         try:
+            self.bounds.check(obj, request)
             self.examine(obj)
         except Refused as error:
             return _create_error_response(error)
@@ -103,6 +109,7 @@ class Gatekeeper:
 
     def check_schedulers(self, launched: tuple, *args, **kwargs) -> None:
         """AFTER Engine._launch_subprocesses: every scheduler must have reported live hooks."""
+        self.bounds.learn(launched)
         (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
         reported = _proofs_of(init.scheduler_infos)
         proofs = [proof for proof in reported if proof]
@@ -125,7 +132,11 @@ class Gatekeeper:
 
         app.add_middleware(FieldGate)
         if self.config is not None:
-            app.add_middleware(HealthGate, problem=lambda: self.problem)
+            app.add_middleware(AdministrationGate, flag=self.bounds.flag)
+            app.add_middleware(
+                HealthGate, problem=lambda: self.problem, in_flight=self.bounds.in_flight
+            )
+            app.add_middleware(LastResort, problem=lambda: self.problem)
             app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
 
     async def describe_fingerprint(self) -> JSONResponse:
@@ -207,12 +218,6 @@ def _refuse_unsendable(custom_params: Any) -> None:
         msgspec.convert(custom_params, dict[str, CustomParamValue] | None)
     except msgspec.ValidationError as error:
         raise Refused(f"custom_params: {error}") from None
-
-
-def _refuse_unknown_ids(input_ids: Sequence[int] | None, vocab_size: int) -> None:
-    """SGLang's scheduler would end with the embedding's error."""
-    if input_ids and not 0 <= min(input_ids) <= max(input_ids) < vocab_size:
-        raise Refused(f"input_ids: valid token ids are 0 to {vocab_size - 1}")
 
 
 def _refuse_malformed(params: SamplingParams) -> None:

@@ -48,6 +48,7 @@ class OpenAIHooks:
 
     def generate(self, original, manager, obj, request=None) -> AsyncGenerator[Any, None]:
         """AROUND TokenizerManager.generate_request: the last check, and the receipts."""
+        self.gate.bounds.check(obj, request)
         exchange = _exchange(request)
         if exchange is None:  # not an OpenAI endpoint
             if isinstance(obj, GenerateReqInput):

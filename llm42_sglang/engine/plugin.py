@@ -15,6 +15,7 @@ from llm42_sglang.engine.aborts import abort_named
 from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
 from llm42_sglang.engine.carrier import carry_pages
 from llm42_sglang.engine.dead_ends import collect, keep_result
+from llm42_sglang.engine.drawable import draw_from_something
 from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.gatekeeper import Gatekeeper, check_contract
 from llm42_sglang.engine.hooks import hook
@@ -22,6 +23,7 @@ from llm42_sglang.engine.openai_api import OpenAIHooks
 from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
+from llm42_sglang.engine.stop_regex import match_in_linear_time
 from llm42_sglang.engine.stream import send_batch, stream_one_by_one
 
 _SRT = "sglang.srt."
@@ -93,6 +95,7 @@ def _register_controller() -> None:
 
 def _register_scheduler() -> None:
     """Scheduler process: two classes stood in for, and the rows of a canonical pass."""
+    match_in_linear_time()
     components = f"{_SRT}managers.scheduler_components."
     results = f"{components}batch_result_processor.SchedulerBatchResultProcessor"
     hook(f"{_SRT}managers.scheduler.Scheduler", DeterministicScheduler, HookType.REPLACE)
@@ -104,6 +107,8 @@ def _register_scheduler() -> None:
         hook(experts, fixed_shape_experts, HookType.AROUND)
     runner = f"{_SRT}model_executor.model_runner.ModelRunner."
     hook(f"{runner}forward", carry_pages, HookType.AROUND)
+    draw = f"{_SRT}layers.sampler.Sampler._sample_from_probs"
+    hook(draw, draw_from_something, HookType.AROUND)
     sample = f"{runner}sample"
     hook(sample, sample_own_rows, HookType.AROUND)
     if faults.active("decode"):  # registered last: outermost, so that every row is perturbed

@@ -4,13 +4,13 @@ Candidates live in `track`, never in `output_ids`: streaming, finish checks, sto
 and the radix cache read `output_ids` and so see committed tokens only, without being hooked.
 """
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from http import HTTPStatus
 from typing import NamedTuple
 
 import torch
+from re2 import error
 from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
 from sglang.srt.sampling.sampling_params import SamplingParams
@@ -32,6 +32,7 @@ from llm42_sglang.engine.chooser import Chooser, plain_copy, sampling_of
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.engine.logprobs import LogprobReader
 from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
+from llm42_sglang.frontend.patterns import search
 from llm42_sglang.sampling import NO_TOKEN
 
 NOTHING_LEFT = (
@@ -328,6 +329,6 @@ def _nothing_left() -> FINISH_ABORT:
 
 def _matches(pattern: str, text: str) -> bool:
     try:
-        return re.search(pattern, text) is not None
-    except (re.error, RecursionError):
+        return search(pattern, text) is not None
+    except error:
         return True  # SGLang will say so, on the committed tokens

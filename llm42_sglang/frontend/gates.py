@@ -1,33 +1,17 @@
-"""What stands before SGLang's HTTP handlers: health, the fingerprint's facts, the field's readers.
+"""What stands before SGLang's HTTP handlers: the field's readers, the fingerprint's facts.
 
-- A server whose deterministic service is not live must not look healthy.
-- A request that asks for determinism where nobody would read it must not look served.
+A request that asks for determinism where nobody would read it must not look served.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from llm42_sglang.frontend.bodies import App, error_response, read_body, replay
 from llm42_sglang.frontend.places import refusal
 
-HEALTH_PATHS = ("/health", "/health_generate", "/ready", "/ping")
 _WITH_BODY = ("POST", "PUT", "PATCH")
-
-App = Callable[..., Awaitable[None]]
-
-
-class HealthGate:
-    """ASGI middleware: 503 with the reason while there is a problem, else the app's own answer."""
-
-    def __init__(self, app: App, problem: Callable[[], str | None]):
-        self.app = app
-        self.problem = problem
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        reason = self.problem() if scope.get("path") in HEALTH_PATHS else None
-        answer = self.app if reason is None else _error(503, reason)
-        await answer(scope, receive, send)
 
 
 class FieldGate:
@@ -40,14 +24,12 @@ class FieldGate:
         if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self.app(scope, receive, send)
             return
-        messages = [await receive()]
-        while messages[-1].get("more_body"):
-            messages.append(await receive())
+        messages = await read_body(receive)
         body = b"".join(message.get("body", b"") for message in messages)
         if message := refusal(scope["path"], scope["query_string"], scope["headers"], body):
-            await _error(400, message, code=400)(scope, receive, send)
+            await error_response(400, message, code=400)(scope, receive, send)
         else:
-            await self.app(scope, _replay(messages, receive), send)
+            await self.app(scope, replay(messages, receive), send)
 
 
 def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONResponse:
@@ -56,18 +38,4 @@ def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONRespons
     The fingerprint is `core.receipts.fingerprint(facts)`: a client can check that. The certificate
     is what was measured at this start (`engine.certify.Certificate`), and no part of the hash.
     """
-    return JSONResponse(dict(proof)) if problem is None else _error(503, problem)
-
-
-def _error(status: int, message: str, **more: Any) -> JSONResponse:
-    error = {"message": f"llm42: {message}", **more}
-    return JSONResponse({"error": error}, status_code=status)
-
-
-def _replay(messages: list[dict[str, Any]], receive: Any) -> Any:
-    waiting = iter(messages)
-
-    async def next_message() -> dict[str, Any]:
-        return next(waiting, None) or await receive()
-
-    return next_message
+    return JSONResponse(dict(proof)) if problem is None else error_response(503, problem)

@@ -7,8 +7,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 
-from llm42_sglang.frontend import gates
-from llm42_sglang.frontend.gates import FieldGate, HealthGate
+from llm42_sglang.frontend.gates import FieldGate
+from llm42_sglang.frontend.health import HEALTH_PATHS, HealthGate
 from llm42_sglang.frontend.places import READ
 
 echo = FastAPI()
@@ -19,7 +19,7 @@ async def answer_with_the_body(request: Request) -> PlainTextResponse:
     return PlainTextResponse(await request.body() or "fine")
 
 
-@pytest.mark.parametrize("path", gates.HEALTH_PATHS)
+@pytest.mark.parametrize("path", HEALTH_PATHS)
 def test_health_tells_the_problem(path):
     response = TestClient(HealthGate(echo, lambda: "the hooks are not live")).get(path)
     assert response.status_code == 503

@@ -47,6 +47,9 @@ sglang.srt.managers.schedule_batch
   fa6cfecd  Req.owned_kv_len  rely on releases stopping at a stop token, when more is verified
   property  Req.output_ids_through_stop  digest what the client sees
   750b4479  Req.get_fill_ids  rely on fill ids being prompt and committed output
+  module    re  match stop_regex in linear time
+  f3f9c088  Req._check_str_based_finish  rely on re.search being all that matches stop_regex
+  d87431a7  Req._locate_str_stop_finished_len  rely on re.search being all that matches stop_regex
   1b1e093d  ReqLogprob  fill in logprobs of canonical rows
   15624dcf  FINISH_MATCHED_TOKEN  finish when the grammar is complete
   7b5f2ab7  FINISH_ABORT  end a request whose grammar broke
@@ -108,6 +111,8 @@ sglang.srt.model_executor.model_runner
 sglang.srt.layers.logits_processor
   8d1ece16  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
   835b641e  LogitsProcessorOutput  give the logits of a decode step that carries pages
+sglang.srt.layers.sampler
+  23a8c59f  Sampler._sample_from_probs  draw from a row that has no token left
 sglang.srt.model_executor.runner.eager_runner
   7524ab60  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
 sglang.srt.environ

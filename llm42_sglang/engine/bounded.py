@@ -1,0 +1,95 @@
+"""The bounds of this server in its first process, and the requests that are under way.
+
+Every request passes here before it is sent, over HTTP or from `Engine`, deterministic or not.
+"""
+
+from typing import Any
+
+import msgspec
+import psutil
+from sglang.srt.entrypoints.engine import SchedulerInitResult
+from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+from sglang.srt.sampling.sampling_params import SamplingParams
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.frontend.bounds import (
+    RESERVED_RID,
+    Bounds,
+    refuse_reserved_rid,
+    refuse_unbounded,
+    refuse_unsendable,
+)
+from llm42_sglang.frontend.health import PROBED
+from llm42_sglang.frontend.options import Refused
+
+
+class FrontBounds:
+    """Nothing is checked before `learn`: a process without llm42's scheduler stays SGLang's."""
+
+    def __init__(self, config: Config | None):
+        self._config = config
+        self._manager: Any = None
+        self._bounds: Bounds | None = None
+        self._schedulers: list[psutil.Process] = []
+
+    def learn(self, launched: tuple) -> None:
+        """launched: what Engine._launch_subprocesses returns, TokenizerManager first."""
+        if self._config is None:
+            return
+        self._manager = manager = launched[0]
+        (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
+        self._schedulers = [psutil.Process(pid) for pid in init.all_child_pids]
+        self._bounds = Bounds(
+            manager.model_config.vocab_size, self._config.max_n, _most_characters(manager)
+        )
+
+    def check(self, obj: Any, request: Any) -> None:
+        """A request as it came; `request`: the HTTP request, None from `Engine`. Raises Refused."""
+        if self._bounds is None:
+            return
+        refuse_unbounded(obj, self._bounds, over_http=request is not None)
+        if request is None or request.url.path not in PROBED:  # SGLang's own, there
+            refuse_reserved_rid(obj.rid)
+
+    def check_tokenized(self, tokenized: Any) -> None:
+        """A request as it would be sent. Raises Refused."""
+        if self._bounds is None:
+            return
+        refuse_unsendable(tokenized, self._bounds)
+        if isinstance(tokenized, TokenizedGenerateReqInput):
+            _refuse_undecodable(tokenized.sampling_params)
+
+    def flag(self, name: str) -> Any:
+        """A server argument."""
+        return getattr(getattr(self._manager, "server_args", None), name, None)
+
+    def in_flight(self) -> int:
+        """Requests that schedulers have, if those live and a watchdog ends them when they hang."""
+        if self._manager is None or not self.flag("watchdog_timeout"):
+            return 0
+        if not all(map(_runs, self._schedulers)):
+            return 0
+        return sum(not rid.startswith(RESERVED_RID) for rid in self._manager.rid_to_state)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _most_characters(manager: Any) -> int | None:
+    """No longer text fits into the context, whatever its tokens. None where SGLang cuts texts."""
+    tokenizer = manager.tokenizer
+    if tokenizer is None or manager.allow_auto_truncate:
+        return None
+    return manager.context_len * max(map(len, tokenizer.get_vocab()))
+
+
+def _refuse_undecodable(params: SamplingParams) -> None:
+    """A value of another type would end the scheduler where it reads the request."""
+    try:
+        msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=SamplingParams)
+    except (msgspec.MsgspecError, TypeError, OverflowError, UnicodeError) as error:
+        raise Refused(f"sampling_params: {error}") from None

@@ -1,0 +1,19 @@
+"""`stop_regex` in the scheduler: RE2 in place of `re`, which backtracks.
+
+A pattern such as (a+)+b takes `re` twice as long with every letter, and the scheduler searches at
+every token. Patterns that RE2 does not take are refused where requests come in. This module stands
+in for `re` in SGLang's: `search` and `error` are all that Req._check_str_based_finish and
+Req._locate_str_stop_finished_len read of it.
+"""
+
+import sys
+
+from re2 import error  # noqa: F401
+from sglang.srt.managers import schedule_batch
+
+from llm42_sglang.frontend.patterns import search  # noqa: F401
+
+
+def match_in_linear_time() -> None:
+    """From now on, in this process."""
+    schedule_batch.re = sys.modules[__name__]

@@ -1,0 +1,140 @@
+"""Endpoints that administer a server, in a state or with a body that would end or stall it.
+
+SGLang hands most of these bodies to the scheduler as they are, and what raises there ends the
+server. So each has rules here: path, what must hold, and the line that a 400 says otherwise.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from llm42_sglang.frontend.bodies import App, error_response, parsed_object, read_body, replay
+
+Body = Mapping[str, Any]
+Flag = Callable[[str], Any]  # a server argument by its name
+
+
+class Rule(NamedTuple):
+    """One condition on a request to an endpoint."""
+
+    holds: Callable[[Body, Flag], bool]
+    otherwise: str  # what the client is told
+
+
+def _refused(why: str) -> tuple[Rule, ...]:
+    return (Rule(lambda body, flag: False, why),)
+
+
+def _field(name: str, good: Callable[[Any], bool], what: str) -> Rule:
+    """A field that is not given, or null, is good."""
+    holds = lambda body, flag: body.get(name) is None or good(body[name])  # noqa: E731
+    return Rule(holds, f"{name} must be {what}")
+
+
+def _one_of(name: str, *values: Any) -> Rule:
+    return _field(name, lambda value: value in values, f"one of {', '.join(map(str, values))}")
+
+
+def _integer(name: str, least: int, most: int) -> Rule:
+    good = lambda value: type(value) is int and least <= value <= most  # noqa: E731
+    return _field(name, good, f"an integer from {least} to {most}")
+
+
+def _seconds(name: str, most: float) -> Rule:
+    def good(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
+
+    return _field(name, good, f"a number from 0 to {most}")
+
+
+def _plain(name: str) -> Rule:
+    good = lambda value: isinstance(value, str) and re.fullmatch(r"[\w.-]{0,100}", value)  # noqa: E731
+    return _field(name, good, "at most 100 letters, digits, dots and dashes: part of a file's name")
+
+
+def _writable(value: Any) -> bool:
+    return isinstance(value, str) and os.path.isdir(value) and os.access(value, os.W_OK)
+
+
+_STAY = "weights and KV stay in their places under one fingerprint: restart the server"
+_WEIGHTS = "weights cannot be updated while the server runs: restart the server"
+_RECORDER = Rule(
+    lambda body, flag: flag("expert_distribution_recorder_mode") is not None,
+    "start the server with --expert-distribution-recorder-mode",
+)
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "/release_memory_occupation": _refused(_STAY),
+    "/resume_memory_occupation": _refused(_STAY),
+    "/update_weights_from_tensor": _refused(_WEIGHTS),
+    "/update_weights_from_distributed": _refused(_WEIGHTS),
+    "/update_weights_from_ipc": _refused(_WEIGHTS),
+    "/init_weights_update_group": _refused(_WEIGHTS),
+    "/destroy_weights_update_group": _refused(_WEIGHTS),
+    "/begin_weight_update": _refused(_WEIGHTS),
+    "/end_weight_update": _refused(_WEIGHTS),
+    "/init_weights_send_group_for_remote_instance": _refused(_WEIGHTS),
+    "/send_weights_to_remote_instance": _refused(_WEIGHTS),
+    "/start_expert_distribution_record": (_RECORDER,),
+    "/stop_expert_distribution_record": (_RECORDER,),
+    "/dump_expert_distribution_record": (_RECORDER,),
+    "/slow_down": (_seconds("forward_sleep_time", 1),),
+    "/get_weights_by_name": (
+        Rule(lambda body, flag: bool(body.get("name")), "name must be a parameter's"),
+        _integer("truncate_size", 1, 1000),
+    ),
+    "/abort_request": (
+        # An empty id is the beginning of every id.
+        Rule(
+            lambda body, flag: body.get("abort_all") is True or bool(body.get("rid")),
+            "rid must name a request, or abort_all be true",
+        ),
+    ),
+    "/pause_generation": (_one_of("mode", "abort", "retract", "in_place"),),
+    "/configure_logging": (
+        _integer("log_requests_level", 0, 3),
+        _one_of("log_requests_format", "text", "json"),
+        _integer("dump_requests_threshold", 1, 1_000_000),
+        _field("dump_requests_folder", lambda value: value == "" or _writable(value), "a folder"),
+        _field("crash_dump_folder", lambda value: value == "" or _writable(value), "a folder"),
+    ),
+    "/start_profile": (
+        _field("output_dir", _writable, "a folder that the server can write to"),
+        _integer("start_step", 0, 2**31),
+        _integer("num_steps", 1, 2**31),
+        _field(
+            "activities",
+            lambda value: (
+                isinstance(value, list) and bool(value) and {"CPU", "GPU"} >= {*map(str, value)}
+            ),
+            "a list of CPU and GPU",
+        ),
+        _plain("profile_prefix"),
+        _plain("profile_id"),
+    ),
+    "/open_session": (_integer("capacity_of_str_len", 0, 2**31),),
+}
+
+
+class AdministrationGate:
+    """ASGI middleware: 400 with the line of the first rule that does not hold."""
+
+    def __init__(self, app: App, flag: Flag):
+        self.app = app
+        self.flag = flag
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        rules = RULES.get(scope.get("path", "")) if scope["type"] == "http" else None
+        if rules is None:
+            await self.app(scope, receive, send)
+            return
+        messages = await read_body(receive)
+        body = parsed_object(messages) or {}
+        for rule in rules:
+            if not rule.holds(body, self.flag):
+                refusal = error_response(400, f"{scope['path']}: {rule.otherwise}", code=400)
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, replay(messages, receive), send)

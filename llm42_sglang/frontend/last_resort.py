@@ -1,0 +1,107 @@
+"""What no check has foreseen: an answer of 5xx to a request that the server has survived.
+
+SGLang's handlers answer 500 to many malformed bodies, by an exception that nobody catches or by
+one that they catch themselves. While the scheduler lives, the request is what was wrong.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from llm42_sglang.frontend.bodies import App, error_response
+
+MAX_BODY = 32 << 20  # bytes; parsing more would hold everybody's event loop
+_TURNED = (500, 501)
+
+logger = logging.getLogger(__name__)
+
+
+class LastResort:
+    """ASGI middleware: 400 with one line for 500, unless the server has a problem of its own."""
+
+    def __init__(self, app: App, problem: Callable[[], str | None]):
+        self.app = app
+        self.problem = problem
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send, self.problem)
+        body = _Counted(receive)
+        try:
+            if _length(scope) > MAX_BODY:
+                raise _TooLarge
+            await self.app(scope, body.receive, answer.send)
+        except Exception as error:
+            if answer.started or self.problem() is not None:
+                raise
+            logger.exception("a request could not be served")
+            status, line = (413, f"the body has more than {MAX_BODY} bytes")
+            if not isinstance(error, _TooLarge):
+                status, line = 400, f"the request could not be served: {_line(error)}"
+            await error_response(status, line, code=status)(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Counted:
+    """`receive`, for as many bytes as are allowed."""
+
+    def __init__(self, receive: Any):
+        self._receive = receive
+        self._bytes = 0
+
+    async def receive(self) -> dict[str, Any]:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > MAX_BODY:
+            raise _TooLarge
+        return message
+
+
+class _Answer:
+    """`send`, which keeps an answer of 500 back until it is whole, to tell its first line."""
+
+    def __init__(self, send: Any, problem: Callable[[], str | None]):
+        self._send = send
+        self._problem = problem
+        self._kept: list[bytes] | None = None
+        self.started = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            if message["status"] in _TURNED and self._problem() is None:
+                self._kept = []
+                return
+        if self._kept is None:
+            await self._send(message)
+            return
+        self._kept.append(message.get("body", b""))
+        if not message.get("more_body"):
+            line = f"the request could not be served: {_told(b''.join(self._kept))}"
+            await error_response(400, line, code=400)({"type": "http"}, None, self._send)
+
+
+def _told(body: bytes) -> str:
+    """The message of an error body."""
+    try:
+        told = json.loads(body)
+        inner = told.get("error", told)
+        told = inner.get("message", inner) if isinstance(inner, dict) else inner
+    except (ValueError, AttributeError):
+        told = body.decode(errors="replace")
+    return " ".join(str(told).split())[:300]
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _length(scope: dict[str, Any]) -> int:
+    value = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(value) if value.isdigit() else 0

@@ -1,0 +1,74 @@
+"""Administration endpoints and the last resort, before an app that would do as it is told."""
+
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
+
+from llm42_sglang.frontend.administration import RULES, AdministrationGate
+from llm42_sglang.frontend.health import HealthGate
+from llm42_sglang.frontend.last_resort import LastResort
+from tests.engine import hostile
+
+HARMFUL = [(path, body) for path, body in hostile.OTHERS if path in RULES]
+app = FastAPI()
+
+
+@app.post("/raises")
+async def raises():
+    raise KeyError("temperature")
+
+
+@app.post("/says")
+async def says():
+    return JSONResponse({"message": "Internal server error: no such key"}, 500)
+
+
+@app.post("/{path:path}")
+async def done(path: str):
+    return "done"
+
+
+@app.get("/health")
+async def probed():
+    return "asked the scheduler"
+
+
+@pytest.mark.parametrize(("path", "body"), [case for case in HARMFUL if case[1] != [1]])
+def test_rules_hold_or_say_what_to_do(path, body):
+    gated = TestClient(AdministrationGate(app, lambda name: None)).post(path, json=body)
+    alone = TestClient(app).post(path, json=body)
+    passes = [("/abort_request", {"rid": 5}), ("/abort_request", {"rid": "nobody"})]
+    harmless = (path, body) in [*passes, ("/get_weights_by_name", {"name": "none"})]
+    assert alone.status_code == 200
+    assert gated.status_code == (200 if harmless else 400), gated.text
+    assert harmless or path in gated.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/raises", "/says"])
+def test_a_500_is_the_requests_fault_while_the_server_lives(path):
+    problem: list[str | None] = [None]
+    served = FastAPI(routes=app.routes)
+    served.add_middleware(LastResort, problem=lambda: problem[0])
+    client = TestClient(served, raise_server_exceptions=False)
+    response = client.post(path, json={})
+    assert response.status_code == 400
+    assert "could not be served" in response.json()["error"]["message"]
+    problem[0] = "gone"
+    assert client.post(path, json={}).status_code == 500
+
+
+def test_other_answers_pass_and_large_bodies_do_not():
+    client = TestClient(LastResort(app, lambda: None))
+    assert client.post("/fine", json={}).json() == "done"
+    assert client.post("/fine", content=b"x" * (33 << 20)).status_code == 413
+
+
+def test_health_tells_busy_from_idle_and_from_gone():
+    def ask(problem: str | None, in_flight: int):
+        gate = HealthGate(app, lambda: problem, lambda: in_flight)
+        return TestClient(gate).get("/health")
+
+    assert ask(None, 3).json() == {"status": "busy", "requests_in_flight": 3}
+    assert ask(None, 0).json() == "asked the scheduler"
+    assert ask("gone", 3).status_code == 503
