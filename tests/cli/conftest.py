@@ -38,5 +38,5 @@ def llm42(capsys):
 
 
 def is_one_line(error: str) -> bool:
-    """As every mistake of the user is told."""
+    """Whether it is one line of error, as every mistake of the user must be."""
     return error.startswith("llm42: error: ") and error.count("\n") == 1

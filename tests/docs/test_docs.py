@@ -127,7 +127,9 @@ def test_every_fact_and_every_sampling_name_is_in_its_page():
 def test_the_commands_of_the_ci_page_do_what_it_says(tmp_path, monkeypatch, capsys):
     """In its order, with its files, against a fake server; every one of them succeeds."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "suite.yaml").write_text(blocks(CI, "yaml")[0])
+    suite = (ROOT / "examples" / "suite.yaml").read_text()
+    assert suite in blocks(CI, "yaml")
+    (tmp_path / "suite.yaml").write_text(suite)
     (tmp_path / "test_answers.py").write_text(blocks(CI, "python")[0])
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
     pytest_of_ours = [sys.executable, "-m", "pytest", "-p", "llm42_sglang.pytest_plugin"]

@@ -1,4 +1,4 @@
-"""Chat as applications use it: tools and structural tags. The real client."""
+"""Chat as applications use it: tools, structural tags, samples. The real client."""
 
 import json
 
@@ -82,3 +82,12 @@ def test_a_structural_tag_holds_and_repeats_itself(api, url):
     assert crowded.choices[0].message.content == alone.choices[0].message.content
     assert crowded.llm42["output_digest"] == alone.llm42["output_digest"]
     assert alone.llm42["verified"]
+
+
+def test_samples_of_a_chat_are_those_of_single_requests(api):
+    several = chat(api, "Name a colour.", n=2, max_tokens=10)
+    assert [receipt["seed"] for receipt in several.llm42] == [11, 12]
+    for i, receipt in enumerate(several.llm42):
+        single = chat(api, "Name a colour.", seed=11 + i, max_tokens=10)
+        assert single.llm42["output_digest"] == receipt["output_digest"]
+        assert single.choices[0].message.content == several.choices[i].message.content

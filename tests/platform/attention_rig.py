@@ -30,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of consecutive positions. q: [rows, heads * dim]; k, v: [rows, kv_heads, dim]."""
+    """Those of consecutive positions. q: [rows, heads * dim]; k, v: [rows, kv_heads, dim]."""
 
     q: torch.Tensor
     k: torch.Tensor

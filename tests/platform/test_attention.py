@@ -105,8 +105,8 @@ def test_windowed_layers_are_read_from_the_pool_that_holds_them():
     ],
 )
 def test_what_torch_native_leaves_out_is_refused(field, value):
-    """Of the layer, where it would change the numbers; torch_native does not look at it. And of
-    the batch: sinks, and a speculative verification, whose mask is a tree's."""
+    """A field of the layer that would change the numbers is refused: torch_native ignores it. Sinks
+    are refused too, and a speculative verification, whose mask is a tree's."""
     rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=4)
     rig.extend([(0, 0, 32)], tokens, sinks=None, return_lse=False)  # absent extras are not
     with pytest.raises(NotImplementedError, match="sinks"):

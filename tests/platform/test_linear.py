@@ -24,7 +24,7 @@ def model() -> torch.nn.ModuleList:
     return layers
 
 
-def test_weights_become_fp32_and_stay_tied_activations_keep_their_dtype_logits_do_not_round(model):
+def test_weights_become_fp32_and_activations_keep_their_dtype(model):
     original = [parameter.clone() for parameter in model.parameters()]
     linear.use_mixed_precision(model)
     assert [p.dtype for p in model.parameters()] == [torch.float32] * 2  # no second copy

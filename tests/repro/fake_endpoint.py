@@ -201,7 +201,7 @@ def native_event(body: dict, scored: Scored, total: int, end: dict | None) -> di
 
 
 def openai_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
-    """Likewise, of a chunk or the whole."""
+    """The same in OpenAI's words: a chunk of a stream, or the whole answer."""
     chat, said = "messages" in body, "delta" if body.get("stream") else "message"
     tokens = [text for *_, text in scored]
     choice: dict[str, Any] = {"index": 0, "finish_reason": None if end is None else "length"}

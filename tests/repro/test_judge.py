@@ -50,11 +50,12 @@ CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
     ],
 )
 def test_the_verdict_its_reason_and_the_difference_it_is_about(observed, now, verdict, said):
-    one, first, last = judged(*observed, now=now), observed[0], observed[-1]
+    one = judged(*observed, now=now)
     assert one.verdict is verdict and said in one.reason
     assert one.consistent is (verdict is not FAILED)
     if verdict is FAILED:
-        assert (one.difference.before, one.difference.after.answer.output) == (first, last)
+        assert one.difference.before == observed[0]
+        assert one.difference.after.answer.output == observed[-1]
 
 
 def test_what_only_one_side_tells_is_not_compared():

@@ -6,11 +6,14 @@ calls in a copy of SGLang's backend fails the second.
 """
 
 import ast
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from llm42_sglang.cli.upstream.sources import Read, installed
+from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.backends import BACKENDS
 
 BACKEND = "sglang/srt/layers/attention/flashattention_backend.py"
@@ -49,3 +52,22 @@ def test_every_paged_extend_reads_the_attribute_that_the_mode_sets(sglang):
     for call in calls:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert given["num_splits"] == "self.num_splits", f"line {call.lineno}"
+
+
+OPS = "sglang.kernels.ops.attention."
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "sgl_kernel.flash_attn",
+        *(f"{OPS}flash_attention{version}" for version in ("", "_v3", "_v4")),
+    ],
+)
+def test_the_kernels_take_a_number_of_splits(sglang, module):
+    if module.startswith("sgl_kernel"):  # not in sglang's wheel, and found without an import
+        (folder,) = find_spec("sgl_kernel").submodule_search_locations
+        source = (Path(folder) / "flash_attn.py").read_bytes()
+        sglang = {"sgl_kernel/flash_attn.py": source}.get
+    kernel = Finder(sglang).find(f"{module}.flash_attn_with_kvcache")
+    assert "num_splits" in " ".join(kernel.signature)
