@@ -57,6 +57,7 @@ class DeterministicReq(Req):
     sampling_params: SamplingParams
     grammar: BaseGrammarObject | None
     to_finish: FINISH_ABORT | None
+    finished_len: int | None
 
     def __init__(
         self, *args, page_size: int, fingerprint: str, extra_key: str | None = None, **kwargs

@@ -6,14 +6,19 @@ in for `re` in SGLang's: `search` and `error` are all that Req._check_str_based_
 Req._locate_str_stop_finished_len read of it.
 """
 
+import re
 import sys
 
 from re2 import error  # noqa: F401
 from sglang.srt.managers import schedule_batch
 
+from llm42_sglang.engine.seams.seam import REMEDY, SeamError
 from llm42_sglang.frontend.patterns import search  # noqa: F401
 
 
 def match_in_linear_time() -> None:
-    """From now on, in this process."""
-    schedule_batch.re = sys.modules[__name__]
+    """From now on, in this process. Raises SeamError when SGLang searches with something else."""
+    ours = sys.modules[__name__]
+    if getattr(schedule_batch, "re", None) not in (re, ours):
+        raise SeamError(f"schedule_batch of SGLang no longer searches stop_regex by re. {REMEDY}")
+    schedule_batch.re = ours

@@ -33,7 +33,9 @@ def handed_on(*reported: dict) -> dict:
 def gate_after(handed_on: dict) -> Gatekeeper:
     gate = Gatekeeper(Config())
     init = SchedulerInitResult(scheduler_infos=[handed_on], all_child_pids=[])
-    gate.check_schedulers((None, init))
+    model = SimpleNamespace(vocab_size=100)
+    manager = SimpleNamespace(model_config=model, tokenizer=None, allow_auto_truncate=False)
+    gate.check_schedulers((manager, init))
     return gate
 
 

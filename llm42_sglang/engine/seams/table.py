@@ -47,7 +47,6 @@ sglang.srt.managers.schedule_batch
   fa6cfecd  Req.owned_kv_len  rely on releases stopping at a stop token, when more is verified
   property  Req.output_ids_through_stop  digest what the client sees
   750b4479  Req.get_fill_ids  rely on fill ids being prompt and committed output
-  module    re  match stop_regex in linear time
   f3f9c088  Req._check_str_based_finish  rely on re.search being all that matches stop_regex
   d87431a7  Req._locate_str_stop_finished_len  rely on re.search being all that matches stop_regex
   1b1e093d  ReqLogprob  fill in logprobs of canonical rows
