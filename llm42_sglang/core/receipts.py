@@ -20,6 +20,7 @@ class Receipt:
     output_digest: str
     seed: int | None  # None: greedy, nothing was drawn
     sampling: Mapping[str, float]  # effective parameters, the server's defaults included
+    canonical_steps: int  # tokens of the output that needed no verification
     verify_passes: int
     rollbacks: int
     tokens_rolled_back: int

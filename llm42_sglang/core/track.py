@@ -5,8 +5,10 @@
     KV rows     [0, canonical_len) | provisional, rewritten in place by the next pass
 
 While a request decodes, `canonical_len == committed_len - 1`: the last committed token was sampled
-from a canonical row, but its own row is not canonical yet. The next pass recomputes the page of
-that row.
+from a canonical row, but its own row is not canonical yet. The next step writes it. A canonical
+step writes it for good and commits the token that it draws. Any other step writes a provisional row
+and proposes a candidate, and from there on only a pass can commit: it recomputes the page from its
+first row on, rows that canonical steps wrote included, and gives them the bits they have.
 """
 
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ class Track:
     candidates: tuple[int, ...] = ()  # tokens of positions [n, N)
     decoding: bool = False  # born: the prompt's last row has given a token
     finish_suspected: bool = False  # a candidate may end the request
+    canonical_steps: int = 0  # tokens committed as they were drawn, without a pass
     verify_passes: int = 0
     rollbacks: int = 0
     tokens_rolled_back: int = 0
@@ -58,9 +61,14 @@ class Track:
         return page_span(self.page, self.page_size).end - self.known_len
 
     @property
+    def settled(self) -> bool:
+        """Decodes, and has no candidates: a canonical step commits what it draws."""
+        return self.decoding and not self.candidates
+
+    @property
     def due(self) -> bool:
-        """Verify now: the page is full, or a candidate may end the request."""
-        return self.decoding and (self.room <= 0 or self.finish_suspected)
+        """Verify now: there are candidates, and the page is full or one may end the request."""
+        return bool(self.candidates) and (self.room <= 0 or self.finish_suspected)
 
     @property
     def ahead(self) -> int:
@@ -76,6 +84,16 @@ class Prefilled(NamedTuple):
 
 class Born(NamedTuple):
     """The last prefilled row gave a token: committed at birth."""
+
+    token: int
+
+
+class Stepped(NamedTuple):
+    """A canonical step over settled tokens gave the next one: committed as it was drawn.
+
+    The request must have been settled when the step was launched: over a candidate, or a step in
+    flight that will give one, the row is provisional whatever the size of the step.
+    """
 
     token: int
 
@@ -106,7 +124,7 @@ class Retracted(NamedTuple):
     committed_len: int
 
 
-Event = Prefilled | Born | Proposed | Verified | Retracted
+Event = Prefilled | Born | Stepped | Proposed | Verified | Retracted
 
 
 class Action(NamedTuple):
@@ -129,6 +147,15 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
             assert track.canonical_len == track.committed_len and not track.decoding
             born = replace(track, committed_len=track.committed_len + 1, decoding=True)
             return born, Action(commit=(token,))
+        case Stepped(token):
+            assert track.settled, "a canonical step on top of candidates"
+            stepped = replace(
+                track,
+                committed_len=track.committed_len + 1,
+                canonical_len=track.committed_len,
+                canonical_steps=track.canonical_steps + 1,
+            )
+            return stepped, Action(commit=(token,))
         case Proposed(token, may_finish):
             assert track.decoding
             return replace(

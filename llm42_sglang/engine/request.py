@@ -229,6 +229,7 @@ class DeterministicReq(Req):
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,
             sampling=sampling_of(self._asked),
+            canonical_steps=track.canonical_steps if track else 0,
             verify_passes=track.verify_passes if track else 0,
             rollbacks=track.rollbacks if track else 0,
             tokens_rolled_back=track.tokens_rolled_back if track else 0,

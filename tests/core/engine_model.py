@@ -13,7 +13,7 @@ from llm42_sglang.core import track as protocol
 from llm42_sglang.core.pages import Span
 
 from .kv_model import PADDING, Pool, Row, pages_needed
-from .oracle import EOS, VOCAB, generate, next_token
+from .oracle import VOCAB, Asked, ends, generate, next_token
 
 RUN_AHEAD = 5  # candidates past a full page, at most: more than a page of the smaller size
 TAINT = (VOCAB,)  # makes a row over provisional KV differ from the canonical one
@@ -22,18 +22,18 @@ TAINT = (VOCAB,)  # makes a row over provisional KV differ from the canonical on
 @dataclass(eq=False)  # compared and hashed by identity
 class Request:
     prompt: tuple[int, ...]
-    max_new: int
-    stops_at_eos: bool
+    asked: Asked
     track: protocol.Track
     output: list[int] = field(default_factory=list)  # what the client has seen
     pages: list[int] = field(default_factory=list)
     born: bool = False  # prefill is over
+    stepped: set[int] = field(default_factory=set)  # rows that canonical steps wrote
     passes: int = 0
     rollbacks: int = 0
     rolled_back: int = 0
 
     def __post_init__(self) -> None:
-        self.truth = generate(self.prompt, self.max_new, self.stops_at_eos)
+        self.truth = generate(self.prompt, self.asked)
 
     @property
     def committed(self) -> tuple[int, ...]:
@@ -49,16 +49,18 @@ class Request:
 
     @property
     def finished(self) -> bool:
-        return bool(self.output) and self.ends(self.output[-1], len(self.output))
-
-    def ends(self, token: int, nth: int) -> bool:
-        """Whether `token`, as the nth of the output, ends the request."""
-        return nth >= self.max_new or (self.stops_at_eos and token == EOS)
+        return bool(self.output) and ends(tuple(self.output), self.asked)
 
     def suspects(self) -> bool:
         """Whether any candidate would end the request."""
-        first = len(self.output) + 1
-        return any(self.ends(token, first + i) for i, token in enumerate(self.track.candidates))
+        tokens = (*self.output, *self.track.candidates)
+        lengths = range(len(self.output) + 1, len(tokens) + 1)
+        return any(ends(tokens[:n], self.asked) for n in lengths)
+
+    def draw(self, prefix: tuple[int, ...], good: bool = True) -> int:
+        """The token that the row of this prefix gives; a `good` row is canonical."""
+        constrained = self.asked.grammar and len(prefix) > len(self.prompt)
+        return next_token(prefix if good else prefix + TAINT, prefix[-1] if constrained else None)
 
 
 class Engine:
@@ -74,23 +76,50 @@ class Engine:
 
     # What happens to a request
 
-    def arrive(self, prompt: tuple[int, ...], max_new: int, stops_at_eos: bool) -> None:
+    def arrive(self, prompt: tuple[int, ...], asked: Asked) -> None:
         track = protocol.Track(page_size=self.page_size, committed_len=len(prompt))
-        self.live.append(Request(prompt, max_new, stops_at_eos, track))
+        self.live.append(Request(prompt, asked, track))
 
-    def decode(self, request: Request, offset: int, run_ahead: bool) -> None:
-        """One step of the fast path; it proposes the oracle's token shifted by `offset`."""
+    def decode(self, request: Request, offset: int, run_ahead: bool, certified: bool) -> None:
+        """One decode step, of a size that is certified or not."""
         track = request.track
         if track.ahead >= RUN_AHEAD or (track.due and not run_ahead):
             return
         if not self._hold(request, track.kv_len + 1, spare=[request]):
             self.retract(request)
-            return
+        elif certified and track.settled:
+            self._step(request)
+        else:
+            self.seen["a certified step on top of candidates"] += certified
+            self._propose(request, offset)
+
+    def _step(self, request: Request) -> None:
+        """A canonical step: its row has the bits of a pass's, over the rows that it finds."""
+        known, position = request.known, request.track.kv_len
+        good = self._canonical_up_to(request, position)
+        self._write(request, position, Row(known, canonical=good))
+        action = self._advance(request, protocol.Stepped(request.draw(known, good)))
+        assert len(action.commit) == 1 and not action.dropped
+        request.stepped.add(position)
+        self.seen["a page filled by canonical steps"] += (position + 1) % self.page_size == 0
+        self._release(request, action)
+        if request in self.live:
+            self._cache(request)
+        else:
+            self.seen["finished in a canonical step"] += 1
+
+    def _propose(self, request: Request, offset: int) -> None:
+        """The fast path: the oracle's token shifted by `offset`."""
+        track = request.track
+        left_off = track.settled and track.kv_len - 1 in request.stepped
+        self.seen["canonical steps left off in mid-page"] += (
+            left_off and track.kv_len % self.page_size > 0
+        )
         self._write(request, track.kv_len, Row(request.known, canonical=False))
-        token = (next_token(request.known) + offset) % VOCAB
-        nth = len(request.output) + len(track.candidates) + 1
-        self._advance(request, protocol.Proposed(token, request.ends(token, nth)))
-        assert request.track.candidates[-1] == token
+        token = (request.draw(request.known) + offset) % VOCAB
+        tokens = (*request.output, *track.candidates, token)
+        self._advance(request, protocol.Proposed(token, ends(tokens, request.asked)))
+        assert request.track.candidates[-1:] == (token,)
 
     def run_passes(
         self,
@@ -139,11 +168,11 @@ class Engine:
     def drain(self) -> None:
         """Serve everyone to the end, with a fast path that is never wrong."""
         for request in list(self.live):
-            for _ in range(4 * (request.max_new + len(request.prompt))):
+            for _ in range(4 * (request.asked.max_new + len(request.prompt))):
                 if request in self.live:
                     self.run_passes([request], chunk_pages=2)
                 if request in self.live and request.born:
-                    self.decode(request, offset=0, run_ahead=False)
+                    self.decode(request, offset=0, run_ahead=False, certified=False)
                 self.check()
             assert request not in self.live, f"stuck: {request}"
         self.flush_cache()
@@ -183,15 +212,20 @@ class Engine:
         request, start = job.request, job.page * self.page_size
         assert 1 <= len(job.tokens) <= self.page_size
         assert request.pages[job.page] not in self.pool.cache.values(), "rewrites a shared page"
-        past = self.pool.read(request.pages)[:start]
-        prefix = past[-1].prefix if past else ()
-        good = all(row == Row(prefix[: p + 1], canonical=True) for p, row in enumerate(past))
+        good = self._canonical_up_to(request, start)
+        prefix = self.pool.read(request.pages)[start - 1].prefix if start else ()
         for i, token in enumerate(job.tokens):
             prefix += (token,)
             self._write(request, start + i, Row(prefix, canonical=good))
-            sampled[request, start + i] = next_token(prefix if good else prefix + TAINT)
+            sampled[request, start + i] = request.draw(prefix, good)
         for i in range(len(job.tokens), self.page_size):
             self._write(request, start + i, PADDING)
+
+    def _canonical_up_to(self, request: Request, end: int) -> bool:
+        """Whether rows [0, end) are canonical, all of one text."""
+        past = self.pool.read(request.pages)[:end]
+        prefix = past[-1].prefix if past else ()
+        return all(row == Row(prefix[: p + 1], canonical=True) for p, row in enumerate(past))
 
     def _prefilled(self, request: Request, span: Span, token: int | None) -> None:
         self._advance(request, protocol.Prefilled(span.end))
@@ -225,8 +259,11 @@ class Engine:
         self.seen["mismatch at the last row"] += last_row
         self.seen["candidates kept past the page"] += bool(request.track.candidates)
         full_again = request.track.due and not request.track.finish_suspected
-        self.seen["due again, the next page full too"] += full_again and not dropped
-        self.seen["due again after the page's last token"] += full_again and dropped > 0
+        self.seen["due again, the next page full too"] += full_again
+        self.seen["settled before a page's last row"] += request.track.room == 0
+        self.seen["a page with rows of canonical steps"] += not request.stepped.isdisjoint(
+            range(span.start, before.canonical_len)
+        )
         self.seen["first token of the next page"] += len(committed) > len(known)
         pages_before = len(request.pages)
         self._release(request, action)
@@ -246,7 +283,7 @@ class Engine:
             prefix = request.committed
             row = self.pool.read(request.pages)[len(prefix) - 1]
             assert row == Row(prefix, canonical=True), f"released from {row}"
-            assert token == next_token(prefix), f"released {token} after {prefix}"
+            assert token == request.draw(prefix), f"released {token} after {prefix}"
             request.output.append(token)
             if request.finished:
                 self.finished.append(request)
@@ -314,9 +351,10 @@ class Engine:
         assert track.finish_suspected == request.suspects(), "a wrong suspicion"
         page_end = (track.canonical_len // self.page_size + 1) * self.page_size
         full = len(known) >= page_end
-        assert track.due == (request.born and (full or request.suspects())), "due is wrong"
+        assert track.due == bool(track.candidates and (full or request.suspects())), "due is wrong"
         assert not request.born or track.ahead == len(known[page_end:]), "ahead is wrong"
         assert not track.due or len(request.pages) > track.page, "due, and its page is not held"
+        assert track.canonical_steps == len(request.stepped)
         assert (track.verify_passes, track.rollbacks, track.tokens_rolled_back) == (
             request.passes,
             request.rollbacks,

@@ -93,12 +93,13 @@ class Lane:
         self.seen["rollback past a page"] += action.dropped > track.ahead > 0
 
     def decode(self, request: Request) -> None:
+        blocked = request.track.due and request.track.ahead >= self.policy.run_ahead
+        assert not blocked, "decoded although blocked"
         last = (request.track.known_len + 1) % self.page_size == 0
         wrong = self.random.random() < (self.odds.wrong_at_page_end if last else self.odds.wrong)
         suspected = self.random.random() < self.odds.suspected
         request.waited += request.track.due
         request.track, _ = step(request.track, Proposed(WRONG if wrong else RIGHT, suspected))
-        assert request.track.ahead <= self.policy.run_ahead, "decoded although blocked"
         assert request.waited <= self._longest_wait, "starved"
 
     def _due(self) -> list[Due[Request]]:

@@ -11,7 +11,16 @@ from llm42_sglang.core import packing
 from llm42_sglang.core import track as protocol
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_span
-from llm42_sglang.core.track import Action, Event, Prefilled, Proposed, Retracted, Track, Verified
+from llm42_sglang.core.track import (
+    Action,
+    Event,
+    Prefilled,
+    Proposed,
+    Retracted,
+    Stepped,
+    Track,
+    Verified,
+)
 from llm42_sglang.core.verdict import Verdict, judge
 
 from .engine_model import Engine, Request
@@ -68,6 +77,38 @@ def canonical_len_counts_candidates(track: Track, event: Event) -> tuple[Track, 
     return track, action
 
 
+def commits_at_birth_on_top_of_candidates(track: Track, event: Event) -> tuple[Track, Action]:
+    """A certified size is enough for it: what was decoded before does not count."""
+    if isinstance(event, Proposed) and track.candidates:
+        more = replace(track, committed_len=track.committed_len + 1)
+        return more, Action(commit=(event.token,))
+    return true_step(track, event)
+
+
+def commits_what_no_canonical_step_drew(track: Track, event: Event) -> tuple[Track, Action]:
+    settled = isinstance(event, Proposed) and track.settled
+    return true_step(track, Stepped(event.token) if settled else event)
+
+
+def a_canonical_steps_row_does_not_count(track: Track, event: Event) -> tuple[Track, Action]:
+    after, action = true_step(track, event)
+    if isinstance(event, Stepped):
+        after = replace(after, canonical_len=track.canonical_len)
+    return after, action
+
+
+def a_canonical_steps_own_token_has_a_row(track: Track, event: Event) -> tuple[Track, Action]:
+    after, action = true_step(track, event)
+    if isinstance(event, Stepped):
+        after = replace(after, canonical_len=after.committed_len)
+    return after, action
+
+
+def canonical_steps_go_uncounted(track: Track, event: Event) -> tuple[Track, Action]:
+    after, action = true_step(track, event)
+    return replace(after, canonical_steps=0), action
+
+
 def prefill_counts_one_page_more(track: Track, event: Event) -> tuple[Track, Action]:
     if isinstance(event, Prefilled) and 0 < event.upto <= track.committed_len - track.page_size:
         event = Prefilled(event.upto + track.page_size)
@@ -106,12 +147,20 @@ def rollbacks_go_uncounted(track: Track, event: Event) -> tuple[Track, Action]:
     return replace(after, rollbacks=0), action
 
 
+def settled_in_spite_of_candidates(track: Track) -> bool:
+    return track.decoding
+
+
 def never_due_for_a_full_page(track: Track) -> bool:
-    return track.decoding and track.finish_suspected
+    return track.finish_suspected
 
 
 def never_due_for_a_suspected_finish(track: Track) -> bool:
-    return track.decoding and track.known_len >= page_span(track.page, track.page_size).end
+    return bool(track.candidates) and track.room <= 0
+
+
+def due_without_candidates(track: Track) -> bool:
+    return track.decoding and (track.room <= 0 or track.finish_suspected)
 
 
 def ahead_of_what_is_committed(track: Track) -> int:
@@ -160,12 +209,19 @@ BROKEN: list[tuple[object, str, Callable[..., object]]] = [
     (protocol, "judge", loses_the_next_pages_first_token),
     (protocol, "step", canonical_len_one_more),
     (protocol, "step", canonical_len_counts_candidates),
+    (protocol, "step", commits_at_birth_on_top_of_candidates),
+    (protocol, "step", commits_what_no_canonical_step_drew),
+    (protocol, "step", a_canonical_steps_row_does_not_count),
+    (protocol, "step", a_canonical_steps_own_token_has_a_row),
+    (protocol, "step", canonical_steps_go_uncounted),
     (protocol, "step", prefill_counts_one_page_more),
     (protocol, "step", retraction_keeps_candidates),
     (protocol, "step", retraction_keeps_canonical_len),
     (protocol, "step", suspicion_outlives_the_rollback),
     (protocol, "step", suspicion_forgets_kept_candidates),
     (protocol, "step", rollbacks_go_uncounted),
+    (Track, "settled", settled_in_spite_of_candidates),
+    (Track, "due", due_without_candidates),
     (Track, "due", never_due_for_a_full_page),
     (Track, "due", never_due_for_a_suspected_finish),
     (Track, "ahead", ahead_of_what_is_committed),

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from .engine_model import Engine, Request
-from .oracle import VOCAB
+from .oracle import EOS, VOCAB, Asked
 
 MAX_LIVE = 4
 POOL_TOKENS = 48  # the longest request takes 29: several in flight means memory pressure
@@ -37,10 +37,13 @@ prompts = st.one_of(
         st.lists(tokens, max_size=5),
     ),
 )
-arrivals = st.tuples(prompts, st.integers(1, 13), st.booleans())
+stops = st.one_of(st.sampled_from([(), (EOS,)]), st.tuples(tokens, tokens))
+arrivals = st.tuples(prompts, st.builds(Asked, st.integers(1, 13), stops, st.booleans()))
 # Bit i: whether live request i takes part.
 masks = st.integers(1, 2**MAX_LIVE - 1)
 shifts = st.sampled_from([0, 0, 0, *range(1, VOCAB)])  # 0 agrees with the oracle
+# Bit i: whether the size of step i is certified.
+certified_sizes = st.one_of(st.just(0), st.integers(0, 2**10 - 1))
 which = st.integers(0, MAX_LIVE - 1)
 
 
@@ -55,9 +58,7 @@ class Protocol(RuleBasedStateMachine):
         group=st.integers(1, 4),
         first=st.lists(arrivals, min_size=1, max_size=MAX_LIVE),
     )
-    def start(
-        self, page_size: int, group: int, first: list[tuple[tuple[int, ...], int, bool]]
-    ) -> None:
+    def start(self, page_size: int, group: int, first: list[tuple[tuple[int, ...], Asked]]) -> None:
         self.engine = Engine(page_size, group, POOL_TOKENS // page_size)
         for arrival in first:
             self.engine.arrive(*arrival)
@@ -67,7 +68,7 @@ class Protocol(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.engine.live) < MAX_LIVE)
     @rule(arrival=arrivals)
-    def arrive(self, arrival: tuple[tuple[int, ...], int, bool]) -> None:
+    def arrive(self, arrival: tuple[tuple[int, ...], Asked]) -> None:
         self.checked = False
         self.engine.arrive(*arrival)
 
@@ -84,18 +85,25 @@ class Protocol(RuleBasedStateMachine):
         shift=shifts,
         later_steps=st.integers(0, 3),
         run_ahead=st.booleans(),
+        sizes=certified_sizes,
     )
     def decode(
-        self, mask: int, right_steps: int, shift: int, later_steps: int, run_ahead: bool
+        self,
+        mask: int,
+        right_steps: int,
+        shift: int,
+        later_steps: int,
+        run_ahead: bool,
+        sizes: int,
     ) -> None:
         """Decode steps for some, prefill for the rest of them."""
         self.checked = False
         picked = self.pick(mask)
         self.engine.run_passes([r for r in picked if not r.born], chunk_pages=2)
-        for offset in [*[0] * right_steps, shift, *[0] * later_steps]:
+        for i, offset in enumerate([*[0] * right_steps, shift, *[0] * later_steps]):
             for request in picked:
                 if request.born and request in self.engine.live:  # one may take another's memory
-                    self.engine.decode(request, offset, run_ahead)
+                    self.engine.decode(request, offset, run_ahead, bool(sizes >> i & 1))
 
     @precondition(lambda self: len(self.engine.live) > 1)
     @rule(
@@ -129,11 +137,15 @@ class Protocol(RuleBasedStateMachine):
 
 # What the run must have met, lest it prove nothing.
 SITUATIONS = (
+    "a certified step on top of candidates",
+    "a page filled by canonical steps",
+    "a page with rows of canonical steps",
     "aborted in flight",
     "cache hit",
     "candidates kept past the page",
-    "due again after the page's last token",
+    "canonical steps left off in mid-page",
     "due again, the next page full too",
+    "finished in a canonical step",
     "first token of the next page",
     "mismatch at the last row",
     "prefill and verification in a pass",
@@ -141,6 +153,7 @@ SITUATIONS = (
     "retracted with candidates",
     "rollback",
     "rollback across a page",
+    "settled before a page's last row",
     "suspected finish rolled back",
     "two pages of one request in a pass",
 )

@@ -12,7 +12,7 @@ ids = st.lists(st.integers(0, 3), max_size=4)
 
 
 def test_a_receipt_is_plain_json_with_the_documented_keys() -> None:
-    counts = {"verify_passes": 3, "rollbacks": 1, "tokens_rolled_back": 9}
+    counts = {"canonical_steps": 5, "verify_passes": 3, "rollbacks": 1, "tokens_rolled_back": 9}
     drawn = {"temperature": 0.7, "top_k": -1}
     receipt = Receipt(True, "f" * 32, "d" * 32, seed=7, sampling=drawn, **counts)
     assert json.loads(json.dumps(receipt.as_dict())) == {
@@ -21,6 +21,7 @@ def test_a_receipt_is_plain_json_with_the_documented_keys() -> None:
         "output_digest": "d" * 32,
         "seed": 7,
         "sampling": {"temperature": 0.7, "top_k": -1},
+        "canonical_steps": 5,
         "verify_passes": 3,
         "rollbacks": 1,
         "tokens_rolled_back": 9,

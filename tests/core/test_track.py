@@ -12,6 +12,7 @@ from llm42_sglang.core.track import (
     Prefilled,
     Proposed,
     Retracted,
+    Stepped,
     Track,
     Verified,
     step,
@@ -94,13 +95,45 @@ def test_a_verified_page_leaves_the_next_one_due_if_that_is_full_too() -> None:
     assert track.due_span == Span(8, 12)
 
 
-def test_a_mismatch_in_the_pages_last_token_leaves_the_page_due() -> None:
-    # Its row stands on a wrong token and must be written again; nothing else is left to decode.
+def test_a_mismatch_in_the_pages_last_token_leaves_one_row_to_write() -> None:
+    # It stood on a wrong token. No candidate is left: decode on, or verify early.
     track, action = step(born(5, 2, 3, 4), Verified([2, 9, 8]))
     assert action == Action(commit=(2, 9), dropped=2)
-    assert track.due and track.ahead == 0 and track.due_span == Span(4, 8)
+    assert track.settled and not track.due and track.due_span == Span(4, 8)
+    assert step(track, Proposed(5, may_finish=False))[0].due  # the first of the next page
     track, action = step(track, Verified([5]))
     assert action == Action(commit=(5,)) and not track.due
+
+
+def test_canonical_steps_commit_what_they_draw() -> None:
+    # Position 8 is the first of page 2: no page becomes due, and full ones are canonical.
+    track = born(5)
+    for token, position in ((2, 6), (3, 7), (4, 8), (5, 9)):
+        track, action = step(track, Stepped(token))
+        assert action == Action(commit=(token,))
+        assert (track.committed_len, track.canonical_len) == (position + 1, position)
+        assert track.settled and not track.due
+    assert (track.canonical_steps, track.verify_passes, track.rollbacks) == (4, 0, 0)
+
+
+def test_a_page_that_canonical_steps_began_is_verified_from_its_first_row() -> None:
+    # A step of a size that is not certified, in mid-page: candidates from there on.
+    track = after(born(3), [Stepped(2), Stepped(3), Proposed(4, may_finish=True)])
+    assert track.due and track.due_span == Span(4, 7) and track.canonical_len == 5
+    with pytest.raises(AssertionError, match="on top of candidates"):
+        step(track, Stepped(5))
+    track, action = step(track, Verified([4, 5]))  # rows 5 and 6: row 4 has given its token
+    assert action == Action(commit=(4, 5)) and track.settled
+    track, action = step(track, Stepped(6))
+    assert action.commit == (6,) and track.canonical_len == 8
+    assert (track.canonical_steps, track.verify_passes) == (3, 1)
+
+
+def test_retraction_keeps_what_canonical_steps_committed() -> None:
+    track, action = step(after(born(5), [Stepped(2), Stepped(3)]), Retracted(8))
+    assert action == Action() and not track.settled
+    assert (track.canonical_len, track.committed_len, track.canonical_steps) == (0, 8, 2)
+    assert after(track, [Prefilled(8), Born(4), Stepped(5)]).committed_len == 10
 
 
 def test_due_span_is_the_page_of_the_last_committed_token() -> None:
@@ -204,6 +237,9 @@ def test_a_step_changes_nothing_in_place() -> None:
         pytest.param(Track(T, 8, canonical_len=4), Prefilled(0), id="prefill backwards"),
         pytest.param(Track(T, 8, canonical_len=4), Born(1), id="born before the last row"),
         pytest.param(Track(T, 8, canonical_len=4), Proposed(1, False), id="decode before birth"),
+        pytest.param(Track(T, 8, canonical_len=4), Stepped(1), id="a canonical step before birth"),
+        pytest.param(born(5, 2), Stepped(1), id="a canonical step on top of a candidate"),
+        pytest.param(born(5), Retracted(4), id="a retraction that loses a committed token"),
         pytest.param(Track(T, 8, canonical_len=4), Verified([1] * 4), id="verify before birth"),
         pytest.param(born(5, 2, 3), Verified([2, 3]), id="a row short"),
         pytest.param(born(5, 2, 3), Verified([2, 3, 4, 5]), id="a padding row's token"),

@@ -106,6 +106,7 @@ class FakeEndpoint(ThreadingHTTPServer):
             "verified": not self.options.unverified,
             "fingerprint": fingerprint(self.facts),
             "output_digest": output_digest(map(ord, question), ids),
+            "canonical_steps": 4,
             "verify_passes": 2,
             "rollbacks": self.answered % 3,  # differs from run to run, as real ones do
             "tokens_rolled_back": 3 * (self.answered % 3),
