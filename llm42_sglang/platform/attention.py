@@ -3,10 +3,10 @@
 SGLang's torch_native backend pads the queries of an extend to the whole sequence, O(L * L), and
 decodes request by request in every layer. Here an extend attends with its new rows only. Contexts
 are padded to few sizes, and slots of one size attend together: torch's kernel works on each
-(request, head) alone. So the pages of a prompt take a few calls, not one each. Decode rows of
-similar context attend together too. At these sizes the kernel adds up a decode row as it adds up
-the same row of an extend. Nothing relies on that; it spares deterministic requests most of their
-rollbacks.
+(request, head) alone. So the pages of a prompt take a few calls, not one each. A decode row is
+planned as a slot of one row: what its context is padded to is its own affair, whoever is beside it,
+and the same as for its page in an extend. So the kernel adds it up as it adds up the same row of an
+extend. Certification finds out whether that holds; if not, deterministic requests are verified.
 Cross and encoder attention fall back to torch_native; what neither computes is refused.
 """
 
@@ -155,22 +155,21 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             and self.token_to_kv_pool.layers_mapping[layer.layer_id][1]
         )
         if (window, in_swa_pool) not in self.plans:
-            plan = self._plan_decode if batch.forward_mode.is_decode() else self._plan_extend
-            self.plans[window, in_swa_pool] = plan(batch, window, in_swa_pool)
+            self.plans[window, in_swa_pool] = self._plan_slots(batch, window, in_swa_pool)
         return self.plans[window, in_swa_pool]
 
-    def _plan_extend(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
-        """Slots of one size together: a slot's size and bits are its own, whoever is beside it.
-        Single rows as in a decode."""
+    def _plan_slots(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
+        """Slots of one size together: a slot's size and bits are its own, whoever is beside it. A
+        slot is a request's new rows; in a decode there is one of each."""
         newest = batch.seq_lens - 1
-        oldest = batch.extend_prefix_lens.to(newest)
+        decode = batch.forward_mode.is_decode()
+        oldest = newest if decode else batch.extend_prefix_lens.to(newest)
         contexts = (newest + 1 - self._first_column(oldest, window)).tolist()
-        new_rows = batch.extend_seq_lens.tolist()
+        new_rows = [1] * len(contexts) if decode else batch.extend_seq_lens.tolist()
         slots_by_size: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         first_row = 0
         for slot, (context, size) in enumerate(zip(contexts, new_rows, strict=True)):
-            padded = context_size(context) if size > 1 else context.bit_length()
-            slots_by_size[padded, size].append((slot, first_row))
+            slots_by_size[context_size(context), size].append((slot, first_row))
             first_row += size
         groups = []
         for (_, size), slots in slots_by_size.items():
@@ -180,20 +179,6 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             positions = oldest[numbers].unsqueeze(1) + new
             requests = batch.req_pool_indices[numbers]
             groups.append(self._group(rows, requests, positions, window, in_swa_pool))
-        return groups
-
-    def _plan_decode(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
-        """Rows whose contexts are of one power of two together."""
-        positions = batch.seq_lens - 1
-        contexts = batch.seq_lens - self._first_column(positions, window)
-        rows_by_size: dict[int, list[int]] = defaultdict(list)
-        for i, context in enumerate(contexts.tolist()):
-            rows_by_size[context.bit_length()].append(i)
-        groups = []
-        for rows in map(torch.tensor, rows_by_size.values()):
-            requests = batch.req_pool_indices[rows]
-            group = self._group(rows, requests, positions[rows, None], window, in_swa_pool)
-            groups.append(group)
         return groups
 
     def _group(self, rows, requests, positions, window: int, in_swa_pool: bool) -> _Group:
