@@ -12,10 +12,6 @@ W = min(wait_steps, run_ahead) for R, says that at most G*W requests wait W step
 
 For any number of requests: passes run until nobody is blocked, so nobody waits more than run_ahead
 steps once its page is full, T + run_ahead steps once a finish is suspected.
-
-Where decode steps can carry pages (`engine/canonical.py`), a full one rides in one of the next and
-waits for no company. Passes of their own are left to suspected finishes, and to more pages than can
-ride in time: the bounds above hold as they are.
 """
 
 from collections.abc import Sequence
@@ -52,45 +48,23 @@ class LanePolicy:
             if type(value) is not int or value < least:
                 raise ConfigError(f"{name} must be a whole number from {least}, not {value!r}")
 
-    def choose(
-        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
-    ) -> list[Request]:
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         """Who rides in the next pass, most urgent first; empty: decode on.
 
-        `passes` have run since the last decode step; `decoding` deterministic requests decode, the
-        due ones included: when all of them are due, no company can come. The next decode steps can
-        carry pages, `seats` each: what they can take in time is no reason for a pass.
+        `passes` have run since the last decode step; `decoding` deterministic requests decode and
+        have candidates, the due ones included: when all of them are due, no company can come.
 
         A suspected finish waits too, but only a few steps: for that long, a pass of its own would
         hold up everybody else (two to four steps on a GPU, a guess). Without any wait there is a
         pass per finish: less throughput in the simulator, and longer times per token for
         deterministic requests as well.
         """
-        if min(self.run_ahead, self.wait_steps) < 2:
-            seats = 0  # a full page misses the next step, and may not wait for another
         if passes:  # only a blocked request is worth another one
             run = any(map(self._blocked, due))
         else:
-            others = [one for one in due if not seats or one.suspected or self._blocked(one)]
-            full = len(others) >= min(self.group, decoding)
-            run = full or any(self._steps_left(one) <= 0 for one in others)
-            run = run or (seats > 0 and self._outruns(due, seats))
+            full = len(due) >= min(self.group, decoding)
+            run = full or any(self._steps_left(one) <= 0 for one in due)
         return self.fill(due, self.group) if run else []
-
-    def board(self, due: Sequence[Due[Request]], seats: int) -> list[Request]:
-        """Who rides in a decode step that carries `seats` pages, most urgent first.
-
-        Only who has decoded past its page and may go on: a step writes the KV row of a request's
-        last token, and its page must not hold that row.
-        """
-        able = [one for one in due if one.ahead and not self._blocked(one)]
-        return self.fill(able, seats)
-
-    def _outruns(self, due: Sequence[Due[Request]], seats: int) -> bool:
-        """Whether decode steps cannot carry all full pages before their deadlines, the earliest
-        first; a page that its request has not decoded past misses the next step."""
-        steps = sorted(self._steps_left(one) - (one.ahead == 0) for one in due if not one.suspected)
-        return any(i >= seats * left for i, left in enumerate(steps))
 
     def fill(self, due: Sequence[Due[Request]], free: int) -> list[Request]:
         """Who takes the `free` slots of a pass that runs anyway, most urgent first."""

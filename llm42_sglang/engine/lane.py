@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
-from sglang.srt.model_executor.model_runner import ModelRunnerOutput
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
 from llm42_sglang.engine.audit import Audit
-from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot
+from llm42_sglang.engine.canonical import CanonicalForward, Slot
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.request import DeterministicReq
 
@@ -71,27 +70,6 @@ class CanonicalLane:
         if self.audit.failed:
             return []
         return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]
-
-    def carry(
-        self, reqs: Sequence[DeterministicReq], decode: DecodeRows
-    ) -> tuple[list[Verified], ModelRunnerOutput]:
-        """Recompute each request's due page, a full one, in the forward of a decode step; returns
-        the step's output as well.
-
-        Where an audit needs the last seat, its rider is left out; nothing comes of the others if
-        the audit fails.
-        """
-        seats = self.forward.seats_beside(len(decode.input_ids))
-        audited = self.audit.pick(reqs, seats)
-        riders = reqs[: seats - 1] if audited else reqs
-        jobs = [*map(self._due_job, riders), *([audited] if audited else [])]
-        rows_of, run = self.forward.carry(list(map(_slot_of, jobs)), decode)
-        self.metrics.carried()
-        if audited:
-            self.metrics.audited(self.audit.compare(audited, rows_of[-1]))
-        if self.audit.failed:
-            return [], run
-        return [self._verified(*one) for one in zip(riders, rows_of, strict=False)], run
 
     def _prefilled(self, job: Job, rows: torch.Tensor | None, next_token: dict[int, int]) -> None:
         req, start = job.request, job.page * self.config.page

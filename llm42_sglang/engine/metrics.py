@@ -56,13 +56,13 @@ class LaneMetrics:
 
     def __init__(self, labels: Mapping[str, str], enabled: bool = True):
         make = _Registry(labels) if enabled else _Nowhere()
-        pages = partial(make.counter, "pages", "Pages run in passes or decode steps")
+        pages = partial(make.counter, "pages", "Pages run in passes")
         self._prefilled = pages(kind="prefill")
         self._verified = pages(kind="verify")
         self._audited = pages(kind="audit")
         self._passes = make.counter("passes", "Canonical passes")
         self._empty = make.counter("empty_slots", "Slots that passes ran without a page")
-        self._carriers = make.counter("carrying_steps", "Decode steps that carried due pages")
+        self._stepped = make.counter("canonical_tokens", "Tokens that canonical steps committed")
         self._candidates = make.counter("candidates", "Decoded tokens that a pass has judged")
         self._committed = make.counter("committed_tokens", "Tokens that verification has committed")
         self._dropped = make.counter(
@@ -81,9 +81,9 @@ class LaneMetrics:
         self._passes.inc()
         self._empty.inc(width - pages)
 
-    def carried(self) -> None:
-        """A decode step has carried pages."""
-        self._carriers.inc()
+    def stepped(self) -> None:
+        """A canonical step has committed a token."""
+        self._stepped.inc()
 
     def prefilled(self, pages: int) -> None:
         """Pages of prompts have run."""

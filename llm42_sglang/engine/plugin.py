@@ -13,7 +13,6 @@ from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
 from llm42_sglang.engine.aborts import abort_named
 from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
-from llm42_sglang.engine.carrier import carry_pages
 from llm42_sglang.engine.dead_ends import collect, keep_result
 from llm42_sglang.engine.drawable import draw_from_something
 from llm42_sglang.engine.fastpath import sample_own_rows
@@ -106,7 +105,6 @@ def _register_scheduler() -> None:
     if not faults.active("experts"):
         hook(experts, fixed_shape_experts, HookType.AROUND)
     runner = f"{_SRT}model_executor.model_runner.ModelRunner."
-    hook(f"{runner}forward", carry_pages, HookType.AROUND)
     draw = f"{_SRT}layers.sampler.Sampler._sample_from_probs"
     hook(draw, draw_from_something, HookType.AROUND)
     sample = f"{runner}sample"

@@ -4,6 +4,7 @@ Candidates live in `track`, never in `output_ids`: streaming, finish checks, sto
 and the radix cache read `output_ids` and so see committed tokens only, without being hooked.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from llm42_sglang.core.track import (
     Prefilled,
     Proposed,
     Retracted,
+    Stepped,
     Track,
     Verified,
     step,
@@ -67,6 +69,8 @@ class DeterministicReq(Req):
         self.fingerprint = fingerprint
         self._track: Track | None = None
         self._due_since: int | None = None  # decode step
+        # Decode steps launched and not seen yet, in order: whether each is canonical.
+        self.in_flight: deque[bool] = deque()
         self._withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
@@ -142,23 +146,51 @@ class DeterministicReq(Req):
             self.logprobs.read(last_row.unsqueeze(0), [token])
         return token
 
-    def propose(self, row: torch.Tensor, in_flight: int) -> int:
-        """The fast path's token after one row of logits; row: [vocab].
+    # -- Decode steps --
 
-        in_flight: decode steps of this request whose tokens this process has not seen yet. They
-        count for the position; a request that looks back at tokens is never decoded past them.
+    @property
+    def settled(self) -> bool:
+        """No candidates, and none will come of what is in flight."""
+        return self._track is not None and self._track.settled and all(self.in_flight)
+
+    def launch(self, certified: bool) -> None:
+        """A decode step with this request is launched; certified: its size."""
+        self.in_flight.append(certified and self.settled)
+
+    def draw(self, row: torch.Tensor) -> int:
+        """The token of the step that was launched last; row: [vocab], its logits.
+
+        Earlier steps in flight count for the position; a request that looks back at tokens is
+        never decoded past them.
         """
-        assert in_flight == 0 or not self.chooser.looks_back
+        *unseen, canonical = self.in_flight
+        assert not unseen or not self.chooser.looks_back
         token = self.chooser.propose(
-            row, self.output_ids, self.track.candidates, self.track.known_len + in_flight
+            row, self.output_ids, self.track.candidates, self.track.known_len + len(unseen)
         )
-        # A row that allows no token proposes token 0, for the next step must have some input: the
-        # canonical row will allow none either, disagree, and end the request.
+        return self.drawn(row, token) if canonical else max(token, 0)
+
+    def drawn(self, row: torch.Tensor, token: int) -> int:
+        """`token` was drawn from a canonical row; row: [vocab]. Returns the next step's input.
+
+        A row that allows no token proposes token 0, for the next step must have some input: a pass
+        will find none allowed either, disagree, and end the request.
+        """
+        if token == NO_TOKEN:
+            self.in_flight[-1] = False
+        elif self.logprobs is not None:
+            self.logprobs.read(row.unsqueeze(0), [token])
         return max(token, 0)
 
-    def proposed(self, token: int) -> None:
-        """The fast path decoded a candidate."""
+    def seen(self, token: int) -> list[int]:
+        """The oldest step in flight has given `token`: what that commits, in order."""
+        canonical = self.in_flight.popleft()
+        if self.finished() or self.is_retracted:
+            return []
+        if canonical:
+            return list(self.apply(Stepped(token)).commit)
         self.apply(Proposed(token, self._may_finish(token)))
+        return []
 
     def verified(self, rows: torch.Tensor) -> Action:
         """The canonical rows of positions [n-1, due_span.end); rows: [n, vocab]."""
@@ -169,21 +201,24 @@ class DeterministicReq(Req):
             self.logprobs.read(rows, action.commit)
         return action
 
-    def outlook(self, in_flight: int, step: int) -> Outlook | None:
-        """Where the request stands for the lane, once `in_flight` decode steps have been seen;
-        None unless it decodes. `step` counts the server's decode steps."""
+    def outlook(self, step: int, certified: bool) -> Outlook | None:
+        """Where the request stands for the lane, once the steps in flight have been seen; None
+        unless it decodes and has candidates then. `step` counts the server's decode steps;
+        certified: the size of the next one, so that only the candidates keep it from committing."""
         track = self._track
-        if track is None or not track.decoding or self.finished():
+        if track is None or not track.decoding or self.finished() or self.settled:
             return None
-        tokens = track.known_len + in_flight
+        committed = track.committed_len + sum(self.in_flight)
+        tokens = track.known_len + len(self.in_flight)
+        page_end = page_span(page_index(committed - 1, self.page_size), self.page_size).end
         last = len(self.origin_input_ids) + self.sampling_params.max_new_tokens - 1  # position
         suspected = track.finish_suspected or tokens > last
-        due = track.room <= in_flight or suspected
+        due = tokens >= page_end or suspected or certified
         if self._due_since is None and due:
             self._due_since = step
         # A step writes the row of the last known token; up to `last - 1` they are the request's.
         owned_end = page_span(page_index(last - 1, self.page_size), self.page_size).end
-        ahead = max(0, in_flight - track.room)
+        ahead = max(0, tokens - page_end)
         return Outlook(due, ahead, self.waited(step), suspected, at_limit=tokens > owned_end)
 
     def waited(self, step: int) -> int:
@@ -195,8 +230,9 @@ class DeterministicReq(Req):
         return [0, *run, *self.track.candidates][-1]
 
     def next_output_finishes_by_length(self) -> bool:
-        """Not known before a canonical pass has confirmed it (SGLang would stop decoding)."""
-        return False
+        """Of candidates it is not known before a pass has confirmed them (SGLang would stop
+        decoding)."""
+        return self.settled and super().next_output_finishes_by_length()
 
     @property
     def known_tokens(self) -> list[int]:

@@ -1,6 +1,7 @@
-"""Decode results: ordinary rows go SGLang's way, deterministic rows become candidates.
+"""Decode results: ordinary rows go SGLang's way, and so do those of canonical steps; other rows of
+deterministic requests become candidates.
 
-Commits come back through the very same method, one token at a time, so that finishing, streaming,
+What a pass commits comes back through the very same method, one token at a time, so that finishing, streaming,
 KV release and metrics are SGLang's for both. How many tokens a verification commits follows from
 load; nobody behind this file can see it.
 """
@@ -46,7 +47,7 @@ class _NoPasses:
 
 
 class DeterministicResultProcessor(SchedulerBatchResultProcessor):
-    """Diverts deterministic rows of a decode result into candidates."""
+    """Diverts rows that are not canonical into candidates."""
 
     __slots__ = ()
 
@@ -62,13 +63,10 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         )
         for i, req in enumerate(batch.reqs):
             if isinstance(req, DeterministicReq):
-                (token,) = tokens[i]
                 # With overlap, a step may come in of a request that has ended or lost its KV since.
-                if not (req.finished() or req.is_retracted):
-                    req.proposed(token)
-                tokens[i] = []
+                tokens[i] = req.seen(*tokens[i])
                 # SGLang counts one token a row, plus this: a candidate is counted when committed.
-                result.num_correct_drafts -= 1
+                result.num_correct_drafts -= not tokens[i]
         return tokens, logprobs
 
     def commit(self, reqs: Sequence[DeterministicReq], runs: Sequence[Sequence[int]]) -> None:

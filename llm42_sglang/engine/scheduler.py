@@ -30,12 +30,11 @@ from llm42_sglang.engine.admission import (
     is_deterministic,
     ordinary_decodes,
 )
-from llm42_sglang.engine.backends import canonical_mode, carries_decode
+from llm42_sglang.engine.backends import canonical_mode
 from llm42_sglang.engine.canonical import CanonicalForward
-from llm42_sglang.engine.carrier import carrying
 from llm42_sglang.engine.certify import certify
 from llm42_sglang.engine.exam import CertificationError
-from llm42_sglang.engine.fastpath import proposing
+from llm42_sglang.engine.fastpath import drawing
 from llm42_sglang.engine.fingerprint import facts_of
 from llm42_sglang.engine.lane import CanonicalLane
 from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
@@ -84,8 +83,8 @@ class DeterministicScheduler(Scheduler):
         mode = canonical_mode(runner)
         weights.freeze(runner)
         ranks = join_ranks()
-        fault, may_carry = faults.pass_fault(ranks.rank), carries_decode(runner)
-        forward = CanonicalForward(runner, config, fault, mode, ranks, may_carry)
+        fault = faults.pass_fault(ranks.rank)
+        forward = CanonicalForward(runner, config, fault, mode, ranks)
         self.llm42_certificate = certify(forward)
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
         labels = {"model_name": name, "tp_rank": str(rank)}
@@ -194,20 +193,19 @@ class DeterministicScheduler(Scheduler):
         if batch is None or not any(map(is_deterministic, batch.reqs)):
             return original(batch, *args, **kwargs)
         if not batch.forward_mode.is_extend():
-            return self._propose(original, batch, *args, **kwargs)
+            return self._decode(original, batch, *args, **kwargs)
         assert all(map(is_deterministic, batch.reqs)), "a prefill batch mixes both kinds"
         tokens = self.llm42_verifier.prefill(batch)
         return PrefillResult(next_token_ids=torch.tensor(tokens, device=batch.device))
 
-    def _propose(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
-        in_flight = self.llm42_verifier.in_flight
-        with proposing(batch.reqs, in_flight), carrying(self.llm42_verifier.boarded(batch)):
+    def _decode(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
+        self.llm42_verifier.launching(batch)
+        with drawing(batch.reqs):
             result = original(batch, *args, **kwargs)
         if (sample := result.delay_sample_func) is not None:  # overlap, and a grammar in the batch
 
             def sample_later():
-                # By then this very step is in flight too, and it has not been seen by itself.
-                with proposing(batch.reqs, lambda req: in_flight(req) - 1):
+                with drawing(batch.reqs):
                     return sample()
 
             result.delay_sample_func = sample_later

@@ -1,8 +1,8 @@
 """Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
 
     before a step   verify whom the policy chooses: commit what agrees, roll back what does not
-    in a step       full pages ride in its forward, where it can carry them; before the next one its
-                    results are taken, and the pages judged
+    at its launch   a step of a certified size is canonical for every request without candidates:
+                    what it draws is committed, and nothing here is needed for it
     in a prefill    due pages take the slots that its last pass would run empty
     after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
                     and after a deterministic one before any
@@ -21,13 +21,10 @@ import torch
 from sglang.srt.managers.overlap_utils import RelayPayload
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler import Scheduler
-from sglang.srt.model_executor.model_runner import ModelRunnerOutput
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import Due, LanePolicy
 from llm42_sglang.engine.admission import is_deterministic
-from llm42_sglang.engine.canonical import DecodeRows
-from llm42_sglang.engine.carrier import Carry
 from llm42_sglang.engine.lane import CanonicalLane, Verified
 from llm42_sglang.engine.request import DeterministicReq, Outlook
 
@@ -54,8 +51,6 @@ class Verifier:
         self._steps = 0  # decode steps planned
         self._passes = 0  # for verification, since the last of them
         self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self._boarding: list[DeterministicReq] = []  # whose pages ride in the next decode step
-        self._carried: list[Verified] = []  # pages that rode in the last one, not judged yet
         self._ended = False  # deterministic service
         self._prefilled = False  # a prompt, since the last decode step
         self._prefilled_canonically = False
@@ -65,35 +60,22 @@ class Verifier:
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
         """Verify before the next step is planned. `last` may have been prefilled, not merged."""
         batches = [running] if last is None or last is running else [running, last]
-        self._boarding = []
-        if self._ended:
-            return
-        before = self._passes
-        self._verify(batches)
-        if self._passes > before:
-            self.scheduler.output_streamer.release()
-        self._boarding = [] if self._ended else self._boarders(batches)
+        if not self._ended:
+            self._verify(batches)
 
     def planned(self, batch: ScheduleBatch | None) -> None:
         """What comes next; None for nothing."""
-        if batch is None:
-            self.scheduler.output_streamer.release()
-        elif batch.forward_mode.is_decode():
+        if batch is not None and batch.forward_mode.is_decode():
             self._steps += 1
             self._passes = 0
             self._prefilled = self._prefilled_canonically = False
 
-    def boarded(self, batch: ScheduleBatch) -> Carry | None:
-        """How the forward of this decode step is run; None for SGLang's way."""
-        seats = self._seats([batch])
-        riders = [req for req in self._boarding if req in batch.reqs][:seats]
-        self._boarding = []
-
-        def carry(decode: DecodeRows) -> ModelRunnerOutput:
-            self._carried, run = self.lane.carry(riders, decode)
-            return run
-
-        return carry if riders else None
+    def launching(self, batch: ScheduleBatch) -> None:
+        """A decode step with deterministic requests in it is about to run."""
+        certified = self._certified(len(batch.reqs))
+        for req in batch.reqs:
+            if isinstance(req, DeterministicReq):
+                req.launch(certified)
 
     def owes_decode(self, following: Req | None) -> bool:
         """Whether ordinary requests that decode get a step before this prompt."""
@@ -110,15 +92,10 @@ class Verifier:
 
     def launched(self, batch: ScheduleBatch) -> None:
         """SGLang has launched the batch: settle what rode in a prefill's passes."""
-        self.scheduler.output_streamer.release()
         if batch.forward_mode.is_extend():
             self._prefilled = True
             riders, self._unsettled = self._unsettled, []
             self._settle([self.scheduler.running_batch], riders)
-
-    def in_flight(self, req: DeterministicReq) -> int:
-        """Decode steps of the request whose tokens have not been seen yet."""
-        return sum(batch.forward_mode.is_decode() and req in batch.reqs for batch, _ in self._queue)
 
     # -- Passes --
 
@@ -126,10 +103,9 @@ class Verifier:
         """All passes that are due, on all results that they need."""
         if self._results_wanted(batches):
             self._take_results()
-        if self.lane.audit.failed:  # in the last step
+        if self.lane.audit.failed:  # since the last step
             self._end(batches)
             return
-        self._judge_carried(batches)
         while riders := self._riders(batches):
             self._passes += 1
             verified = self.lane.verify(riders)
@@ -145,41 +121,17 @@ class Verifier:
         self._ended = True
         self.scheduler.end_deterministic_service(batches)
 
-    def _judge_carried(self, batches: Batches) -> None:
-        """Of the pages that rode in the last decode step, now that its results are in."""
-        carried, self._carried = self._carried, []
-        # An abort or a retraction may have come in between.
-        going_on = [one for one in carried if one.req.track.decoding and not one.req.finished()]
-        if going_on:
-            outcomes = list(map(self._judge, going_on))
-            self.lane.forward.ranks.require_agreement()  # or nobody commits
-            self._settle(batches, outcomes)
-
     # -- Who rides --
 
     def _riders(self, batches: Batches) -> list[DeterministicReq]:
         """Who rides in the next pass; with steps in flight, who will once they are seen."""
         outlooks = list(self._outlooks(batches))
         due = [self._due(*one) for one in outlooks if one[1].due]
-        return self.policy.choose(due, self._passes, len(outlooks), self._seats(batches))
+        return self.policy.choose(due, self._passes, len(outlooks))
 
-    def _boarders(self, batches: Batches) -> list[DeterministicReq]:
-        """Whose pages ride in the next step, if it decodes; with steps in flight, whose would."""
-        if not (seats := self._seats(batches)):
-            return []
-        due = [self._due(*one) for one in self._outlooks(batches) if one[1].due]
-        return self.policy.board(due, seats)
-
-    def _seats(self, batches: Batches) -> int:
-        """Pages that the next decode step can carry: for the sake of ordinary requests, which would
-        wait for a pass; where all are deterministic, a full pass costs less for each page.
-
-        None where hidden states are wanted, for a pass keeps none.
-        """
-        reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
-        if all(map(is_deterministic, reqs)) or any(req.return_hidden_states for req in reqs):
-            return 0
-        return self.lane.forward.seats_beside(len(reqs))
+    def _certified(self, size: int) -> bool:
+        """Whether a decode step of so many requests gives canonical rows."""
+        return size in self.lane.forward.steps
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req
@@ -204,10 +156,12 @@ class Verifier:
         return self.policy.fill([self._due(*one) for one in outlooks if one[1].due], free)
 
     def _outlooks(self, batches: Batches) -> Iterator[tuple[DeterministicReq, Outlook]]:
-        """The deterministic requests that decode, each once."""
-        for req in {id(req): req for batch in batches for req in batch.reqs}.values():
+        """The deterministic requests that decode and have candidates, each once."""
+        reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
+        certified = self._certified(len(reqs))
+        for req in reqs:
             if isinstance(req, DeterministicReq):
-                outlook = req.outlook(self.in_flight(req), self._steps)
+                outlook = req.outlook(self._steps, certified)
                 if outlook is not None:
                     yield req, outlook
 
@@ -269,21 +223,17 @@ class Verifier:
         """Whether the loop must drain before it goes on."""
         if not self._queue:
             return False
-        if self._carried or self.lane.audit.failed:
+        if self.lane.audit.failed:
             return True
         looking_back = (
             isinstance(req, DeterministicReq) and not req.finished() and req.chooser.looks_back
             for batch in batches
             for req in batch.reqs
         )
-        return any(looking_back) or bool(self._riders(batches)) or bool(self._boarders(batches))
+        return any(looking_back) or bool(self._riders(batches))
 
     def _take_results(self) -> None:
         """Process what is in flight; the loop then finds nothing left of the last step."""
-        # Elsewhere a forward is only launched: the next tokens come one step after the pass, and
-        # the longest gap is the same without holding anything.
-        if self.scheduler.device == "cpu":
-            self.scheduler.output_streamer.hold()
         while self._queue:
             self.scheduler.process_batch_result(*self.scheduler.result_queue.popleft())
         self.scheduler.last_batch = None
