@@ -147,8 +147,12 @@ class CanonicalForward:
 
     def kv_of(self, row: int, page: int) -> torch.Tensor:
         """A copy of one page's KV, [layers, 2, T, heads * head_dim]."""
-        span, pool = page_span(page, self.config.page), self.runner.token_to_kv_pool
-        where = self.req_to_token[row, span.start : span.end].long()
+        span = page_span(page, self.config.page)
+        return self.kv_at(self.req_to_token[row, span.start : span.end].long())
+
+    def kv_at(self, where: torch.Tensor) -> torch.Tensor:
+        """A copy of the KV in n slots of the pool, [layers, 2, n, heads * head_dim]."""
+        pool = self.runner.token_to_kv_pool
         buffers = (pool.get_key_buffer, pool.get_value_buffer)
         layers = [
             torch.stack([buffer(layer)[where].flatten(1) for buffer in buffers])

@@ -1,14 +1,16 @@
-"""Start-up certification: A1-A3 are measured on the loaded model, not believed.
+"""Start-up certification: A1-A4 are measured on the loaded model, not believed.
 
     A1  same inputs, same bits
     A2  a slot depends on its own tokens and its request's earlier pages, not on its index, its
         neighbours, the number of pages in one pass, or where in the KV pool the pages lie
     A3  a row depends on no row after it
+    A4  a row of a decode step of n requests, over canonical rows, is the row of a canonical pass
 
 Every variation of the exam must reproduce the reference's logits and the KV of every layer, bit for
 bit. Narrower passes that reproduce them too may be run, and those that do with decode rows in them
 may carry a decode step; others are left out, which is no failure. Nor is it one where a CUDA graph
-gives other bits than the eager pass: then it is not used.
+gives other bits than the eager pass: then it is not used. A4 is asked of every n for itself: the
+steps for which it does not hold are verified.
 """
 
 import logging
@@ -20,6 +22,7 @@ import torch
 from llm42_sglang.engine.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.exam import CANNOT_RUN, Bits, CertificationError, Exam
 from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
+from llm42_sglang.engine.step_exam import StepExam
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ class Certificate:
     widths: tuple[int, ...]  # slots of the passes that give these bits
     replayed: tuple[int, ...]  # those of them that CUDA graphs give as well
     carrying: tuple[int, ...]  # those of them that give them with decode rows in some slots
+    step_sizes: tuple[int, ...]  # rows of the decode steps that give canonical rows (A4)
     seconds: float
 
     def as_dict(self) -> dict[str, object]:
@@ -53,6 +57,8 @@ def certify(forward: CanonicalForward) -> Certificate:
         forward.widths, forward.replayed = widths, replayed
         forward.carriers = exam.equal_carriers()
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
+        steps = StepExam(forward)
+        step_sizes = steps.canonical_sizes()
     except (CertificationError, RanksDisagreeError):
         raise
     except CANNOT_RUN as error:
@@ -63,16 +69,18 @@ def certify(forward: CanonicalForward) -> Certificate:
         ) from error
     certificate = Certificate(
         passes=exam.passes,
-        rows=rows,
+        rows=rows + steps.rows,
         layers=len(forward.layers),
         widths=forward.widths,
         replayed=forward.replayed,
         carrying=forward.carriers,
+        step_sizes=step_sizes,
         seconds=round(time.perf_counter() - started, 2),
     )
     logger.info(
         "llm42: certified in %.1f s: A1, A2 and A3 hold bitwise over %d passes, %d rows of logits "
-        "and of KV in each of %d layers; passes of %s slots give the same bits, %s, %s",
+        "and of KV in each of %d layers; passes of %s slots give the same bits, %s, %s; decode "
+        "steps of %s rows are canonical (A4)",
         certificate.seconds,
         certificate.passes,
         certificate.rows,
@@ -84,12 +92,21 @@ def certify(forward: CanonicalForward) -> Certificate:
         f"with decode rows in them those of {_either(certificate.carrying)}"
         if certificate.carrying
         else "none carries decode rows",
+        _spans(certificate.step_sizes) or "no number of",
     )
     return certificate
 
 
 def _either(numbers: tuple[int, ...]) -> str:
     return " or ".join(map(str, numbers))
+
+
+def _spans(numbers: tuple[int, ...]) -> str:
+    """Ascending numbers, runs of them shortened: "2-9, 12"."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    pairs = zip(starts, ends, strict=True)
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
 
 
 def _compared_by_all(ranks: Ranks, name: str, expected: list[Bits], actual: list[Bits]) -> int:

@@ -14,16 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from sglang.benchmark.one_batch import load_model
-from sglang.srt.managers.schedule_batch import ScheduleBatch
-from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
 from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs
 
 from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.engine import launch
 from llm42_sglang.engine.backends import canonical_mode
-from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot
 from llm42_sglang.engine.exam import has_room
+from llm42_sglang.engine.step_exam import decode_step
 
 ROUNDS = 3
 GROUPS = (1, 2, 4, 8, 16)
@@ -79,32 +78,15 @@ def decode_seconds(forward: CanonicalForward, rows: int, context: int) -> float:
 
     Without sampling: that is SGLang's, and the same for every request.
     """
-    runner = forward.runner
+    device = forward.runner.device
     _place(forward, range(1, rows + 1), context // forward.config.page + 1)
-    requests = torch.arange(1, rows + 1, dtype=torch.int64)
-    lengths = torch.full((rows,), context, dtype=torch.int64)
-    batch = ScheduleBatch(
-        reqs=[],
-        forward_mode=ForwardMode.DECODE,
-        device=runner.device,
-        req_to_token_pool=runner.req_to_token_pool,
-        token_to_kv_pool_allocator=runner.token_to_kv_pool_allocator,
-        model_config=runner.model_config,
-        spec_algorithm=runner.spec_algorithm,
-        input_ids=torch.full((rows,), 100, dtype=torch.int64, device=runner.device),  # [rows]
-        req_pool_indices=requests.to(runner.device),
-        req_pool_indices_cpu=requests,
-        seq_lens=lengths.to(runner.device),
-        seq_lens_cpu=lengths,
-        orig_seq_lens=lengths.to(runner.device, torch.int32),
-        seq_lens_sum=int(lengths.sum()),
-        out_cache_loc=forward.req_to_token[1 : rows + 1, context - 1].to(torch.int64),
+    batch = DecodeRows(
+        torch.full((rows,), 100, dtype=torch.int64, device=device),
+        torch.arange(1, rows + 1, dtype=torch.int64, device=device),
+        torch.full((rows,), context, dtype=torch.int64, device=device),
+        forward.req_to_token[1 : rows + 1, context - 1].to(torch.int64),
     )
-
-    def step() -> None:
-        runner.forward(ForwardBatch.init_new(batch, runner, return_hidden_states_before_norm=False))
-
-    return _median(step)
+    return _median(lambda: decode_step(forward.runner, batch))
 
 
 def _place(forward: CanonicalForward, rows: range, pages: int) -> None:

@@ -280,7 +280,7 @@ class Exam:
                 f"{context}; raise --context-length or lower --llm42-page"
             )
         if not has_room(self.forward, self.group):
-            have_pages, have_rows = _room(self.forward)
+            have_pages, have_rows = room(self.forward)
             raise CertificationError(
                 f"certification needs {(self.group + 1) * OWN} KV pages and {self.group + 1} "
                 f"request rows, the server has {have_pages} and {have_rows}; raise "
@@ -298,12 +298,12 @@ def _equal(expected: list[Bits], actual: list[Bits]) -> bool:
 
 def has_room(forward: CanonicalForward, group: int) -> bool:
     """Whether the server's pools are large enough to certify passes of so many slots."""
-    pages, rows = _room(forward)
+    pages, rows = room(forward)
     return (group + 1) * OWN <= pages and group + 1 <= rows
 
 
-def _room(forward: CanonicalForward) -> tuple[int, int]:
-    """KV pages and request rows of the server."""
+def room(forward: CanonicalForward) -> tuple[int, int]:
+    """KV pages and request rows of the server, numbered from 1: 0 is for padding."""
     runner = forward.runner
     pages = runner.token_to_kv_pool_allocator.size // forward.config.page
     return pages, runner.req_to_token_pool.size

@@ -1,0 +1,196 @@
+"""The decode steps that certification runs: of which sizes are the rows canonical (A4)?
+
+A text of random tokens goes through canonical passes: the reference. Then SGLang's own decode
+forward computes rows of that text, in steps of every size that the server may come to. Each row is
+a request that knows the text up to some length, so one step examines as many lengths as it has
+rows, short ones beside long ones. Logits and KV of every layer must be the reference's, bit for
+bit.
+
+A request shares the text's full pages, in one of two copies that lie apart in the KV pool, and has
+a last page of its own: canonical KV before the new row, KV of other tokens from there on. The
+server is idle, so rows and pages are used without being allocated.
+
+The work is bounded. A size is run until ROWS rows are compared, smaller sizes first; those that are
+not begun in time are left out. Nor is it a failure if none is found: then all is verified.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+from sglang.srt.managers.schedule_batch import ScheduleBatch
+from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
+from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
+
+from llm42_sglang.core.pages import page_index, page_span
+from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot, same_bits
+from llm42_sglang.engine.exam import SEED, room
+
+logger = logging.getLogger(__name__)
+
+MOST = 64  # rows of the largest step that is examined
+ROWS = 16  # compared for each size, at least
+SECONDS = 9.0  # when they are over, no other size is begun
+# Tokens. Backends change how they sum at such lengths, and at the end of a page.
+EDGES = (64, 128, 192, 256, 384, 512, 1024)
+
+
+class StepExam:
+    """The text in two copies, and a last page for each row of a step."""
+
+    def __init__(self, forward: CanonicalForward):
+        self.forward = forward
+        self.runner = forward.runner
+        self.size = forward.config.page
+        self.random = random.Random(SEED)
+        self.deadline = time.perf_counter() + SECONDS
+        self.rows = 0  # compared
+        pages, requests = room(forward)
+        longest = min(self.runner.model_config.context_len, pages * self.size)
+        near = {edge + more for edge in (self.size, *EDGES) for more in (-1, 0, 1)}
+        self.lengths = sorted(n for n in {1, 2, *near} if n <= longest)  # with the new row
+        self.pages = sorted({page_index(n - 1, self.size) for n in self.lengths})  # of new rows
+        count = len(self.pages)
+        self.texts = (
+            self._locations(range(1, 1 + count)),
+            self._locations(range(2 * count, count, -1)),  # other pages, in descending order
+        )
+        self.most = min(MOST, requests, pages - 2 * count)
+        numbers = 2 * count + torch.arange(1, 1 + max(0, self.most), device=self.runner.device)
+        self.last_pages = numbers[:, None] * self.size + self.forward.offsets  # KV slots, [rows, T]
+        self.deck: list[tuple[int, int]] = []  # cards: index of a length, copy of the text
+
+    def canonical_sizes(self) -> tuple[int, ...]:
+        """Rows of the decode steps whose rows are canonical, ascending."""
+        sizes: list[int] = []
+        if self.most > 0:
+            self._run_reference()
+        for shape in shapes(self.runner.decode_cuda_graph_capture_bs, self.most):
+            if not self._on_all_ranks(time.perf_counter() < self.deadline):
+                logger.warning("llm42: no time to examine steps of %d rows or more", shape[0])
+                break
+            if all(self._is_canonical(size) for size in {shape[0], shape[-1]}):
+                sizes += shape
+        return tuple(sizes)
+
+    def _run_reference(self) -> None:
+        """Canonical passes over the text's pages: what the new rows must come out as."""
+        vocab, group = self.runner.model_config.vocab_size, self.forward.config.group
+        self._name(1, self.texts[0])
+        slots = [
+            Slot(1, page, tuple(self.random.randrange(vocab) for _ in range(self.size)))
+            for page in self.pages
+        ]
+        passes = [self.forward(slots[i : i + group]) for i in range(0, len(slots), group)]
+        tokens = torch.tensor([slot.tokens for slot in slots])  # [pages, T]
+        logits = torch.stack([rows for one in passes for rows in one if rows is not None])
+        pages = [self.pages.index(page_index(n - 1, self.size)) for n in self.lengths]
+        offsets = [(n - 1) % self.size for n in self.lengths]
+        self.tokens = tokens[pages, offsets].to(self.runner.device)
+        self.logits = logits[pages, offsets]  # [lengths, vocab]
+        self.kv = self.forward.kv_at(self.texts[0][self._tensor(self.lengths) - 1])
+        self._copy_kv(*self.texts)
+
+    def _is_canonical(self, size: int) -> bool:
+        steps = -(-ROWS // size)
+        return all(self._on_all_ranks(self._step_is_canonical(size)) for _ in range(steps))
+
+    def _step_is_canonical(self, size: int) -> bool:
+        """One step, of the next cards."""
+        cards = [self._draw() for _ in range(size)]
+        rows, which = self._lay(cards), [index for index, _ in cards]
+        logits = decode_step(self.runner, rows).logits_output.next_token_logits
+        self.rows += size
+        return same_bits(logits, self.logits[which]) and same_bits(
+            self.forward.kv_at(rows.out_cache_loc), self.kv[:, :, which]
+        )
+
+    def _lay(self, cards: Sequence[tuple[int, int]]) -> DecodeRows:
+        """A request per card that knows the text before its new row, and the step of them all."""
+        own = self.last_pages[: len(cards)]
+        sources = []  # KV slots that fill the own pages, [T] each
+        for row, (index, copy) in enumerate(cards):
+            text, position = self.texts[copy], self.lengths[index] - 1
+            start, end = page_span(page_index(position, self.size), self.size)
+            self._name(1 + row, torch.cat([text[:start], own[row]]))
+            known = self.forward.offsets < position - start
+            others = text[: self.size].flip(0)  # none of them at its own offset
+            sources.append(torch.where(known, text[start:end], others))
+        self._copy_kv(torch.cat(sources), own.flatten())
+        which = [index for index, _ in cards]
+        lengths = self._tensor([self.lengths[index] for index in which])
+        requests = self._tensor(range(1, 1 + len(cards)))
+        return DecodeRows(
+            self.tokens[which], requests, lengths, own[requests - 1, (lengths - 1) % self.size]
+        )
+
+    def _draw(self) -> tuple[int, int]:
+        """Every length in every copy once, in any order, before one comes again."""
+        if not self.deck:
+            self.deck = list(product(range(len(self.lengths)), range(len(self.texts))))
+            self.random.shuffle(self.deck)
+        return self.deck.pop()
+
+    def _locations(self, pages: Sequence[int]) -> torch.Tensor:
+        """KV slots of the text in these KV pages; its pages without new rows repeat the first."""
+        places = dict(zip(self.pages, pages, strict=True))
+        last = self.pages[-1]
+        return torch.cat([self._page(places.get(page, pages[0])) for page in range(last + 1)])
+
+    def _page(self, number: int) -> torch.Tensor:
+        """Its KV slots, [T]."""
+        return number * self.size + self.forward.offsets
+
+    def _name(self, row: int, locations: torch.Tensor) -> None:
+        table = self.forward.req_to_token
+        table[row, : len(locations)] = locations.to(table.dtype)
+
+    def _copy_kv(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        pool = self.runner.token_to_kv_pool
+        for layer in self.forward.layers:
+            for buffer in (pool.get_key_buffer(layer), pool.get_value_buffer(layer)):
+                buffer[target] = buffer[source]
+
+    def _tensor(self, numbers: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.runner.device)
+
+    def _on_all_ranks(self, true: bool) -> bool:
+        return all(self.forward.ranks.gather(true))
+
+
+def shapes(captured: Sequence[int], most: int) -> Iterator[range]:
+    """Sizes up to `most` that one shape runs: SGLang pads a step to the next size it has captured
+    a CUDA graph of; larger ones, or all where there are no graphs, run as they are."""
+    first = 1
+    for last in [*sorted(captured), *range(max(captured, default=0) + 1, most + 1)]:
+        if first <= most:
+            yield range(first, min(last, most) + 1)
+        first = last + 1
+
+
+def decode_step(runner: ModelRunner, rows: DecodeRows) -> ModelRunnerOutput:
+    """SGLang's own forward of a decode batch, as `ModelRunner.forward` serves it."""
+    requests, lengths = rows.req_pool_indices.cpu(), rows.seq_lens.cpu()
+    batch = ScheduleBatch(
+        reqs=[],
+        forward_mode=ForwardMode.DECODE,
+        device=runner.device,
+        req_to_token_pool=runner.req_to_token_pool,
+        token_to_kv_pool_allocator=runner.token_to_kv_pool_allocator,
+        model_config=runner.model_config,
+        spec_algorithm=runner.spec_algorithm,
+        input_ids=rows.input_ids,
+        req_pool_indices=rows.req_pool_indices,
+        req_pool_indices_cpu=requests,
+        seq_lens=rows.seq_lens,
+        seq_lens_cpu=lengths,
+        orig_seq_lens=rows.seq_lens.to(torch.int32),
+        seq_lens_sum=int(lengths.sum()),
+        out_cache_loc=rows.out_cache_loc,
+    )
+    return runner.forward(
+        ForwardBatch.init_new(batch, runner, return_hidden_states_before_norm=False)
+    )
