@@ -35,6 +35,19 @@ def serve(
     default: Annotated[
         bool, typer.Option("--llm42-default", help="Requests are deterministic unless they object.")
     ] = _DEFAULT.default,
+    verify: Annotated[
+        str,
+        typer.Option(
+            "--llm42-verify",
+            help="uncertified: what decode steps of uncertified sizes propose; always: every token.",
+        ),
+    ] = _DEFAULT.verify,
+    audit: Annotated[
+        int,
+        typer.Option(
+            "--llm42-audit", help="Of so many pages that canonical steps write, one is run again."
+        ),
+    ] = _DEFAULT.audit,
     max_n: Annotated[
         int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
     ] = _DEFAULT.max_n,
@@ -52,7 +65,15 @@ def serve(
         say(f"--llm42-run-ahead goes away: it is a part of --llm42-wait; write --llm42-wait {wait}")
     argv = list(context.args)
     try:
-        config = Config(page=page, group=group, default=default, wait=wait, max_n=max_n)
+        config = Config(
+            page=page,
+            group=group,
+            default=default,
+            wait=wait,
+            verify=verify,
+            audit=audit,
+            max_n=max_n,
+        )
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):
             argv += ["--model-path", str(ensure_default_model(say))]

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 PAGE_SIZES = (16, 32, 64)
 GROUPS = (1, 2, 4, 8, 16, 32)
+VERIFY = ("uncertified", "always")
 
 
 class ConfigError(ValueError):
@@ -21,12 +22,17 @@ class Config:
     # Decode steps a full page may wait, so that several pages share one pass. Its request decodes
     # on meanwhile, a token a step: so many tokens past the page's end, at most.
     wait: int = 16
+    # What is verified: what steps of uncertified sizes propose, or every token. The same bits.
+    verify: str = "uncertified"
+    audit: int = 32  # of so many pages that canonical steps write, one is run again
     max_n: int = 64  # n of any request, at most; each sample is a request of its own
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
         _expect_one_of("--llm42-group", self.group, GROUPS)
         _expect_between("--llm42-wait", self.wait, 0, self.page)
+        _expect_between("--llm42-audit", self.audit, 1, 1_000_000)
+        _expect_one_of("--llm42-verify", self.verify, VERIFY)
         _expect_between("--llm42-max-n", self.max_n, 1, 4096)
         if type(self.default) is not bool:
             raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
@@ -50,7 +56,7 @@ def _expect_between(flag: str, value: int, least: int, most: int) -> None:
         raise ConfigError(f"{flag} {value} is not supported; choose {least} to {most}")
 
 
-def _expect_one_of(flag: str, value: int, allowed: tuple[int, ...]) -> None:
-    if type(value) is not int or value not in allowed:
+def _expect_one_of(flag: str, value: object, allowed: tuple) -> None:
+    if type(value) is not type(allowed[0]) or value not in allowed:
         choices = ", ".join(map(str, allowed))
         raise ConfigError(f"{flag} {value} is not supported; choose one of {choices}")

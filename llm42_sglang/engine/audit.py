@@ -1,24 +1,29 @@
 """The running audit: what certification has measured is measured again while the server serves.
 
-Every so many verifications one page more rides in the pass, or in the decode step: a full page of
-a rider's past, already canonical, in whatever slot is next. Its KV of every layer must come out as
-it was, bit for bit, and of a greedy request the tokens too. If not, nobody may rely on canonical
-pages any more: deterministic service ends. Requests that are prefilled and never decode are not
-audited.
+Of the pages that canonical steps write, one in so many is run again by a canonical pass; so is the
+page that a request ends in. Its KV of every layer must come out as it was, bit for bit, and of a
+greedy request the tokens too. If not, nobody may rely on canonical rows any more: deterministic
+service ends. A page that was picked rides in a pass that has a slot to spare, at the latest when
+its request ends.
 """
 
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 
 from llm42_sglang.core.packing import PageJob, jobs_for
-from llm42_sglang.core.pages import Span, page_span
+from llm42_sglang.core.pages import Span, page_index, page_span
 from llm42_sglang.engine.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.sampling import greedy
 
-PERIOD = 32  # passes for verification, decode steps that carry pages among them, between audits
+
+class Audited(NamedTuple):
+    """A page that is run again, and its KV before that: [layers, 2, rows, heads * head_dim]."""
+
+    job: PageJob[DeterministicReq]
+    expected: torch.Tensor
 
 
 class Audit:
@@ -27,47 +32,62 @@ class Audit:
     def __init__(self, forward: CanonicalForward):
         self.forward = forward
         self.failed = False
-        self._passes = 0  # since the last audit
-        self._random = random.Random(0)
-        self._expected = torch.empty(0)
+        self._size = forward.config.page
+        self._written = 0  # pages
+        self._picked: list[tuple[DeterministicReq, Span]] = []  # positions in one page
 
-    def pick(
-        self, riders: Sequence[DeterministicReq], seats: int
-    ) -> PageJob[DeterministicReq] | None:
-        """A page to run beside the riders' due pages, when it is time and one of them has one.
+    def stepped(self, req: DeterministicReq) -> None:
+        """A canonical step has written a row of this request, perhaps its last."""
+        end = req.track.canonical_len
+        if end % self._size and not req.finished():
+            return
+        self._written += 1
+        if self._written % self.forward.config.audit == 0:
+            start, _ = page_span(page_index(end - 1, self._size), self._size)
+            self._picked.append((req, Span(start, end)))
 
-        seats: pages that the pass holds. If it is full, the audit waits for a while.
-        """
-        self._passes += 1
-        size = self.forward.config.page
-        able = [req for req in riders if req.track.canonical_len >= size]
-        # A full pass lets it wait for one with a slot to spare, but not for ever.
-        full = len(riders) >= seats and self._passes < 2 * PERIOD
-        if self._passes < PERIOD or not able or full:
-            return None
-        self._passes = 0
-        req = self._random.choice(able)
-        page = self._random.randrange(req.track.canonical_len // size)
-        (job,) = jobs_for(req, req.known_tokens, Span(*page_span(page, size)), size)
-        self._expected = self.forward.kv_of(req.kv.req_pool_idx, page)
-        return job
+    def riders(self, free: int) -> list[Audited]:
+        """Pages that take up to `free` spare slots of a pass."""
+        self._picked = [one for one in self._picked if _is_there(*one)]
+        riding, self._picked = self._picked[:free], self._picked[free:]
+        return list(self._boarded(riding))
 
-    def compare(self, job: PageJob[DeterministicReq], rows: torch.Tensor) -> bool:
+    def leaving(self, req: DeterministicReq) -> list[Audited]:
+        """What was picked of a request that ends, while its KV is still its own."""
+        mine = [one for one in self._picked if one[0] is req]
+        self._picked = [one for one in self._picked if one[0] is not req]
+        return list(self._boarded(mine))
+
+    def compare(self, audited: Audited, rows: torch.Tensor) -> bool:
         """Whether the page has come out as it was; if not, the audit has failed for good.
 
-        rows: its logits, [T, vocab].
+        rows: its logits, [rows, vocab].
         """
-        found = self.forward.kv_of(job.request.kv.req_pool_idx, job.page)
-        same = same_bits(self._expected, found) and _same_tokens(job, rows)
+        same = same_bits(audited.expected, self._kv_of(audited.job))
+        same = same and _same_tokens(audited.job, rows, self._size)
         # Each rank has its own heads' KV; they go on, or end deterministic service, together.
         equal = all(self.forward.ranks.gather(same))
         self.failed = self.failed or not equal
         return equal
 
+    def _boarded(self, picked: list[tuple[DeterministicReq, Span]]) -> Iterator[Audited]:
+        for req, span in picked:
+            (job,) = jobs_for(req, req.known_tokens, span, self._size)
+            yield Audited(job, self._kv_of(job))
 
-def _same_tokens(job: PageJob[DeterministicReq], rows: torch.Tensor) -> bool:
+    def _kv_of(self, job: PageJob[DeterministicReq]) -> torch.Tensor:
+        kv = self.forward.kv_of(job.request.kv.req_pool_idx, job.page)
+        return kv[:, :, : len(job.tokens)]
+
+
+def _is_there(req: DeterministicReq, span: Span) -> bool:
+    """Whether the rows are still canonical: a retraction takes them."""
+    return not req.finished() and req.track.canonical_len >= span.end
+
+
+def _same_tokens(job: PageJob[DeterministicReq], rows: torch.Tensor, size: int) -> bool:
     """Whether a greedy request's output follows from these rows as it did."""
-    req, start = job.request, job.page * len(rows)
+    req, start = job.request, job.page * size
     if not req.chooser.plain:
         return True
     first = max(start, len(req.origin_input_ids) - 1)  # the row that gave the first token

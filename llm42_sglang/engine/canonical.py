@@ -7,11 +7,6 @@ row 0), so no KV slot is reserved. A pass may be narrower than G slots only in t
 certification has found to give the same bits as G; and it runs the language-model head only over
 slots that need logits, in those widths too. It comes from a CUDA graph where certification has
 found the eager pass's bits.
-
-A pass can carry a decode step: the rows of SGLang's decode batch, each a request with one new row,
-fill its last slots, with padding. One forward then does what two would do, and where a forward of
-few rows takes as long as one of many, pages ride for little. Only in widths that certification has
-found to give the same bits with decode rows in them as without.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,10 +15,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from sglang.srt.environ import envs
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
-from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
+from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
@@ -66,17 +60,15 @@ class CanonicalForward:
         fault: PassFault | None = None,
         mode: Mode = nullcontext,
         ranks: Ranks | None = None,
-        may_carry: bool = False,
     ):
         self.runner = runner
-        self.may_carry = may_carry  # decode rows, where certification finds the same bits
         self.ranks = ranks or Ranks()
         self.config = config
         self.fault = fault
         self.mode = mode  # of the attention backend; the fast path is outside of it
         self.widths: tuple[int, ...] = (config.group,)  # slots, ascending; certification adds some
         self.replayed: tuple[int, ...] = ()  # widths that come from CUDA graphs; as certified
-        self.carriers: tuple[int, ...] = ()  # widths that may carry decode rows; as certified
+        self.step_sizes: frozenset[int] = frozenset()  # decode steps of canonical rows; likewise
         self.replays = 0  # passes that did
         self.req_to_token = runner.req_to_token_pool.req_to_token  # [rows, context]
         self.offsets = torch.arange(config.page, device=runner.device)  # [T]
@@ -87,12 +79,6 @@ class CanonicalForward:
         """Slots of the narrowest pass that holds so many pages; 0 for none."""
         return next((width for width in self.widths if width >= pages), 0) if pages else 0
 
-    def seats_beside(self, rows: int) -> int:
-        """Pages that ride in the narrowest pass that carries so many decode rows; 0 for none."""
-        taken = self._slots_of(rows)
-        width = next((width for width in self.carriers if width > taken), 0)
-        return width - taken if width else 0
-
     def __call__(self, slots: Sequence[Slot]) -> list[torch.Tensor | None]:
         """Write the slots' canonical KV; per slot its logits [T, vocab], None where not scored.
 
@@ -102,48 +88,27 @@ class CanonicalForward:
         assert 0 < len(slots) <= width
         filled = [*slots, *[self.dummy] * (width - len(slots))]
         how = graphs.replayed if width in self.replayed else graphs.eager
-        logits, run = self._run(filled, self._batch(filled), how)
-        self.replays += run.can_run_graph
-        return logits[: len(slots)]
+        return self._run(filled, how)[: len(slots)]
 
-    def carry(
-        self, slots: Sequence[Slot], decode: DecodeRows
-    ) -> tuple[list[torch.Tensor | None], ModelRunnerOutput]:
-        """As a pass, of `seats_beside` pages at most; and the output of the decode step in it.
-
-        Raises RanksDisagreeError as a pass does.
-        """
-        rows = len(decode.input_ids)
-        free = self.seats_beside(rows) - len(slots)
-        assert slots and free >= 0
-        filled = [*slots, *[self.dummy] * free]
-        batch = _with_decode_rows(self._batch(filled), decode, self.config.page)
-        logits, run = self._run(filled, batch, _of_many_requests, self._slots_of(rows))
-        # SGLang's LogitsProcessorOutput: it samples from these.
-        run.logits_output.next_token_logits = torch.cat(logits[len(filled) :])[:rows]
-        return logits[: len(slots)], run
-
-    def _run(
-        self, slots: Sequence[Slot], batch: ScheduleBatch, how, others: int = 0
-    ) -> tuple[list[torch.Tensor | None], ModelRunnerOutput]:
-        """Logits of the slots, and of `others` more that the batch has after them."""
+    def _run(self, slots: Sequence[Slot], how) -> list[torch.Tensor | None]:
+        batch = self._batch(slots)
         if self.ranks.size > 1:
             self.ranks.note(slots, batch.out_cache_loc.tolist())
             self.ranks.require_agreement()
-        scored = [*(slot.scored for slot in slots), *[True] * others]
-        head = self._head_slots(scored)
+        head = self._head_slots([slot.scored for slot in slots])
         with how(self.runner), self.mode(), head_rows(self._rows_of(head)):
             run = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
             )
+        self.replays += run.can_run_graph
         if not head:
-            return [None] * len(scored), run
+            return [None] * len(slots)
         logits = run.logits_output.next_token_logits
         assert len(logits) == len(head) * self.config.page, f"pass returned {len(logits)} rows"
         if self.fault is not None:
             logits = self.fault(logits, batch)
         by_slot = dict(zip(head, logits.split(self.config.page), strict=True))
-        return [by_slot[i] if wanted else None for i, wanted in enumerate(scored)], run
+        return [by_slot[i] if slot.scored else None for i, slot in enumerate(slots)]
 
     def kv_of(self, row: int, page: int) -> torch.Tensor:
         """A copy of one page's KV, [layers, 2, T, heads * head_dim]."""
@@ -165,10 +130,6 @@ class CanonicalForward:
         """The layers that this runner holds KV of."""
         pool = self.runner.token_to_kv_pool
         return range(pool.start_layer, pool.start_layer + pool.layer_num)
-
-    def _slots_of(self, rows: int) -> int:
-        """Slots that so many decode rows fill."""
-        return -(-rows // self.config.page)
 
     def _head_slots(self, scored: Sequence[bool]) -> list[int]:
         """Indices of the slots that go through the language-model head: a certified width of
@@ -226,47 +187,6 @@ class CanonicalForward:
         locations = first + self.offsets
         self.req_to_token[slot.row, span.start : span.end] = locations.to(self.req_to_token.dtype)
         return locations
-
-
-@contextmanager
-def _of_many_requests(runner: ModelRunner) -> Iterator[None]:
-    """While active, an eager forward may hold more requests than the server runs: the buffers of
-    `EagerRunner.load_batch` have a row for each of those, and it can do without."""
-    uncopied = envs.SGLANG_EAGER_INPUT_NO_COPY
-    before = uncopied.get()
-    uncopied.set(True)
-    try:
-        with graphs.eager(runner):
-            yield
-    finally:
-        uncopied.set(before)
-
-
-def _with_decode_rows(batch: ScheduleBatch, decode: DecodeRows, page: int) -> ScheduleBatch:
-    """The pass with the rows of a decode batch behind its slots, each a request with one new row,
-    and padding to a whole slot, which is a request too: SGLang's own for padding."""
-    lengths, requests = decode.seq_lens.tolist(), decode.req_pool_indices.tolist()
-    padding = -len(lengths) % page
-    new = [1] * len(lengths)
-    if padding:
-        lengths, requests, new = [*lengths, padding], [*requests, PADDING_ROW], [*new, padding]
-    pad = torch.arange(padding, device=batch.device)  # in page 0, which is KV that nobody owns
-    seq_lens, rows = torch.tensor(lengths), torch.tensor(requests)
-    batch.input_ids = torch.cat(
-        [batch.input_ids, decode.input_ids, torch.full_like(pad, PADDING_TOKEN)]
-    )
-    batch.out_cache_loc = torch.cat([batch.out_cache_loc, decode.out_cache_loc, pad])
-    batch.req_pool_indices_cpu = torch.cat([batch.req_pool_indices_cpu, rows])
-    batch.req_pool_indices = batch.req_pool_indices_cpu.to(batch.device)
-    batch.seq_lens_cpu = torch.cat([batch.seq_lens_cpu, seq_lens])
-    batch.seq_lens = batch.seq_lens_cpu.to(batch.device)
-    batch.orig_seq_lens = batch.seq_lens.to(torch.int32)
-    batch.seq_lens_sum = int(batch.seq_lens_cpu.sum())
-    batch.prefix_lens += [length - n for length, n in zip(lengths, new, strict=True)]
-    batch.extend_lens += new
-    batch.extend_logprob_start_lens += new
-    batch.extend_num_tokens += sum(new)
-    return batch
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

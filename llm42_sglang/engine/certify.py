@@ -7,9 +7,8 @@
     A4  a row of a decode step of n requests, over canonical rows, is the row of a canonical pass
 
 Every variation of the exam must reproduce the reference's logits and the KV of every layer, bit for
-bit. Narrower passes that reproduce them too may be run, and those that do with decode rows in them
-may carry a decode step; others are left out, which is no failure. Nor is it one where a CUDA graph
-gives other bits than the eager pass: then it is not used. A4 is asked of every n for itself: the
+bit. Narrower passes that reproduce them too may be run; others are left out, which is no failure.
+Nor is it one where a CUDA graph gives other bits than the eager pass: then it is not used. A4 is asked of every n for itself: the
 steps for which it does not hold are verified.
 """
 
@@ -36,7 +35,6 @@ class Certificate:
     layers: int
     widths: tuple[int, ...]  # slots of the passes that give these bits
     replayed: tuple[int, ...]  # those of them that CUDA graphs give as well
-    carrying: tuple[int, ...]  # those of them that give them with decode rows in some slots
     step_sizes: tuple[int, ...]  # rows of the decode steps that give canonical rows (A4)
     seconds: float
 
@@ -55,10 +53,10 @@ def certify(forward: CanonicalForward) -> Certificate:
         widths = exam.equal_widths()
         replayed = exam.equal_graphs(widths)
         forward.widths, forward.replayed = widths, replayed
-        forward.carriers = exam.equal_carriers()
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
         steps = StepExam(forward)
-        step_sizes = steps.canonical_sizes()
+        step_sizes = steps.canonical_sizes() if forward.config.verify == "uncertified" else ()
+        forward.step_sizes = frozenset(step_sizes)
     except (CertificationError, RanksDisagreeError):
         raise
     except CANNOT_RUN as error:
@@ -73,13 +71,12 @@ def certify(forward: CanonicalForward) -> Certificate:
         layers=len(forward.layers),
         widths=forward.widths,
         replayed=forward.replayed,
-        carrying=forward.carriers,
         step_sizes=step_sizes,
         seconds=round(time.perf_counter() - started, 2),
     )
     logger.info(
         "llm42: certified in %.1f s: A1, A2 and A3 hold bitwise over %d passes, %d rows of logits "
-        "and of KV in each of %d layers; passes of %s slots give the same bits, %s, %s; decode "
+        "and of KV in each of %d layers; passes of %s slots give the same bits, %s; decode "
         "steps of %s rows are canonical (A4)",
         certificate.seconds,
         certificate.passes,
@@ -89,9 +86,6 @@ def certify(forward: CanonicalForward) -> Certificate:
         f"from CUDA graphs those of {_either(certificate.replayed)}"
         if certificate.replayed
         else "none from a CUDA graph",
-        f"with decode rows in them those of {_either(certificate.carrying)}"
-        if certificate.carrying
-        else "none carries decode rows",
         _spans(certificate.step_sizes) or "no number of",
     )
     return certificate

@@ -15,7 +15,7 @@ import torch
 
 from llm42_sglang.core.pages import page_span
 from llm42_sglang.engine import graphs
-from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot, same_bits
+from llm42_sglang.engine.canonical import CanonicalForward, Slot, same_bits
 from llm42_sglang.engine.ranks import RanksDisagreeError
 
 logger = logging.getLogger(__name__)
@@ -96,19 +96,6 @@ class Exam:
         held = [n for n in widths if graphs.captured(self.forward.runner, n * self.size)]
         return tuple(n for n in held if self._on_all_ranks(self._replays_reference(n)))
 
-    def equal_carriers(self) -> tuple[int, ...]:
-        """Those widths that give these bits with decode rows in them; narrower than G, or a decode
-        step would wait for too much, but for a G of 2."""
-        carriers: list[int] = []
-        if self.forward.may_carry:
-            for width in self.forward.widths:
-                fewest = carriers[-1] if carriers else 1  # slots of decode rows; others ride there
-                if 1 < width < max(self.group, 3) and self._on_all_ranks(
-                    self._carries_reference(width, fewest)
-                ):
-                    carriers.append(width)
-        return tuple(carriers)
-
     def _on_all_ranks(self, equal: bool) -> bool:
         return all(self.forward.ranks.gather(equal))
 
@@ -126,25 +113,6 @@ class Exam:
             runs.append((self.reference, self._run_all(self.twin, crowded=True)))
         runs += [(expected, actual) for _, expected, actual in self._other_tails()]
         return all(_equal(*run) for run in runs)
-
-    def _carries_reference(self, width: int, fewest: int) -> bool:
-        """With `fewest` slots of decode rows and more, each but for one row empty, and full."""
-
-        def problem() -> str | None:
-            for i in range(max(len(counts), len(self.pages))):
-                nth = i % len(self.pages)
-                # Every other time a slot stays empty: a dummy, and no head for it.
-                bits = self._carried(self.pages[nth], counts[i % len(counts)], dummies=i % 2)
-                if not _equal(self.reference[nth : nth + 1], [bits]):
-                    return "gives other bits"
-            return None
-
-        self._forget()
-        self.forward.carriers = (width,)
-        slots = range(fewest, width)
-        counts = [rows for n in slots for rows in ((n - 1) * self.size + 1, n * self.size)]
-        what = f"a pass of {width} slots with decode rows"
-        return self._may_be_used(what, problem, CANNOT_RUN, "choose another --attention-backend")
 
     def _replays_reference(self, width: int) -> bool:
         def problem() -> str | None:
@@ -202,28 +170,6 @@ class Exam:
         at = len(slots) - self.pages.index(page) % (len(slots) + 1)
         slots.insert(at, Slot(row, page, tokens or self.tokens[page]))
         return self._read(self._pass(slots)[at], row, page)
-
-    def _carried(self, page: int, rows: int, dummies: int) -> Bits:
-        """The twin's page behind neighbours, before some dummies and so many decode rows."""
-        company = self.forward.seats_beside(rows) - 1 - dummies
-        slots = self._company(max(0, company), scored=True)
-        slots.append(Slot(self.twin, page, self.tokens[page]))
-        self.passes += 1
-        logits, _ = self.forward.carry(slots, self._decode_rows(rows))
-        return self._read(logits[-1], self.twin, page)
-
-    def _decode_rows(self, count: int) -> DecodeRows:
-        """Of the neighbours, all over their contexts."""
-        device = self.forward.runner.device
-        requests = torch.tensor([self.neighbours[i % len(self.neighbours)] for i in range(count)])
-        context = (self.far_page + 1) * self.size
-        positions = torch.tensor([self.random.randrange(context) for _ in range(count)])
-        return DecodeRows(
-            torch.tensor(self._random_tokens(count), device=device),
-            requests.to(device),
-            (positions + 1).to(device),
-            self.forward.req_to_token[requests, positions].to(torch.int64),
-        )
 
     def _company(self, count: int, scored: bool) -> list[Slot]:
         pages = [self.pages[-1 - i % len(self.pages)] for i in range(count)]  # the far one first

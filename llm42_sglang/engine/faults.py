@@ -125,15 +125,6 @@ def _width_dependent() -> PassFault:
     return fault
 
 
-def _carriage_dependent() -> PassFault:
-    """Whether a pass carries decode rows shows in the logits of its pages."""
-
-    def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
-        return logits * 1.001 if 1 in batch.extend_lens else logits
-
-    return fault
-
-
 _PASS_FAULTS = {
     "a1": _not_repeatable,
     "a1-kv": _kv_not_repeatable,
@@ -142,7 +133,6 @@ _PASS_FAULTS = {
     "a2": _slot_dependent,
     "a3": _looks_ahead,
     "width": _width_dependent,
-    "carry": _carriage_dependent,
 }
 
 _OTHERS = {"decode", "experts", "no-scheduler", "rank1"}

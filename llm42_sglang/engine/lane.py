@@ -9,7 +9,7 @@ from sglang.srt.managers.schedule_batch import ScheduleBatch
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
-from llm42_sglang.engine.audit import Audit
+from llm42_sglang.engine.audit import Audit, Audited
 from llm42_sglang.engine.canonical import CanonicalForward, Slot
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.request import DeterministicReq
@@ -51,25 +51,42 @@ class CanonicalLane:
             span = Span(start, req.extend_end)
             # What `Req.get_fill_ids` gave: prompt and committed output.
             jobs += jobs_for(req, req.full_untruncated_fill_ids, span, self.config.page)
-        guests = passengers(self._spare_slots(len(jobs)))
-        rows_of = self._run([*jobs, *map(self._due_job, guests)], prefilling=len(jobs))
+        spare = self._spare_slots(len(jobs))
+        guests = passengers(spare)
+        audited = self.audit.riders(spare - len(guests))
+        others = [*map(self._due_job, guests), *(one.job for one in audited)]
+        rows_of = self._run([*jobs, *others], prefilling=len(jobs))
         next_token: dict[int, int] = {}
         for job, rows in zip(jobs, rows_of, strict=False):
             self._prefilled(job, rows, next_token)
         self.metrics.prefilled(len(jobs))
-        verified = [self._verified(req, rows) for req, rows in zip(guests, rows_of, strict=True)]
+        verified = [self._verified(req, rows) for req, rows in zip(guests, rows_of, strict=False)]
+        self._compare(audited, rows_of)
         return [next_token[id(req)] for req in batch.reqs], verified
 
     def verify(self, reqs: Sequence[DeterministicReq]) -> list[Verified]:
         """Recompute each request's due page; nothing comes of it if an audit fails."""
         jobs = [self._due_job(req) for req in reqs]
-        audited = self.audit.pick(reqs, self.config.group)
-        rows_of = list(self._run([*jobs, *([audited] if audited else [])]))
-        if audited:
-            self.metrics.audited(self.audit.compare(audited, rows_of[-1]))
-        if self.audit.failed:
-            return []
-        return [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]
+        audited = self.audit.riders(self._spare_slots(len(jobs)))
+        rows_of = self._run([*jobs, *(one.job for one in audited)])
+        verified = [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]
+        self._compare(audited, rows_of)
+        return [] if self.audit.failed else verified
+
+    def committed(self, req: DeterministicReq, stepped: bool) -> None:
+        """A token of the request is in its output, and its KV is still its own; stepped: a
+        canonical step has given it. Where the request ends, pages are audited that wait for it."""
+        if stepped:
+            self.metrics.stepped()
+            self.audit.stepped(req)
+        if req.finished() and (audited := self.audit.leaving(req)):
+            self._compare(audited, self._run([one.job for one in audited]))
+            if self.audit.failed:
+                req.revoke()
+
+    def _compare(self, audited: Sequence[Audited], rows_of: Iterator[torch.Tensor]) -> None:
+        for one, rows in zip(audited, rows_of, strict=False):
+            self.metrics.audited(self.audit.compare(one, rows))
 
     def _prefilled(self, job: Job, rows: torch.Tensor | None, next_token: dict[int, int]) -> None:
         req, start = job.request, job.page * self.config.page

@@ -71,6 +71,7 @@ class DeterministicReq(Req):
         self._due_since: int | None = None  # decode step
         # Decode steps launched and not seen yet, in order: whether each is canonical.
         self.in_flight: deque[bool] = deque()
+        self.stepped = False  # the step that was seen last was canonical
         self._withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
@@ -184,10 +185,10 @@ class DeterministicReq(Req):
 
     def seen(self, token: int) -> list[int]:
         """The oldest step in flight has given `token`: what that commits, in order."""
-        canonical = self.in_flight.popleft()
+        self.stepped = self.in_flight.popleft()
         if self.finished() or self.is_retracted:
             return []
-        if canonical:
+        if self.stepped:
             return list(self.apply(Stepped(token)).commit)
         self.apply(Proposed(token, self._may_finish(token)))
         return []
@@ -252,6 +253,11 @@ class DeterministicReq(Req):
             self.set_finish_with_abort(AUDIT_FAILED, status, "ServiceUnavailableError")
         else:
             self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
+
+    def revoke(self) -> None:
+        """An audit has failed that was its last: an error in place of the answer."""
+        self.withdraw()
+        self.finished_reason = self.to_finish
 
     def receipt(self) -> Receipt:
         """What the response carries. Call when the request is finished."""

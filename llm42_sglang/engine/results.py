@@ -6,8 +6,9 @@ KV release and metrics are SGLang's for both. How many tokens a verification com
 load; nobody behind this file can see it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
@@ -50,6 +51,8 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
     """Diverts rows that are not canonical into candidates."""
 
     __slots__ = ()
+    # `CanonicalLane.committed` of this process, once there is a lane.
+    committed: ClassVar[Callable[[DeterministicReq, bool], None]]
 
     def _normalize_decode_outputs(self, *, batch, result, logits_output, next_token_ids):
         """SGLang's hand-over point: per request, the tokens this step adds to the output."""
@@ -98,6 +101,13 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         )
         tokens = [req.accept(run) for req, run in rows]
         self.process_batch_result_decode(batch, CommitResult(tokens=tokens))
+
+    def _handle_finish_state_updated_req(self, req, batch, result, *args, **kwargs) -> None:
+        """Its output has grown and its finish is known; KV is released in here."""
+        if isinstance(req, DeterministicReq):
+            stepped = batch.forward_mode.is_decode() and not isinstance(result, CommitResult)
+            self.committed(req, stepped and req.stepped)
+        super()._handle_finish_state_updated_req(req, batch, result, *args, **kwargs)
 
     # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --
 

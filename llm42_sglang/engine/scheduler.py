@@ -42,7 +42,7 @@ from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.ranks import RanksDisagreeError, join_ranks
 from llm42_sglang.engine.request import DeterministicReq
-from llm42_sglang.engine.results import PrefillResult
+from llm42_sglang.engine.results import DeterministicResultProcessor, PrefillResult
 from llm42_sglang.engine.seams import SeamError
 from llm42_sglang.engine.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.verifier import Verifier
@@ -89,7 +89,9 @@ class DeterministicScheduler(Scheduler):
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
         labels = {"model_name": name, "tp_rank": str(rank)}
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
-        self.llm42_verifier = Verifier(self, CanonicalLane(forward, config, metrics), config)
+        lane = CanonicalLane(forward, config, metrics)
+        self.llm42_verifier = Verifier(self, lane, config)
+        DeterministicResultProcessor.committed = staticmethod(lane.committed)
         self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
         if len({*ranks.gather(self.llm42_fingerprint)}) > 1:

@@ -131,7 +131,7 @@ class Verifier:
 
     def _certified(self, size: int) -> bool:
         """Whether a decode step of so many requests gives canonical rows."""
-        return size in self.lane.forward.steps
+        return size in self.lane.forward.step_sizes
 
     def _judge(self, verified: Verified) -> Outcome:
         req = verified.req

@@ -29,7 +29,6 @@ class Backend:
     canonical: str  # what makes its kernels canonical
     certified_on_cpu: bool = False
     run_on_gpu: str = "**not yet**"
-    carries_decode: bool = False  # where a decode step has no graph of its own, and pages are fast
 
 
 BACKENDS: Mapping[str, Backend] = {
@@ -48,7 +47,6 @@ BACKENDS: Mapping[str, Backend] = {
         "nothing to do: built for it, `platform/attention.py`",
         certified_on_cpu=True,
         run_on_gpu="not for GPUs",
-        carries_decode=True,
     ),
 }
 
@@ -79,11 +77,6 @@ def canonical_mode(runner: ModelRunner) -> Mode:
     if isinstance(backend, HybridAttnBackend):  # a pass is in EXTEND mode
         backend = backend.prefill_backend
     return BACKENDS[name].mode_of(backend)
-
-
-def carries_decode(runner: ModelRunner) -> bool:
-    """Whether this runner's canonical passes may carry decode steps."""
-    return BACKENDS[runner.prefill_attention_backend_str].carries_decode
 
 
 def table() -> str:
