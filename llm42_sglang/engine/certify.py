@@ -46,8 +46,11 @@ class Certificate:
 
 
 @torch.no_grad()
-def certify(forward: CanonicalForward) -> Certificate:
-    """Run every comparison; raises CertificationError naming the assumption that failed."""
+def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
+    """Run every comparison; raises CertificationError naming the assumption that failed.
+
+    Without steps no decode step is found canonical: everything will be verified.
+    """
     started = time.perf_counter()
     try:
         exam = Exam(forward)
@@ -57,8 +60,8 @@ def certify(forward: CanonicalForward) -> Certificate:
         forward.widths, forward.replayed = widths, replayed
         forward.carriers = exam.equal_carriers()
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
-        steps = StepExam(forward)
-        step_sizes = steps.canonical_sizes()
+        steps = StepExam(forward) if with_steps else None
+        step_sizes = steps.canonical_sizes() if steps else ()
     except (CertificationError, RanksDisagreeError):
         raise
     except CANNOT_RUN as error:
@@ -69,7 +72,7 @@ def certify(forward: CanonicalForward) -> Certificate:
         ) from error
     certificate = Certificate(
         passes=exam.passes,
-        rows=rows + steps.rows,
+        rows=rows + (steps.rows if steps else 0),
         layers=len(forward.layers),
         widths=forward.widths,
         replayed=forward.replayed,

@@ -107,6 +107,9 @@ def _register_scheduler() -> None:
         hook(experts, fixed_shape_experts, HookType.AROUND)
     runner = f"{_SRT}model_executor.model_runner.ModelRunner."
     hook(f"{runner}forward", carry_pages, HookType.AROUND)
+    for fault, perturb in faults.STEP_FAULTS.items():
+        if faults.active(fault):
+            hook(f"{runner}forward", perturb, HookType.AROUND)
     draw = f"{_SRT}layers.sampler.Sampler._sample_from_probs"
     hook(draw, draw_from_something, HookType.AROUND)
     sample = f"{runner}sample"
