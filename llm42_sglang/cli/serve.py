@@ -45,7 +45,7 @@ def serve(
     audit: Annotated[
         int,
         typer.Option(
-            "--llm42-audit", help="Of so many pages that canonical steps write, one is run again."
+            "--llm42-audit", help="Of so many pages of outputs one is run again, to compare."
         ),
     ] = _DEFAULT.audit,
     max_n: Annotated[

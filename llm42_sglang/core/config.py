@@ -24,7 +24,7 @@ class Config:
     wait: int = 16
     # What is verified: what steps of uncertified sizes propose, or every token. The same bits.
     verify: str = "uncertified"
-    audit: int = 32  # of so many pages that canonical steps write, one is run again
+    audit: int = 32  # of so many pages of outputs one is run again
     max_n: int = 64  # n of any request, at most; each sample is a request of its own
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ def _expect_between(flag: str, value: int, least: int, most: int) -> None:
         raise ConfigError(f"{flag} {value} is not supported; choose {least} to {most}")
 
 
-def _expect_one_of(flag: str, value: object, allowed: tuple) -> None:
+def _expect_one_of(flag: str, value: object, allowed: tuple[object, ...]) -> None:
     if type(value) is not type(allowed[0]) or value not in allowed:
         choices = ", ".join(map(str, allowed))
         raise ConfigError(f"{flag} {value} is not supported; choose one of {choices}")

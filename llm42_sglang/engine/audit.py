@@ -1,10 +1,10 @@
 """The running audit: what certification has measured is measured again while the server serves.
 
-Of the pages that canonical steps write, one in so many is run again by a canonical pass; so is the
-page that a request ends in. Its KV of every layer must come out as it was, bit for bit, and of a
-greedy request the tokens too. If not, nobody may rely on canonical rows any more: deterministic
-service ends. A page that was picked rides in a pass that has a slot to spare, at the latest when
-its request ends.
+Of the pages that outputs fill, and those that they end in, one in so many is run again by a
+canonical pass, whether steps or passes have written it. Its KV of every layer must come out as it
+was, bit for bit, and of a greedy request the tokens too. If not, nobody may rely on canonical rows
+any more: deterministic service ends. A page that was picked rides in a pass that has a slot to
+spare, or runs when its request ends. Requests that are prefilled and never decode are not audited.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from llm42_sglang.core.packing import PageJob, jobs_for
-from llm42_sglang.core.pages import Span, page_index, page_span
+from llm42_sglang.core.pages import Span, split_into_pages
 from llm42_sglang.engine.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.request import DeterministicReq
 from llm42_sglang.sampling import greedy
@@ -36,15 +36,18 @@ class Audit:
         self._written = 0  # pages
         self._picked: list[tuple[DeterministicReq, Span]] = []  # positions in one page
 
-    def stepped(self, req: DeterministicReq) -> None:
-        """A canonical step has written a row of this request, perhaps its last."""
-        end = req.track.canonical_len
-        if end % self._size and not req.finished():
-            return
-        self._written += 1
-        if self._written % self.forward.config.audit == 0:
-            start, _ = page_span(page_index(end - 1, self._size), self._size)
-            self._picked.append((req, Span(start, end)))
+    def committed(self, req: DeterministicReq) -> None:
+        """A token of the request is in its output, perhaps its last."""
+        known = len(req.origin_input_ids) + len(req.output_ids)
+        end = min(req.track.canonical_len, known - 1)
+        start = end if req.audited_len is None else req.audited_len
+        if not req.finished():
+            end -= end % self._size  # a page that is not full yet will be
+        for span in split_into_pages(Span(start - start % self._size, end), self._size):
+            self._written += 1
+            if self._written % self.forward.config.audit == 0:
+                self._picked.append((req, span))
+        req.audited_len = max(start, end)
 
     def riders(self, free: int) -> list[Audited]:
         """Pages that take up to `free` spare slots of a pass."""

@@ -1,9 +1,10 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone. `width`
-makes narrower passes differ and `carry` those that carry decode rows: both are allowed, and not
-used. `drift` falsifies A1 in the KV once the server serves, `stray` gives other tokens from then
+makes narrower passes differ, which is allowed: they are not used. `drift` falsifies A1 in the KV once the server serves, `stray` gives other tokens from then
 on; with `rank1` all these happen on rank 1 alone.
+`step` falsifies A4 in the KV of decode steps with an odd number of rows, which is allowed: they are
+not canonical then. `step-later` does it in all steps, once the server serves.
 `decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
 `no-scheduler` keeps the scheduler's hooks from going live. Nothing here runs unless it is named;
 several are named with commas in between.
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
+from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
 from llm42_sglang.core.config import ConfigError
 
@@ -34,7 +36,7 @@ def active(name: str) -> bool:
     if chosen:
         logger.warning("llm42: %s=%s is set: this server is broken on purpose", VARIABLE, chosen)
     names = chosen.split(",") if chosen else []
-    if not {*names} <= {*_PASS_FAULTS, *_OTHERS}:
+    if not {*names} <= {*_PASS_FAULTS, *STEP_FAULTS, *_OTHERS}:
         raise ConfigError(f"{VARIABLE}={chosen} is not a known fault; unset it")
     return name in names
 
@@ -136,6 +138,32 @@ _PASS_FAULTS = {
 }
 
 _OTHERS = {"decode", "experts", "no-scheduler", "rank1"}
+
+
+def perturb_odd_steps(original, runner, forward_batch: ForwardBatch, *args, **kwargs):
+    """AROUND hook of `ModelRunner.forward`: steps of an odd number of rows write other KV."""
+    output = original(runner, forward_batch, *args, **kwargs)
+    if len(forward_batch.input_ids) % 2:
+        _perturb_kv(runner, forward_batch)
+    return output
+
+
+def perturb_served_steps(original, runner, forward_batch: ForwardBatch, *args, **kwargs):
+    """AROUND hook of `ModelRunner.forward`: steps write other KV; not those of certification,
+    which are nobody's."""
+    output = original(runner, forward_batch, *args, **kwargs)
+    if forward_batch.rids:
+        _perturb_kv(runner, forward_batch)
+    return output
+
+
+def _perturb_kv(runner, forward_batch: ForwardBatch) -> None:
+    if forward_batch.forward_mode.is_decode():
+        pool = runner.token_to_kv_pool
+        pool.get_value_buffer(pool.start_layer)[forward_batch.out_cache_loc] += 1
+
+
+STEP_FAULTS = {"step": perturb_odd_steps, "step-later": perturb_served_steps}
 
 _decode_steps = 0
 

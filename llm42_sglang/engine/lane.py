@@ -78,7 +78,7 @@ class CanonicalLane:
         canonical step has given it. Where the request ends, pages are audited that wait for it."""
         if stepped:
             self.metrics.stepped()
-            self.audit.stepped(req)
+        self.audit.committed(req)
         if req.finished() and (audited := self.audit.leaving(req)):
             self._compare(audited, self._run([one.job for one in audited]))
             if self.audit.failed:

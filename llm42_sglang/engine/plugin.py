@@ -105,6 +105,9 @@ def _register_scheduler() -> None:
     if not faults.active("experts"):
         hook(experts, fixed_shape_experts, HookType.AROUND)
     runner = f"{_SRT}model_executor.model_runner.ModelRunner."
+    for fault, perturb in faults.STEP_FAULTS.items():
+        if faults.active(fault):
+            hook(f"{runner}forward", perturb, HookType.AROUND)
     draw = f"{_SRT}layers.sampler.Sampler._sample_from_probs"
     hook(draw, draw_from_something, HookType.AROUND)
     sample = f"{runner}sample"

@@ -71,6 +71,7 @@ class DeterministicReq(Req):
         self._due_since: int | None = None  # decode step
         # Decode steps launched and not seen yet, in order: whether each is canonical.
         self.in_flight: deque[bool] = deque()
+        self.audited_len: int | None = None  # up to here pages were audited, or not picked
         self.stepped = False  # the step that was seen last was canonical
         self._withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)

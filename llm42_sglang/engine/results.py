@@ -1,9 +1,9 @@
 """Decode results: ordinary rows go SGLang's way, and so do those of canonical steps; other rows of
 deterministic requests become candidates.
 
-What a pass commits comes back through the very same method, one token at a time, so that finishing, streaming,
-KV release and metrics are SGLang's for both. How many tokens a verification commits follows from
-load; nobody behind this file can see it.
+What a pass commits comes back through the very same method, one token at a time, so that finishing,
+streaming, KV release and metrics are SGLang's for both. How many tokens a verification commits
+follows from load; nobody behind this file can see it.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         """Its output has grown and its finish is known; KV is released in here."""
         if isinstance(req, DeterministicReq):
             stepped = batch.forward_mode.is_decode() and not isinstance(result, CommitResult)
-            self.committed(req, stepped and req.stepped)
+            type(self).committed(req, stepped and req.stepped)
         super()._handle_finish_state_updated_req(req, batch, result, *args, **kwargs)
 
     # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --

@@ -85,7 +85,7 @@ class DeterministicScheduler(Scheduler):
         ranks = join_ranks()
         fault = faults.pass_fault(ranks.rank)
         forward = CanonicalForward(runner, config, fault, mode, ranks)
-        self.llm42_certificate = certify(forward)
+        self.llm42_certificate = certify(forward, with_steps=config.verify == "uncertified")
         name, rank = get_serving().served_model_name, get_parallel().tp_rank
         labels = {"model_name": name, "tp_rank": str(rank)}
         metrics = LaneMetrics(labels, get_observability().enable_metrics)

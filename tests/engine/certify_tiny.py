@@ -17,6 +17,7 @@ import sys
 import torch
 from sglang.benchmark.one_batch import load_model
 from sglang.srt.layers.logits_processor import LogitsProcessor
+from sglang.srt.model_executor.model_runner import ModelRunner
 from sglang.srt.model_executor.model_runner_components.cuda_graph_setup import capture_prefill_graph
 from sglang.srt.model_executor.runner import prefill_cuda_graph_runner as sglang_graphs
 from sglang.srt.model_executor.runner_backend.breakable_cuda_graph_backend import (
@@ -30,7 +31,7 @@ from llm42_sglang.engine import costs
 from llm42_sglang.engine.canonical import CanonicalForward, keep_head_rows
 from llm42_sglang.engine.certify import certify
 from llm42_sglang.engine.exam import CertificationError, Exam
-from llm42_sglang.engine.faults import VARIABLE, pass_fault
+from llm42_sglang.engine.faults import VARIABLE, pass_fault, perturb_odd_steps
 
 T, G = 16, 4
 PASSES = {  # the fault in canonical passes: their slots
@@ -46,6 +47,7 @@ PASSES = {  # the fault in canonical passes: their slots
     "carry": 4,  # allowed: no pass carries decode rows then
     "carry-two": 8,
     "carry-raises": 4,
+    "step": 4,  # allowed: steps of an odd number of rows are not canonical then
 }
 GRAPHS = ("none", "other-bits", "raises", "other-sizes", "attention", "no-kv")
 
@@ -121,7 +123,7 @@ OWN = {
 
 
 def main(model: str) -> None:
-    flags = ("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32")
+    flags = ("--device", "cpu", "--dtype", "float32")
     pool = ("--max-total-tokens", "2000", "--max-running-requests", "16", "--page-size", str(T))
     args = prepare_server_args(["--model-path", model, *flags, *pool])
     args.resolve_once()
@@ -143,7 +145,9 @@ def with_fault(runner, fault: str, group: int) -> dict:
     """The certificate of passes with this fault, or why they are refused."""
     os.environ[VARIABLE] = "" if fault == "none" or fault in OWN else fault
     broken = OWN.get(fault) or pass_fault()
-    equal_widths = Exam.equal_widths
+    equal_widths, forward = Exam.equal_widths, ModelRunner.forward
+    if fault == "step":
+        ModelRunner.forward = lambda *args, **more: perturb_odd_steps(forward, *args, **more)
     if fault == "head":  # some narrower width must be left for it to show in
         Exam.equal_widths = lambda exam: (1, exam.group)
     try:
@@ -152,7 +156,7 @@ def with_fault(runner, fault: str, group: int) -> dict:
     except CertificationError as error:
         return {"refused": str(error)}
     finally:
-        Exam.equal_widths = equal_widths
+        Exam.equal_widths, ModelRunner.forward = equal_widths, forward
 
 
 def with_graphs(runner, fault: str) -> dict:

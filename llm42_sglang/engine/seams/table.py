@@ -102,7 +102,7 @@ sglang.srt.model_executor.forward_batch_info
   bf57b421  ForwardMode  run canonical passes in EXTEND mode
 sglang.srt.model_executor.model_runner
   ea2e677e  ModelRunner  run canonical passes
-  438ce8e7  ModelRunner.forward  run canonical passes, and decode steps that carry pages
+  438ce8e7  ModelRunner.forward  run canonical passes, and decode steps that carry pages; inject step faults in tests
   851ee1d5  ModelRunnerOutput  give the output of a decode step that carries pages
   77fde65d  ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
   dd03f88d  ModelRunner.sample  propose for rows that sample, and inject the decode fault in tests
