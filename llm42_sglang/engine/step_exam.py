@@ -46,6 +46,7 @@ class StepExam:
         self.size = forward.config.page
         self.random = random.Random(SEED)
         self.deadline = time.perf_counter() + SECONDS
+        self.passes = 0  # for the reference
         self.rows = 0  # compared
         pages, requests = room(forward)
         longest = min(self.runner.model_config.context_len, pages * self.size)
@@ -83,6 +84,7 @@ class StepExam:
             for page in self.pages
         ]
         passes = [self.forward(slots[i : i + group]) for i in range(0, len(slots), group)]
+        self.passes = len(passes)
         tokens = torch.tensor([slot.tokens for slot in slots])  # [pages, T]
         logits = torch.stack([rows for one in passes for rows in one if rows is not None])
         pages = [self.pages.index(page_index(n - 1, self.size)) for n in self.lengths]
