@@ -57,8 +57,8 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
         replayed = exam.equal_graphs(widths)
         forward.widths, forward.replayed = widths, replayed
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
-        steps = StepExam(forward) if with_steps else None
-        step_sizes = steps.canonical_sizes() if steps else ()
+        steps = StepExam(forward)
+        step_sizes = steps.canonical_sizes() if with_steps else ()
         forward.step_sizes = frozenset(step_sizes)
     except (CertificationError, RanksDisagreeError):
         raise
@@ -69,8 +69,8 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
             f"serve it without llm42{gone}"
         ) from error
     certificate = Certificate(
-        passes=exam.passes,
-        rows=rows + (steps.rows if steps else 0),
+        passes=exam.passes + steps.passes,
+        rows=rows + steps.rows,
         layers=len(forward.layers),
         widths=forward.widths,
         replayed=forward.replayed,

@@ -23,7 +23,7 @@ from llm42_sglang.core.config import ConfigError
 logger = logging.getLogger(__name__)
 
 VARIABLE = "LLM42_FAULT"
-DRIFT_AFTER = 100  # passes; certification takes up to 90
+DRIFT_AFTER = 110  # passes; certification takes up to 106
 DECODE_PERIOD = 7  # steps; every 7th decode step proposes wrong tokens
 
 # (logits [G*T, vocab], the pass) -> logits

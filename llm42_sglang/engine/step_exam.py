@@ -10,15 +10,15 @@ A request shares the text's full pages, in one of two copies that lie apart in t
 a last page of its own: canonical KV before the new row, KV of other tokens from there on. The
 server is idle, so rows and pages are used without being allocated.
 
-The work is bounded. A size is run until ROWS rows are compared, smaller sizes first; those that are
-not begun in time are left out. Nor is it a failure if none is found: then all is verified.
+Every size meets every length once, a size of more rows than there are lengths in one step. Smaller
+sizes come first, and those that are not begun in time are left out. It is no failure to find none:
+then everything is verified.
 """
 
 import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
-from itertools import product
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
@@ -32,7 +32,6 @@ from llm42_sglang.engine.exam import SEED, room
 logger = logging.getLogger(__name__)
 
 MOST = 64  # rows of the largest step that is examined
-ROWS = 16  # compared for each size, at least
 SECONDS = 9.0  # when they are over, no other size is begun
 # Tokens. Backends change how they sum at such lengths, and at the end of a page.
 EDGES = (64, 128, 192, 256, 384, 512, 1024)
@@ -47,11 +46,12 @@ class StepExam:
         self.size = forward.config.page
         self.random = random.Random(SEED)
         self.deadline = time.perf_counter() + SECONDS
+        self.passes = 0  # for the reference
         self.rows = 0  # compared
         pages, requests = room(forward)
         longest = min(self.runner.model_config.context_len, pages * self.size)
-        near = {edge + more for edge in (self.size, *EDGES) for more in (-1, 0, 1)}
-        self.lengths = sorted(n for n in {1, 2, *near} if n <= longest)  # with the new row
+        around = {edge + more for edge in (0, self.size, *EDGES) for more in (0, 1)}
+        self.lengths = sorted(n for n in around if 0 < n <= longest)  # with the new row
         self.pages = sorted({page_index(n - 1, self.size) for n in self.lengths})  # of new rows
         count = len(self.pages)
         self.texts = (
@@ -61,7 +61,6 @@ class StepExam:
         self.most = min(MOST, requests, pages - 2 * count)
         numbers = 2 * count + torch.arange(1, 1 + max(0, self.most), device=self.runner.device)
         self.last_pages = numbers[:, None] * self.size + self.forward.offsets  # KV slots, [rows, T]
-        self.deck: list[tuple[int, int]] = []  # cards: index of a length, copy of the text
 
     def canonical_sizes(self) -> tuple[int, ...]:
         """Rows of the decode steps whose rows are canonical, ascending."""
@@ -85,6 +84,7 @@ class StepExam:
             for page in self.pages
         ]
         passes = [self.forward(slots[i : i + group]) for i in range(0, len(slots), group)]
+        self.passes = len(passes)
         tokens = torch.tensor([slot.tokens for slot in slots])  # [pages, T]
         logits = torch.stack([rows for one in passes for rows in one if rows is not None])
         pages = [self.pages.index(page_index(n - 1, self.size)) for n in self.lengths]
@@ -95,44 +95,45 @@ class StepExam:
         self._copy_kv(*self.texts)
 
     def _is_canonical(self, size: int) -> bool:
-        steps = -(-ROWS // size)
-        return all(self._on_all_ranks(self._step_is_canonical(size)) for _ in range(steps))
+        return all(self._on_all_ranks(self._step_is_canonical(drawn)) for drawn in self._deal(size))
 
-    def _step_is_canonical(self, size: int) -> bool:
-        """One step, of the next cards."""
-        cards = [self._draw() for _ in range(size)]
-        rows, which = self._lay(cards), [index for index, _ in cards]
+    def _deal(self, size: int) -> Iterator[list[int]]:
+        """The steps of this size, as indices of lengths: the shortest beside the longest, the rest
+        in any order, and as many again as fill the last step."""
+        count = len(self.lengths)
+        rows = -(-count // size) * size
+        by_contrast = [i // 2 if i % 2 == 0 else count - 1 - i // 2 for i in range(count)]
+        order = by_contrast[:size] + self.random.sample(by_contrast[size:], max(0, count - size))
+        while len(order) < rows:
+            order += self.random.sample(by_contrast, count)
+        yield from (order[i : i + size] for i in range(0, rows, size))
+
+    def _step_is_canonical(self, which: list[int]) -> bool:
+        """One step of so many rows, of these lengths."""
+        rows = self._lay(which)
         logits = decode_step(self.runner, rows).logits_output.next_token_logits
-        self.rows += size
+        self.rows += len(which)
         return same_bits(logits, self.logits[which]) and same_bits(
             self.forward.kv_at(rows.out_cache_loc), self.kv[:, :, which]
         )
 
-    def _lay(self, cards: Sequence[tuple[int, int]]) -> DecodeRows:
-        """A request per card that knows the text before its new row, and the step of them all."""
-        own = self.last_pages[: len(cards)]
+    def _lay(self, which: list[int]) -> DecodeRows:
+        """A step of requests of these lengths; each knows the text before its new row."""
+        own = self.last_pages[: len(which)]
         sources = []  # KV slots that fill the own pages, [T] each
-        for row, (index, copy) in enumerate(cards):
-            text, position = self.texts[copy], self.lengths[index] - 1
+        for row, index in enumerate(which):
+            text, position = self.random.choice(self.texts), self.lengths[index] - 1
             start, end = page_span(page_index(position, self.size), self.size)
             self._name(1 + row, torch.cat([text[:start], own[row]]))
             known = self.forward.offsets < position - start
             others = text[: self.size].flip(0)  # none of them at its own offset
             sources.append(torch.where(known, text[start:end], others))
         self._copy_kv(torch.cat(sources), own.flatten())
-        which = [index for index, _ in cards]
         lengths = self._tensor([self.lengths[index] for index in which])
-        requests = self._tensor(range(1, 1 + len(cards)))
+        requests = self._tensor(range(1, 1 + len(which)))
         return DecodeRows(
             self.tokens[which], requests, lengths, own[requests - 1, (lengths - 1) % self.size]
         )
-
-    def _draw(self) -> tuple[int, int]:
-        """Every length in every copy once, in any order, before one comes again."""
-        if not self.deck:
-            self.deck = list(product(range(len(self.lengths)), range(len(self.texts))))
-            self.random.shuffle(self.deck)
-        return self.deck.pop()
 
     def _locations(self, pages: Sequence[int]) -> torch.Tensor:
         """KV slots of the text in these KV pages; its pages without new rows repeat the first."""

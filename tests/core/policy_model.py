@@ -43,36 +43,25 @@ class Lane:
         prompts: Sequence[int],
         odds: Odds,
         seed: int,
-        seats: Sequence[int] = (0,),
     ) -> None:
         self.policy, self.page_size, self.odds, self.random = policy, page_size, odds, Random(seed)
-        self.all_seats = seats  # of decode steps, which change with how many decode
-        self.seats = 0  # of the next one
         self.requests = [Request(born(length, page_size)) for length in prompts]
         self.seen: Counter[str] = Counter()  # situations met, so that a test can ask for them
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
-            self.seats = self.random.choice(self.all_seats)
             self.gap()
             self.decode_step()
 
     def decode_step(self) -> None:
-        """Everybody decodes; of who rides, a pass over the tokens before the step comes out."""
-        riders = self.policy.board(self._due(), self.seats)
-        assert len(set(riders)) == len(riders) <= self.seats, "a step of another shape"
-        assert all(request.track.ahead for request in riders), "two write one row"
+        """Everybody decodes."""
         for request in self.requests:
             self.decode(request)
-        for request in riders:
-            self.verify(request)
-        self.seen["rode in a step"] += bool(riders)
-        self.seen["found no room"] += 0 < len(riders) == self.seats < len(self._due())
 
     def gap(self) -> None:
         """Everything between two decode steps."""
         passes = 0
-        while riders := self.policy.choose(self._due(), passes, len(self.requests), self.seats):
+        while riders := self.policy.choose(self._due(), passes, len(self.requests)):
             assert len(set(riders)) == len(riders) <= self.policy.group, "a pass of another shape"
             for request in riders:
                 self.verify(request)

@@ -25,8 +25,6 @@ SITUATIONS = (
     "ran ahead by a page",
     "rollback past a page",
     "several passes",
-    "rode in a step",
-    "found no room",
 )
 
 odds = st.builds(
@@ -50,8 +48,7 @@ def lanes(draw: st.DrawFn, policy_class: type[LanePolicy]) -> Lane:
     prompts = [draw(st.integers(1, page_size))] * count
     if draw(st.booleans()):
         prompts = [1 + number % page_size for number in range(count)]
-    seed, seats = draw(st.integers(0, 999)), draw(st.sampled_from([(0,), (0,), (1,), (0, 1, 3)]))
-    return Lane(policy, page_size, prompts, draw(odds), seed, seats)
+    return Lane(policy, page_size, prompts, draw(odds), draw(st.integers(0, 999)))
 
 
 def check_promises(policy_class: type[LanePolicy], how: settings) -> Counter[str]:
@@ -94,23 +91,17 @@ class NeverCountsWaited(LanePolicy):
 
 
 class WaitsForAFullGroup(LanePolicy):
-    def choose(
-        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
-    ) -> list[Request]:
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         return self.fill(due, self.group) if len(due) >= self.group and passes == 0 else []
 
 
 class OnePassAGap(LanePolicy):
-    def choose(
-        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
-    ) -> list[Request]:
-        return [] if passes else super().choose(due, passes, decoding, seats)
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
+        return [] if passes else super().choose(due, passes, decoding)
 
 
 class PassesWhileAnyoneIsDue(LanePolicy):
-    def choose(
-        self, due: Sequence[Due[Request]], passes: int, decoding: int, seats: int = 0
-    ) -> list[Request]:
+    def choose(self, due: Sequence[Due[Request]], passes: int, decoding: int) -> list[Request]:
         return self.fill(due, self.group)
 
 
@@ -125,16 +116,6 @@ class BlockedOneStepLate(LanePolicy):
 
     def _steps_left(self, one: Due[Request]) -> int:
         return super()._steps_left(one) + 1
-
-
-class RidesWillDo(LanePolicy):
-    def _outruns(self, due: Sequence[Due[Request]], seats: int) -> bool:
-        return False
-
-
-class BoardsBeforeItsPageIsLeft(LanePolicy):
-    def board(self, due: Sequence[Due[Request]], seats: int) -> list[Request]:
-        return self.fill(due, seats)
 
 
 class AlwaysTheFirstComers(LanePolicy):
@@ -152,8 +133,6 @@ class AlwaysTheFirstComers(LanePolicy):
         PassesWhileAnyoneIsDue,
         IgnoresTheGroup,
         BlockedOneStepLate,
-        RidesWillDo,
-        BoardsBeforeItsPageIsLeft,
         AlwaysTheFirstComers,
     ],
 )
@@ -192,39 +171,6 @@ def waiting(
 )
 def test_choose(due: list[Due[int]], passes: int, riders: list[int]) -> None:
     assert POLICY.choose(due, passes, MANY) == riders
-
-
-@pytest.mark.parametrize(
-    ("due", "seats", "riders"),
-    [
-        pytest.param(waiting(2, 3), 2, [], id="both ride in the next step"),
-        pytest.param(waiting(1, 1), 1, [], id="one after the other, in time"),
-        pytest.param(waiting(3, 3), 1, [0, 1], id="the second would be late"),
-        pytest.param(waiting(3, 0, ahead=[0, 0]), 2, [0, 1], id="it misses the next step"),
-        pytest.param(waiting(0, 0, 0, 0), 2, [], id="a full group alone is no reason"),
-        pytest.param(waiting(1, 2, ahead=[1, 0], suspected=1), 2, [1, 0], id="a suspect is"),
-        pytest.param(waiting(1, 1, ahead=[8, 1]), 2, [0, 1], id="so is a blocked request"),
-    ],
-)
-def test_what_steps_can_carry_is_no_reason_for_a_pass(
-    due: list[Due[int]], seats: int, riders: list[int]
-) -> None:
-    assert POLICY.choose(due, 0, MANY, seats) == riders
-
-
-@pytest.mark.parametrize(("run_ahead", "wait"), [(1, 8), (8, 1), (1, 1)])
-def test_where_a_page_cannot_wait_for_its_seat_it_waits_for_company_as_ever(
-    run_ahead: int, wait: int
-) -> None:
-    policy = LanePolicy(group=3, wait_steps=wait, run_ahead=run_ahead)
-    assert policy.choose(waiting(0), 0, MANY, seats=1) == []
-    assert policy.choose(waiting(0, 1), 0, MANY, seats=1) == policy.choose(waiting(0, 1), 0, MANY)
-
-
-def test_who_has_decoded_past_its_page_and_may_go_on_rides() -> None:
-    assert POLICY.board(waiting(0, 2, 1, 8), 3) == [1, 2]
-    assert POLICY.board(waiting(3, 2, 3), 1) == [0]
-    assert POLICY.board(waiting(1), 0) == []
 
 
 def test_nobody_waits_for_company_that_cannot_come() -> None:
