@@ -39,7 +39,7 @@ def serve(
         str,
         typer.Option(
             "--llm42-verify",
-            help="uncertified: what decode steps of uncertified sizes propose; always: every token.",
+            help="uncertified: what steps of uncertified sizes propose; always: every token.",
         ),
     ] = _DEFAULT.verify,
     audit: Annotated[

@@ -43,11 +43,13 @@ class Audit:
         start = end if req.audited_len is None else req.audited_len
         if not req.finished():
             end -= end % self._size  # a page that is not full yet will be
+        if end <= start:
+            return
         for span in split_into_pages(Span(start - start % self._size, end), self._size):
             self._written += 1
             if self._written % self.forward.config.audit == 0:
                 self._picked.append((req, span))
-        req.audited_len = max(start, end)
+        req.audited_len = end
 
     def riders(self, free: int) -> list[Audited]:
         """Pages that take up to `free` spare slots of a pass."""

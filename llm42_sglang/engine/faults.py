@@ -1,8 +1,9 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone. `width`
-makes narrower passes differ, which is allowed: they are not used. `drift` falsifies A1 in the KV once the server serves, `stray` gives other tokens from then
-on; with `rank1` all these happen on rank 1 alone.
+makes narrower passes differ, which is allowed: they are not used. `drift` falsifies A1 in the KV
+once the server serves, `stray` gives other tokens from then on; with `rank1` all these happen on
+rank 1 alone.
 `step` falsifies A4 in the KV of decode steps with an odd number of rows, which is allowed: they are
 not canonical then. `step-later` does it in all steps, once the server serves.
 `decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,

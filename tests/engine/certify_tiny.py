@@ -44,9 +44,6 @@ PASSES = {  # the fault in canonical passes: their slots
     "place": 1,
     "together": 4,
     "head": 4,
-    "carry": 4,  # allowed: no pass carries decode rows then
-    "carry-two": 8,
-    "carry-raises": 4,
     "step": 4,  # allowed: steps of an odd number of rows are not canonical then
 }
 GRAPHS = ("none", "other-bits", "raises", "other-sizes", "attention", "no-kv")
@@ -100,25 +97,10 @@ def head_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
     return logits + 1e-3 if len(logits) < len(batch.input_ids) else logits
 
 
-def dependent_on_two_slots_of_decode_rows(logits: torch.Tensor, batch) -> torch.Tensor:
-    """Whether just two slots hold decode rows shows in all logits."""
-    rows = sum(length == 1 for length in batch.extend_lens)
-    return logits + 1e-3 if T + 1 < rows <= 2 * T else logits
-
-
-def unable_to_carry(logits: torch.Tensor, batch) -> torch.Tensor:
-    """A pass with decode rows does not run."""
-    if 1 in batch.extend_lens:
-        raise RuntimeError("no such kernel")
-    return logits
-
-
 OWN = {
     "place": place_dependent,
     "together": pages_dependent,
     "head": head_dependent,
-    "carry-two": dependent_on_two_slots_of_decode_rows,
-    "carry-raises": unable_to_carry,
 }
 
 
@@ -152,7 +134,7 @@ def with_fault(runner, fault: str, group: int) -> dict:
         Exam.equal_widths = lambda exam: (1, exam.group)
     try:
         config = Config(page=T, group=group)
-        return certify(CanonicalForward(runner, config, broken, may_carry=True)).as_dict()
+        return certify(CanonicalForward(runner, config, broken)).as_dict()
     except CertificationError as error:
         return {"refused": str(error)}
     finally:

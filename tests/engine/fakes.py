@@ -87,49 +87,40 @@ class Forward:
 
     width_for = CanonicalForward.width_for
 
-    def __init__(self, widths: tuple[int, ...] = (8,), seats: int = 1):
-        self.widths, self.seats = widths, seats
-        self.config = Config(page=T, group=widths[-1])
+    def __init__(self, widths: tuple[int, ...] = (8,), step_sizes: Sequence[int] = (), audit=32):
+        self.widths, self.step_sizes = widths, frozenset(step_sizes)
+        self.config = Config(page=T, group=widths[-1], audit=audit)
         self.ranks = Ranks()
         self.passes: list[list[tuple[int, int, bool]]] = []  # row, page, whether it is scored
         self.kv: dict[tuple[int, int], float] = {}  # by row and page
         self.happened: Callable[[str], None] = lambda what: None
 
-    def seats_beside(self, rows: int) -> int:
-        return self.seats
-
     def kv_of(self, row: int, page: int) -> torch.Tensor:
         return torch.full((2, 2, T, 8), self.kv.get((row, page), 1.0))
 
-    def __call__(self, slots, what: str = "pass") -> list[torch.Tensor | None]:
-        self.happened(what)
+    def __call__(self, slots) -> list[torch.Tensor | None]:
+        self.happened("pass")
         self.passes.append([(slot.row, slot.page, slot.scored) for slot in slots])
         return [logits_of(slot.row) if slot.scored else None for slot in slots]
-
-    def carry(self, slots, decode) -> tuple[list[torch.Tensor | None], str]:
-        return self(slots, "carrying step"), "output"
 
 
 def logits_of(row: int) -> torch.Tensor:
     return 100 * row + torch.arange(float(T)).unsqueeze(1)
 
 
-def lane(*widths: int, seats: int = 1) -> CanonicalLane:
-    """Certified for passes of these widths; decode steps carry so many pages."""
-    forward = Forward(widths or (8,), seats)
+def lane(*widths: int, **more) -> CanonicalLane:
+    """Certified for passes of these widths; more: of `Forward`."""
+    forward = Forward(widths or (8,), **more)
     return CanonicalLane(forward, forward.config, LaneMetrics({}, enabled=False))
 
 
 class Loop:
     """SGLang's scheduler, as the verifier sees it; `events` says what happened, in order."""
 
-    def __init__(self, *reqs: Req, lane: CanonicalLane, device: str = "cpu", streamer=None):
-        self.device = device
+    def __init__(self, *reqs: Req, lane: CanonicalLane):
         self.events: list[str] = []
         self.running_batch = batch_of(*reqs)
         self.result_queue: deque = deque()  # steps in flight: (batch, result)
-        nothing = {"hold": lambda: None, "release": lambda: None}
-        self.output_streamer = streamer or SimpleNamespace(**nothing)
         self.future_map = SimpleNamespace(stash=lambda rows, payload: None)
         self.batch_result_processor = SimpleNamespace(commit=self._commit)
         lane.forward.happened = self.events.append
@@ -137,13 +128,6 @@ class Loop:
 
     def before_step(self) -> None:
         self.verifier.between_steps(self.running_batch, None)
-
-    def carries(self) -> bool:
-        """Launch a decode step; whether pages ride in it."""
-        carry = self.verifier.boarded(self.running_batch)
-        if carry is not None:
-            assert carry(SimpleNamespace(input_ids=[0] * len(self.running_batch.reqs))) == "output"
-        return carry is not None
 
     def prefill(self) -> None:
         """A deterministic prompt of one page runs."""

@@ -5,16 +5,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llm42_sglang.engine.audit import PERIOD, Audit
+from llm42_sglang.core.track import Retracted
+from llm42_sglang.engine.audit import Audit, Audited
 from llm42_sglang.engine.request import DeterministicReq
-from tests.engine.fakes import Forward, T, decoding
+from tests.engine.fakes import Forward, Loop, T, decoding, end, lane
 
 PROMPT = 5
 
 
-def rider(row: int, tokens: int) -> DeterministicReq:
-    """A request whose first `tokens` - 1 rows are canonical."""
-    return decoding(row=row, prompt=range(PROMPT), output=range(PROMPT, tokens))
+def writing(tokens: int, row: int = 1) -> DeterministicReq:
+    """A request whose first `tokens` - 1 rows are canonical, the output's since the last look."""
+    req = decoding(row=row, prompt=range(PROMPT), output=range(PROMPT, tokens))
+    req.audited_len = PROMPT
+    return req
 
 
 def rows_of(job) -> torch.Tensor:
@@ -22,35 +25,63 @@ def rows_of(job) -> torch.Tensor:
     return torch.eye(4 * T)[[token + 1 for token in job.tokens]]
 
 
-def picked(audit: Audit, riders: list, passes: int, seats: int = 4) -> list:
-    return [job for _ in range(passes) if (job := audit.pick(riders, seats)) is not None]
+def pages_of(audited: list[Audited]) -> list[tuple[int, int]]:
+    """Page and rows of each."""
+    return [(one.job.page, len(one.job.tokens)) for one in audited]
 
 
-def test_every_period_a_full_page_of_the_past_is_picked():
-    audit, riders = Audit(Forward()), [rider(1, T), rider(2, 3 * T)]
-    jobs = picked(audit, riders, 5 * PERIOD)
-    assert len(jobs) == 5
-    for job in jobs:
-        assert job.request is riders[1]  # of the first one no page is full and canonical
-        assert job.page in (0, 1) and job.tokens == tuple(range(job.page * T, (job.page + 1) * T))
+@pytest.mark.parametrize(
+    ("tokens", "ended", "pages"),
+    [
+        (T, False, []),  # its last row is not written yet
+        (T + 1, False, [(0, T)]),
+        (2 * T + 4, False, [(0, T), (1, T)]),
+        (T + 4, True, [(0, T), (1, 3)]),
+        (PROMPT + 3, True, [(0, PROMPT + 2)]),
+    ],
+)
+def test_pages_that_an_output_fills_and_the_one_it_ends_in(tokens, ended, pages):
+    audit, req = Audit(Forward(audit=1)), writing(tokens)
+    if ended:
+        end(req)
+    audit.committed(req)
+    assert pages_of(audit.leaving(req) if ended else audit.riders(9)) == pages
+    audit.committed(req)
+    assert audit.leaving(req) == []  # once
 
 
-def test_full_passes_put_the_audit_off_but_not_for_ever():
-    audit, riders = Audit(Forward()), [rider(1, 2 * T), rider(2, 2 * T)]
-    assert len(picked(audit, riders, 2 * PERIOD - 1, seats=2)) == 0
-    assert len(picked(audit, riders, 1, seats=2)) == 1
-    assert len(picked(audit, riders[:1], PERIOD, seats=2)) == 1
+def test_one_of_so_many_is_picked_and_waits_for_a_slot():
+    audit = Audit(Forward(audit=3))
+    for _ in range(9):
+        audit.committed(writing(T + 1))
+    assert audit.riders(0) == []
+    assert [len(audit.riders(2)) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_prompts_own_pages_are_not_audited():
+    audit, req = Audit(Forward(audit=1)), writing(3 * T)
+    req.audited_len = None  # nothing of it was seen before
+    audit.committed(req)
+    assert audit.riders(9) == []
+
+
+def test_what_a_retraction_has_taken_is_not_audited():
+    audit, req = Audit(Forward(audit=1)), writing(T + 1)
+    audit.committed(req)
+    req.apply(Retracted(T + 1))
+    assert audit.riders(9) == []
 
 
 @pytest.mark.parametrize(("found", "equal"), [(1.0, True), (1.0 + 2**-20, False), (-1.0, False)])
 def test_one_other_bit_fails_it_for_good(found, equal):
-    forward = Forward()
-    audit, riders = Audit(forward), [rider(1, T + 1)]
-    (job,) = picked(audit, riders, PERIOD)
+    forward = Forward(audit=1)
+    audit, reqs = Audit(forward), [writing(T + 1), writing(T + 1, row=2)]
+    for req in reqs:
+        audit.committed(req)
+    one, another = audit.riders(2)
     forward.kv[1, 0] = found
-    assert audit.compare(job, rows_of(job)) == equal and audit.failed != equal
-    (job,) = picked(audit, riders, PERIOD)
-    assert audit.compare(job, rows_of(job)) and audit.failed != equal
+    assert audit.compare(one, rows_of(one.job)) == equal and audit.failed != equal
+    assert audit.compare(another, rows_of(another.job)) and audit.failed != equal
 
 
 @pytest.mark.parametrize(
@@ -58,10 +89,29 @@ def test_one_other_bit_fails_it_for_good(found, equal):
 )
 def test_another_token_of_a_greedy_request_fails_it(row, equal):
     """Rows inside the prompt give tokens that nobody took."""
-    audit = Audit(Forward())
-    (job,) = picked(audit, [rider(1, T + 1)], PERIOD)
-    rows = rows_of(job)
+    audit, req = Audit(Forward(audit=1)), writing(T + 1)
+    audit.committed(req)
+    (one,) = audit.riders(1)
+    rows = rows_of(one.job)
     rows[row] = rows[row].roll(1)
-    assert audit.compare(job, rows) == equal
-    job.request.chooser = SimpleNamespace(plain=False)  # what it would have drawn: another question
-    assert audit.compare(job, rows)
+    assert audit.compare(one, rows) == equal
+    req.chooser = SimpleNamespace(plain=False)  # what it would have drawn: another question
+    assert audit.compare(one, rows)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_request_is_audited_before_it_leaves_and_gets_no_answer_if_that_fails(equal):
+    made, req = lane(1, 8, audit=1), end(decoding(row=3, output=[0] * 4))
+    loop, req.audited_len = Loop(req, lane=made), 0
+    run = made.forward.__class__.__call__
+
+    def spoil(self, slots):
+        self.kv[3, 0] = 1.0 if equal else 2.0
+        return run(self, slots)
+
+    made.forward.kv[3, 0] = 1.0
+    made.forward.__class__ = type("Spoiling", (made.forward.__class__,), {"__call__": spoil})
+    req.chooser = SimpleNamespace(plain=False, plan=None)
+    made.committed(req, stepped=True)
+    assert loop.events == ["pass"]
+    assert req.refused != equal and made.audit.failed != equal

@@ -68,50 +68,6 @@ def test_pass_and_head_have_certified_shapes(forward, widths, scored, shape):
         assert (logits[:, 0].tolist() == own) if wanted else logits is None
 
 
-def decode_rows(count: int) -> canonical.DecodeRows:
-    """Requests of the rows from 4 on, each with 40 tokens and one more."""
-    requests, lengths = torch.arange(4, 4 + count), torch.full((count,), 41)
-    return canonical.DecodeRows(torch.full((count,), 9), requests, lengths, 64 * requests + 40)
-
-
-@pytest.mark.parametrize(
-    ("rows", "carrying", "pages"),
-    [
-        (1, (), 0),
-        (1, (2, 4), 1),
-        (T, (2, 4), 1),
-        (T, (4,), 3),
-        (T + 1, (2, 4), 2),
-        (2 * T + 1, (2, 4), 1),
-        (3 * T + 1, (2, 4), 0),
-    ],
-)
-def test_pages_ride_in_what_decode_rows_leave_of_the_narrowest_pass(forward, rows, carrying, pages):
-    forward.carriers = carrying
-    assert forward.seats_beside(rows) == pages
-
-
-@pytest.mark.parametrize("rows", [1, 3, T])
-def test_a_pass_carries_decode_rows_behind_its_pages(forward, rows):
-    """In the shape of any other pass of as many slots; pages and rows get their own logits."""
-    forward.widths, forward.carriers = (1, 2, 4, 8), (4,)
-    decode = decode_rows(rows)
-    (of_page,), run = forward.carry(slots(True), decode)
-    assert forward.runner.shapes == [(4 * T, 2 * T)]  # two slots are dummies: no head for them
-    assert of_page[:, 0].tolist() == list(range(T))
-    of_rows = run.logits_output.next_token_logits[:, 0].tolist()
-    assert of_rows == list(range(3 * T, 3 * T + rows))
-    (batch,), padding = forward.runner.batches, T - rows
-    assert batch.extend_lens == [T, T, T, *[1] * rows, *[padding] * bool(padding)]
-    assert batch.prefix_lens == [T, 0, 0, *[40] * rows, *[0] * bool(padding)]
-    behind = slice(3 * T, 3 * T + rows)
-    assert torch.equal(batch.out_cache_loc[behind], decode.out_cache_loc)
-    assert torch.equal(batch.input_ids[behind], decode.input_ids)
-    assert batch.seq_lens.tolist()[3 : 3 + rows] == [41] * rows
-    assert batch.req_pool_indices.tolist()[3:] == [*range(4, 4 + rows), *[0] * bool(padding)]
-    assert batch.out_cache_loc[3 * T + rows :].tolist() == list(range(padding))  # nobody's KV
-
-
 def test_a_page_is_whole_and_its_own(forward):
     """Padding writes behind the tokens, into the same page."""
     forward.widths = (1,)

@@ -25,7 +25,7 @@ def test_what_happened_is_what_is_counted(registry):
     metrics, refusals = LaneMetrics(LABELS), RefusalMetrics()
     metrics.passed(width=8, pages=5)
     metrics.passed(width=2, pages=2)
-    metrics.carried()
+    metrics.stepped()
     metrics.prefilled(3)
     metrics.verified(waited=4, judged=31, committed=20, dropped=12)
     metrics.verified(waited=0, judged=31, committed=32, dropped=0)
@@ -36,7 +36,7 @@ def test_what_happened_is_what_is_counted(registry):
     expected = {
         "passes_total": 2,
         "empty_slots_total": 3,
-        "carrying_steps_total": 1,
+        "canonical_tokens_total": 1,
         "candidates_total": 62,
         "committed_tokens_total": 52,
         "rolled_back_tokens_total": 12,

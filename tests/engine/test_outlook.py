@@ -22,9 +22,11 @@ def test_past_its_length_limit_a_request_stays_in_the_pages_it_may_own(prompt_le
     req.track = Track(T, prompt_len + 1, canonical_len=prompt_len, decoding=True)
     rows = prompt_len + max_new_tokens - 1  # ordinary decode never writes the last token's row
     pages = -(-rows // T)
-    for in_flight in range(max_new_tokens + T):
+    assert req.outlook(step=0, certified=False) is None  # it has no candidates
+    for in_flight in range(1, max_new_tokens + T):
+        req.launch(certified=False)
         tokens = prompt_len + 1 + in_flight
-        seen = req.outlook(in_flight, step=in_flight)
+        seen = req.outlook(step=in_flight, certified=False)
         assert seen.at_limit == ((tokens - 1) // T >= pages)
         assert seen.suspected == (tokens - prompt_len >= max_new_tokens)
         full = tokens >= T * (prompt_len // T + 1)

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from llm42_sglang.engine import certify
-from llm42_sglang.engine.audit import PERIOD, Audit
+from llm42_sglang.engine.audit import Audit
 from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
 from tests.engine.fakes import Forward, T, decoding
 
@@ -94,9 +94,11 @@ def test_a_difference_on_another_rank_is_everybodys(there, here, told):
 
 @pytest.mark.parametrize("other", [True, False])
 def test_an_audit_fails_on_all_ranks_or_on_none(other):
-    forward = Forward()
+    forward = Forward(audit=1)
     forward.ranks, audit = beside(other), Audit(forward)
     rider = decoding(prompt=range(T))
-    job = next(filter(None, (audit.pick([rider], 2) for _ in range(PERIOD))))
-    assert audit.compare(job, torch.zeros(T, 1)) is other
+    rider.audited_len = 0
+    audit.committed(rider)
+    (page,) = audit.riders(1)
+    assert audit.compare(page, torch.zeros(T, 1)) is other
     assert audit.failed is not other

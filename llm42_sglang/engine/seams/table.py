@@ -79,6 +79,7 @@ sglang.srt.managers.scheduler_components.batch_result_processor
   a445d2ee  SchedulerBatchResultProcessor  replace it by DeterministicResultProcessor
   fdb46246  SchedulerBatchResultProcessor._normalize_decode_outputs  divert deterministic rows into candidates
   21b196f4  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified tokens
+  00452945  SchedulerBatchResultProcessor._handle_finish_state_updated_req  audit pages while their request holds them
   47955add  SchedulerBatchResultProcessor.move_logprobs_to_cpu  a canonical prefill has no logits output to move
   5206a383  SchedulerBatchResultProcessor._apply_prefill_logprobs  hand over logprobs of canonical rows
   cac212d9  SchedulerBatchResultProcessor._apply_chunked_prefill_logprobs  hand over logprobs of canonical rows
@@ -109,14 +110,8 @@ sglang.srt.model_executor.model_runner
   18cdd389  ModelRunner.check_weights  keep /weights_checker from overwriting weights
 sglang.srt.layers.logits_processor
   8d1ece16  LogitsProcessor._get_pruned_states  get the logits of every row of a pass
-  835b641e  LogitsProcessorOutput  give the logits of a decode step that carries pages
 sglang.srt.layers.sampler
   23a8c59f  Sampler._sample_from_probs  draw from a row that has no token left
-sglang.srt.model_executor.runner.eager_runner
-  7524ab60  EagerRunner.load_batch  carry a decode step of more requests than its buffers hold
-sglang.srt.environ
-  Envs      envs  carry a decode step of more requests than SGLang's buffers hold
-  EnvBool   Envs.SGLANG_EAGER_INPUT_NO_COPY  carry a decode step of more requests than its buffers hold
 sglang.srt.speculative.spec_info
   0faa018c  SpeculativeAlgorithm  name the absence of a draft model
 sglang.srt.sampling.sampling_params
