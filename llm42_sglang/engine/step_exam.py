@@ -99,14 +99,14 @@ class StepExam:
 
     def _deal(self, size: int) -> Iterator[list[int]]:
         """The steps of this size, as indices of lengths: the shortest beside the longest, the rest
-        in any order, and as many again as fill the last step."""
+        in any order, and as many of the shorter half again as fill the last step."""
         count = len(self.lengths)
-        rows = -(-count // size) * size
         by_contrast = [i // 2 if i % 2 == 0 else count - 1 - i // 2 for i in range(count)]
-        order = by_contrast[:size] + self.random.sample(by_contrast[size:], max(0, count - size))
-        while len(order) < rows:
-            order += self.random.sample(by_contrast, count)
-        yield from (order[i : i + size] for i in range(0, rows, size))
+        rest = by_contrast[size:]
+        order = by_contrast[:size] + self.random.sample(rest, len(rest))
+        order += [self.random.randrange(-(-count // 2)) for _ in range(-count % size)]
+        for i in range(0, len(order), size):
+            yield self.random.sample(order[i : i + size], size)
 
     def _step_is_canonical(self, which: list[int]) -> bool:
         """One step of so many rows, of these lengths."""
