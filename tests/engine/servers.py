@@ -21,7 +21,8 @@ ENV = {
 }
 # A core for each of two processes; SGLang wants to be told on a host with one NUMA node.
 CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}
-DECODE = {"LLM42_FAULT": "decode"}  # every 7th decode step proposes wrong tokens
+# Every 7th decode step proposes wrong tokens, and every token is verified.
+DECODE, VERIFIED = {"LLM42_FAULT": "decode"}, ("--llm42-verify", "always")
 
 SMALL = ("--llm42-page", "16", "--llm42-group", "4")
 POOL = ("--max-total-tokens", "8000", "--chunked-prefill-size", "128")
@@ -49,7 +50,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "tiny": Configuration("qwen3", (*BASE, "--llm42-default")),
     # Another loop, no --llm42-default, and wrong candidates.
     "faulty": Configuration(
-        "qwen3", (*BASE, "--disable-overlap-schedule", "--enable-metrics"), DECODE
+        "qwen3", (*BASE, *VERIFIED, "--disable-overlap-schedule", "--enable-metrics"), DECODE
     ),
     # Narrower passes give other bits, so that only those of G slots may be used.
     "patched": Configuration("qwen3", BASE, {"LLM42_FAULT": "width"}, command="patched"),
@@ -57,16 +58,21 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "retracting": Configuration(
         "qwen3",
         (*SMALL, *POOL, "--llm42-group", "2"),
-        {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "12"},
+        # Steps of an odd number of rows are not canonical.
+        {
+            "SGLANG_TEST_RETRACT": "1",
+            "SGLANG_TEST_RETRACT_INTERVAL": "12",
+            "LLM42_FAULT": "step",
+        },
     ),
     "drifting": Configuration(
         "qwen3",
         (*SMALL, *POOL, "--llm42-group", "2", "--enable-metrics", "--max-running-requests", "4"),
-        {"LLM42_FAULT": "drift"},
+        {"LLM42_FAULT": "step-later"},
     ),
-    "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory"), DECODE),
-    "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR), DECODE | CORES),
-    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), DECODE | CORES, "serve"),
+    "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory")),
+    "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED), DECODE | CORES),
+    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), CORES, "serve"),
     "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
     "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),
     "a rank strays": Configuration(
