@@ -158,9 +158,10 @@ def ordinary_table(comparisons: list[Comparison]) -> Table:
 
 
 def deterministic_table(comparisons: list[Comparison]) -> Table:
-    """As `ordinary_table`, with what the receipts say; counts are over both runs of a
-    prompt, `rolled back` counts tokens."""
+    """As `ordinary_table`, with what the receipts say; counts are over both runs of a prompt. `in
+    steps` counts tokens that canonical steps have committed, `rolled back` those dropped."""
     counters = {
+        "canonical_steps": "in\nsteps",
         "verify_passes": "passes",
         "rollbacks": "rollbacks",
         "tokens_rolled_back": "rolled\nback",

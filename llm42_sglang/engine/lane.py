@@ -78,6 +78,9 @@ class CanonicalLane:
         canonical step has given it. Where the request ends, pages are audited that wait for it."""
         if stepped:
             self.metrics.stepped()
+            self.forward.ranks.note(req.rid, req.output_ids[-1])
+            if req.finished():
+                self.forward.ranks.require_agreement()  # or nobody gets the answer
         self.audit.committed(req)
         if req.finished() and (audited := self.audit.leaving(req)):
             self._compare(audited, self._run([one.job for one in audited]))

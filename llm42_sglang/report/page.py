@@ -10,7 +10,7 @@ from llm42_sglang.repro.output import UNITS, Output, common_unit, first_differen
 from llm42_sglang.repro.wire import Answer
 
 BEFORE, AFTER = 24, 40  # tokens shown around a difference; characters are eight times as many
-COUNTERS = ("verify_passes", "rollbacks", "tokens_rolled_back")
+COUNTERS = ("canonical_steps", "verify_passes", "rollbacks", "tokens_rolled_back")
 
 
 class Bar(NamedTuple):
@@ -109,7 +109,8 @@ def _side(title: str, output: Output, unit: str, at: int) -> Side:
 
 def timings(groups: dict[str, list[Answer]]) -> Section:
     """By name of the group: seconds, and what the receipts count."""
-    columns = ("", "requests", "median s", "most s", "first token s", "passes", "rollbacks")
+    columns = ("", "requests", "median s", "most s", "first token s")
+    counted = ("canonical steps", "passes", "rollbacks", "tokens rolled back")
     rows: list[tuple[Any, ...]] = []
     for name, answers in groups.items():
         seconds = [answer.end_to_end_s for answer in answers]
@@ -123,4 +124,4 @@ def timings(groups: dict[str, list[Answer]]) -> Section:
             *(sum(a.counter(one) for a in answers) if receipts else "-" for one in COUNTERS),
         )
         rows.append((name, *row))
-    return Section("Latency and rollbacks", columns=(*columns, "tokens rolled back"), rows=rows)
+    return Section("Latency and rollbacks", columns=(*columns, *counted), rows=rows)
