@@ -70,7 +70,7 @@ class Chooser:
         with self._lookahead() as step:
             for token in candidates:
                 step(token)
-            return self._choose(row, [*output, *candidates])
+            return self._choose(row, [*output, *candidates] if candidates else output)
 
     def follow_all(
         self, rows: torch.Tensor, output: Sequence[int], candidates: Sequence[int]

@@ -291,19 +291,16 @@ class DeterministicReq(Req):
 
     def _may_finish(self, token: int) -> bool:
         """Whether `token`, as the next candidate, could end the request. Only a hint."""
-        tokens = [*self.output_ids, *self.track.candidates, token]
-        if len(tokens) >= self.sampling_params.max_new_tokens:
+        params, candidates = self.sampling_params, self.track.candidates
+        if len(self.output_ids) + len(candidates) + 1 >= params.max_new_tokens:
             return True
-        if not self.sampling_params.ignore_eos and token in self._stop_tokens:
+        if not params.ignore_eos and token in self._stop_tokens:
             return True
-        return self._may_match(tokens)
-
-    def _may_match(self, tokens: Sequence[int]) -> bool:
-        params = self.sampling_params
         if not params.stop_strs and not params.stop_regex_strs:
             return False
         length = max(params.stop_str_max_len, params.stop_regex_max_len) + 1
-        tail = self.tokenizer.decode(tokens[-length:])
+        before = [*self.output_ids[-length:], *candidates, token]
+        tail = self.tokenizer.decode(before[-length:])
         return any(stop in tail for stop in params.stop_strs) or any(
             _matches(stop, tail) for stop in params.stop_regex_strs
         )

@@ -101,12 +101,14 @@ class Verifier:
 
     def _verify(self, batches: Batches) -> None:
         """All passes that are due, on all results that they need."""
-        if self._results_wanted(batches):
+        riders = self._riders(batches)
+        if self._queue and (riders or self.lane.audit.failed or _looks_back(batches)):
             self._take_results()
+            riders = self._riders(batches)
         if self.lane.audit.failed:  # since the last step
             self._end(batches)
             return
-        while riders := self._riders(batches):
+        while riders:
             self._passes += 1
             verified = self.lane.verify(riders)
             if self.lane.audit.failed:
@@ -115,6 +117,7 @@ class Verifier:
             outcomes = list(map(self._judge, verified))
             self.lane.forward.ranks.require_agreement()  # or nobody commits
             self._settle(batches, outcomes)
+            riders = self._riders(batches)
 
     def _end(self, batches: Batches) -> None:
         """An audit has failed."""
@@ -219,21 +222,17 @@ class Verifier:
         `Scheduler.event_loop_overlap`."""
         return getattr(self.scheduler, "result_queue", None) or deque()
 
-    def _results_wanted(self, batches: Batches) -> bool:
-        """Whether the loop must drain before it goes on."""
-        if not self._queue:
-            return False
-        if self.lane.audit.failed:
-            return True
-        looking_back = (
-            isinstance(req, DeterministicReq) and not req.finished() and req.chooser.looks_back
-            for batch in batches
-            for req in batch.reqs
-        )
-        return any(looking_back) or bool(self._riders(batches))
-
     def _take_results(self) -> None:
         """Process what is in flight; the loop then finds nothing left of the last step."""
         while self._queue:
             self.scheduler.process_batch_result(*self.scheduler.result_queue.popleft())
         self.scheduler.last_batch = None
+
+
+def _looks_back(batches: Batches) -> bool:
+    """Whether somebody cannot draw its next token without having seen the last one."""
+    return any(
+        isinstance(req, DeterministicReq) and not req.finished() and req.chooser.looks_back
+        for batch in batches
+        for req in batch.reqs
+    )

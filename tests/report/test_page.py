@@ -28,7 +28,7 @@ def output(ids, fingerprint="old", tokens=None) -> Output:
 def test_the_verdict_stands_first_nothing_is_from_elsewhere_and_what_others_wrote_is_text():
     tokens = ["a", EVIL, "c"]
     recorded, got = output((65, 66, 67), "old", tokens), output((65, 68, 67), "new", tokens)
-    receipt = {"verify_passes": 7, "rollbacks": 4, "tokens_rolled_back": 9}
+    receipt = {"canonical_steps": 5, "verify_passes": 7, "rollbacks": 4, "tokens_rolled_back": 9}
     answer = Answer(got, receipt=receipt, end_to_end_s=1.25)
     case = Recorded(id=EVIL, prompt=EVIL, output=recorded)
     judged = judge(case, [Observation(EVIL, "load", answer)], OLD, NEW)
@@ -46,7 +46,7 @@ def test_the_verdict_stands_first_nothing_is_from_elsewhere_and_what_others_wrot
     assert '<tr class="marked"><td>torch</td><td>2.14.1</td><td>2.15.0</td>' in page
     assert "<td>flags.a</td><td>1</td><td>1</td>" in page
     assert "ab" * 32 not in page and "ababababab" in page  # a hash is cut
-    figures = (1, 1.25, 1.25, "-", 7)
+    figures = (1, 1.25, 1.25, "-", 5, 7)
     assert "<td>in load</td>" + "".join(f"<td>{one}</td>" for one in figures) in page
 
 
