@@ -5,7 +5,8 @@ makes narrower passes differ and `carry` those that carry decode rows: both are 
 used. `drift` falsifies A1 in the KV once the server serves, `stray` gives other tokens from then
 on; with `rank1` all these happen on rank 1 alone.
 `decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
-`no-scheduler` keeps the scheduler's hooks from going live. Nothing here runs unless it is named;
+`no-scheduler` keeps the scheduler's hooks from going live, `unbounded` lets every request pass to
+the scheduler as it is. Nothing here runs unless it is named;
 several are named with commas in between.
 """
 
@@ -145,7 +146,7 @@ _PASS_FAULTS = {
     "carry": _carriage_dependent,
 }
 
-_OTHERS = {"decode", "experts", "no-scheduler", "rank1"}
+_OTHERS = {"decode", "experts", "no-scheduler", "rank1", "unbounded"}
 
 _decode_steps = 0
 
