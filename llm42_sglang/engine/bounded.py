@@ -12,6 +12,7 @@ from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.engine import faults
 from llm42_sglang.frontend.bounds import (
     RESERVED_RID,
     Bounds,
@@ -39,6 +40,8 @@ class FrontBounds:
         self._manager = manager = launched[0]
         (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
         self._schedulers = [psutil.Process(pid) for pid in init.all_child_pids]
+        if faults.active("unbounded"):
+            return
         self._bounds = Bounds(
             manager.model_config.vocab_size, self._config.max_n, _most_characters(manager)
         )

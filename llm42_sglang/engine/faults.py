@@ -1,13 +1,13 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
 `a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone. `width`
-makes narrower passes differ, which is allowed: they are not used. `drift` falsifies A1 in the KV
-once the server serves, `stray` gives other tokens from then on; with `rank1` all these happen on
-rank 1 alone.
+makes narrower passes differ, which is allowed: they are not used. `stray` gives
+other tokens once the server serves; with `rank1` all these happen on rank 1 alone.
 `step` falsifies A4 in the KV of decode steps with an odd number of rows, which is allowed: they are
 not canonical then. `step-later` does it in all steps, once the server serves.
 `decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
-`no-scheduler` keeps the scheduler's hooks from going live. Nothing here runs unless it is named;
+`no-scheduler` keeps the scheduler's hooks from going live, `unbounded` lets every request pass to
+the scheduler as it is. Nothing here runs unless it is named;
 several are named with commas in between.
 """
 
@@ -24,7 +24,7 @@ from llm42_sglang.core.config import ConfigError
 logger = logging.getLogger(__name__)
 
 VARIABLE = "LLM42_FAULT"
-DRIFT_AFTER = 110  # passes; certification takes up to 106
+STRAY_AFTER = 110  # passes; certification takes up to 106
 DECODE_PERIOD = 7  # steps; every 7th decode step proposes wrong tokens
 
 # (logits [G*T, vocab], the pass) -> logits
@@ -75,13 +75,8 @@ def _kv_not_repeatable() -> PassFault:
     return fault
 
 
-def _drifts() -> PassFault:
-    """A1 becomes false after DRIFT_AFTER passes, when certification is long over."""
-    return _later(_kv_not_repeatable())
-
-
 def _strays() -> PassFault:
-    """Every token becomes its neighbour in the vocabulary after DRIFT_AFTER passes."""
+    """Every token becomes its neighbour in the vocabulary after STRAY_AFTER passes."""
     return _later(lambda logits, batch: logits.roll(1, dims=-1))
 
 
@@ -91,7 +86,7 @@ def _later(broken: PassFault) -> PassFault:
     def fault(logits: torch.Tensor, batch: ScheduleBatch) -> torch.Tensor:
         nonlocal runs
         runs += 1
-        return broken(logits, batch) if runs > DRIFT_AFTER else logits
+        return broken(logits, batch) if runs > STRAY_AFTER else logits
 
     return fault
 
@@ -131,14 +126,13 @@ def _width_dependent() -> PassFault:
 _PASS_FAULTS = {
     "a1": _not_repeatable,
     "a1-kv": _kv_not_repeatable,
-    "drift": _drifts,
     "stray": _strays,
     "a2": _slot_dependent,
     "a3": _looks_ahead,
     "width": _width_dependent,
 }
 
-_OTHERS = {"decode", "experts", "no-scheduler", "rank1"}
+_OTHERS = {"decode", "experts", "no-scheduler", "rank1", "unbounded"}
 
 
 def perturb_odd_steps(original, runner, forward_batch: ForwardBatch, *args, **kwargs):

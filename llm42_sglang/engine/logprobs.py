@@ -58,9 +58,11 @@ class LogprobReader:
         self._committed.clear()
 
     def hand_over(self, tokens: int) -> None:
-        """Append the entries of the next so many committed tokens."""
+        """Append the entries of the next so many committed tokens; a prefill that left no token to
+        choose has committed none."""
         target = self.target
-        for entry in [self._committed.popleft() for _ in range(tokens)]:
+        for _ in range(min(tokens, len(self._committed))):
+            entry = self._committed.popleft()
             target.output_token_logprobs_val.append(entry.value)
             target.output_token_logprobs_idx.append(entry.token)
             if target.top_logprobs_num > 0:

@@ -24,6 +24,7 @@ from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.stop_regex import match_in_linear_time
 from llm42_sglang.engine.stream import send_batch, stream_one_by_one
+from llm42_sglang.engine.texts import tokenize_aside
 
 _SRT = "sglang.srt."
 
@@ -57,6 +58,7 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     hook(f"{http}generate_contract_error", check_contract, HookType.AROUND)
     hook(f"{http}serve_generate_request", gate.refuse_early, HookType.AROUND)
     hook(f"{http}_setup_and_run_http_server", gate.gate_app, HookType.BEFORE)
+    hook(f"{tokenizer}_tokenize_texts", tokenize_aside, HookType.AROUND)
     hook(f"{tokenizer}abort_request", abort_named, HookType.AROUND)
     hook(f"{tokenizer}_collect_batch_responses", collect, HookType.AROUND)
     hook(f"{tokenizer}_handle_abort_finish_reason", keep_result, HookType.AROUND)

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import torch
-from re2 import error
 from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
 from sglang.srt.sampling.sampling_params import SamplingParams
@@ -34,7 +33,7 @@ from llm42_sglang.engine.chooser import Chooser, plain_copy, sampling_of
 from llm42_sglang.engine.grammar import Grammar
 from llm42_sglang.engine.logprobs import LogprobReader
 from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
-from llm42_sglang.frontend.patterns import search
+from llm42_sglang.frontend.patterns import error, search
 from llm42_sglang.sampling import NO_TOKEN
 
 NOTHING_LEFT = (

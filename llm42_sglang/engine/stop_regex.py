@@ -9,11 +9,10 @@ Req._locate_str_stop_finished_len read of it.
 import re
 import sys
 
-from re2 import error  # noqa: F401
 from sglang.srt.managers import schedule_batch
 
 from llm42_sglang.engine.seams.seam import REMEDY, SeamError
-from llm42_sglang.frontend.patterns import search  # noqa: F401
+from llm42_sglang.frontend.patterns import error, search  # noqa: F401
 
 
 def match_in_linear_time() -> None:

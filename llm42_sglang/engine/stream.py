@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, NamedTuple
+from weakref import proxy
 
 from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
 from sglang.srt.managers.tokenizer_manager import ReqState
@@ -34,7 +35,7 @@ class Messages(deque[dict[str, Any]]):
 
     def __init__(self, state: ReqState):
         super().__init__()
-        self._state = state
+        self._state = proxy(state)  # which has these messages: without a cycle, it goes at its end
         self._lengths: deque[_Lengths] = deque()
 
     def append(self, message: dict[str, Any]) -> None:

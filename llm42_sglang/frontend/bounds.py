@@ -45,6 +45,9 @@ class Bounds:
 
 def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
     """Raise Refused naming what of a request is malformed or past its bound. Nothing is changed."""
+    prompts, most = _prompts_of(obj), SAMPLES_PER_BODY * bounds.max_n
+    if over_http:
+        _require(prompts <= most, f"at most {most} prompts in one request")
     _refuse_prompt(obj, bounds)
     _refuse_rid(getattr(obj, "rid", None))
     _refuse_numbers(obj, bounds)
@@ -58,10 +61,8 @@ def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
         _require(isinstance(params, Mapping | None), "sampling_params must be an object")
         refuse_sampling(params or {}, bounds)
     samples = max((params or {}).get("n") or 1 for params in each)
-    prompts = _prompts_of(obj)
     if isinstance(raw, list):
         _require(len(raw) == prompts, f"sampling_params: {len(raw)} for {prompts} prompts")
-    most = SAMPLES_PER_BODY * bounds.max_n
     if over_http:
         _require(prompts * samples <= most, f"n times prompts: at most {most} in one request")
 
@@ -221,7 +222,7 @@ def _prompts_of(obj: Any) -> int:
     if isinstance(obj.text, list):
         return len(obj.text)
     ids = obj.input_ids
-    nested = obj.text is None and bool(ids) and isinstance(ids[0], list | tuple)
+    nested = obj.text is None and isinstance(ids, list) and ids and isinstance(ids[0], list | tuple)
     return len(ids) if nested else 1
 
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from llm42_sglang.frontend.bodies import App, error_response
 
-MAX_BODY = 32 << 20  # bytes; parsing more would hold everybody's event loop
+# Of a body. Parsing and checking more would hold everybody's event loop for over a second.
+MAX_BYTES = 32 << 20
+MAX_COMMAS = 2_000_000
+MAX_BRACKETS = 100_000  # that open an object or a list
 _TURNED = (500, 501)
 
 logger = logging.getLogger(__name__)
@@ -31,35 +34,40 @@ class LastResort:
         answer = _Answer(send, self.problem)
         body = _Counted(receive)
         try:
-            if _length(scope) > MAX_BODY:
-                raise _TooLarge
+            if _length(scope) > MAX_BYTES:
+                raise _TooLarge(f"more than {MAX_BYTES} bytes")
             await self.app(scope, body.receive, answer.send)
         except Exception as error:
             if answer.started or self.problem() is not None:
                 raise
             logger.exception("a request could not be served")
-            status, line = (413, f"the body has more than {MAX_BODY} bytes")
+            status, line = 413, f"the body has {error}"
             if not isinstance(error, _TooLarge):
                 status, line = 400, f"the request could not be served: {_line(error)}"
             await error_response(status, line, code=status)(scope, receive, send)
 
 
 class _TooLarge(Exception):
-    pass
+    """What it has too much of."""
 
 
 class _Counted:
-    """`receive`, for as many bytes as are allowed."""
+    """`receive`, for as much as is allowed."""
 
     def __init__(self, receive: Any):
         self._receive = receive
-        self._bytes = 0
+        self._bytes = self._commas = self._brackets = 0
 
     async def receive(self) -> dict[str, Any]:
         message = await self._receive()
-        self._bytes += len(message.get("body", b""))
-        if self._bytes > MAX_BODY:
-            raise _TooLarge
+        part = message.get("body", b"")
+        self._bytes += len(part)
+        self._commas += part.count(b",")
+        self._brackets += part.count(b"[") + part.count(b"{")
+        if self._bytes > MAX_BYTES:
+            raise _TooLarge(f"more than {MAX_BYTES} bytes")
+        if self._commas > MAX_COMMAS or self._brackets > MAX_BRACKETS:
+            raise _TooLarge(f"more than {MAX_COMMAS} commas or {MAX_BRACKETS} opening brackets")
         return message
 
 

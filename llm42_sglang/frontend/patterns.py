@@ -16,6 +16,7 @@ from llm42_sglang.frontend.options import Refused
 
 try:
     import re2
+    from re2 import error
 except ImportError:  # SGLang's loader would log it, and serve without the plugin
     sys.exit("llm42: the package google-re2 is not installed; pip install google-re2")
 
@@ -40,12 +41,12 @@ def refuse_stop_regex(pattern: str) -> None:
     try:
         re2.compile(pattern, _OPTIONS)
         parser.parse(pattern)
-    except re2.error as error:
-        said = error.args[0] if error.args else ""
+    except error as failed:
+        said = failed.args[0] if failed.args else ""
         reason = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise Refused(f"stop_regex follows RE2's syntax: {reason:.200}") from None
-    except (re.error, RecursionError, OverflowError) as error:
-        raise Refused(f"stop_regex: {error!s:.200}") from None
+    except (re.error, RecursionError, OverflowError) as failed:
+        raise Refused(f"stop_regex: {failed!s:.200}") from None
 
 
 def refuse_large_grammar(name: str, grammar: str) -> None:

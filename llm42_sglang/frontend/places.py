@@ -95,7 +95,8 @@ def _strays_in(payload: Any, read: Iterable[str]) -> Iterator[str]:
         if place in _HANDED_THROUGH:
             continue
         if isinstance(value, list):
-            waiting += [(_below(place, "*"), part) for part in value]
+            inner = _below(place, "*")  # a list may hold millions of ids
+            waiting += [(inner, part) for part in value if isinstance(part, list | dict)]
         elif isinstance(value, dict):
             for name, part in value.items():
                 if name.lower() == FIELD and not (name == FIELD and place in read):

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from llm42_sglang.cli.patching.wheel import examine, find_wheel
 
 ROOT = Path(__file__).parents[2]
+OURS = "llm42-sglang"
 
 
 def command(kind: str, folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -49,14 +50,14 @@ def elsewhere(folder: Path) -> Path:
 
 
 def with_wheel(folder: Path) -> Path:
-    """A virtual environment with SGLang, linked from this one, and a wheel of this project.
+    """A virtual environment with a wheel of this project, and what that needs linked from this one.
 
     Neither this environment's other packages nor this checkout can be imported there.
     """
     venv = folder / "venv"
     if not venv.exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-        _link_sglang(Path(sysconfig.get_path("purelib", vars={"base": str(venv)})))
+        _link_needed(Path(sysconfig.get_path("purelib", vars={"base": str(venv)})))
         wheel = _build_wheel(folder)
         _pip("--python", venv / "bin" / "python", "install", "--no-deps", "--no-index", wheel)
     return venv
@@ -79,8 +80,8 @@ def _pip(*arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
-def _link_sglang(site_packages: Path) -> None:
-    for name in _needed_by("sglang"):
+def _link_needed(site_packages: Path) -> None:
+    for name in _needed_by(OURS) - {OURS}:
         found = distribution(name)
         for top in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
             link = site_packages / top

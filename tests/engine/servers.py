@@ -78,7 +78,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "a rank strays": Configuration(
         "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES
     ),
-    "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler"}),
+    "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler,unbounded"}),
     # Those that certification refuses.
     "a3": Configuration("qwen3", (*SMALL, *POOL, "--llm42-group", "1"), {"LLM42_FAULT": "a3"}),
     # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.

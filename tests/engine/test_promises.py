@@ -23,7 +23,7 @@ A, B = "81", "82"  # the ids of these letters
 DEAD_ENDS = {
     "regex": "(a|b[a-z]{20})",
     "min_tokens": 8,
-    "logit_bias": {A: 60, B: 60},
+    "logit_bias": {A: 60, B: 61.5},
     "temperature": 1,
     "max_tokens": 30,
 }
@@ -177,4 +177,4 @@ def _streamed(url: str, body: dict, path: str) -> tuple[list[str], list[dict]]:
 def _text(choice: dict) -> str:
     if "text" in choice:
         return choice["text"]
-    return (choice.get("message") or choice.get("delta"))["content"] or ""
+    return (choice.get("message") or choice["delta"]).get("content") or ""

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from llm42_sglang.cli.launch import ServerError
+from llm42_sglang.errors import UserError
 from tests.engine import client
 from tests.engine.preloaded import Forked
 from tests.engine.servers import ENV, Servers, errors_in
@@ -38,11 +39,14 @@ def test_what_one_rank_sees_keeps_all_from_starting(servers):
     assert "assumption A1" in said
 
 
+PAST_THE_VOCABULARY = {"text": "Hi", "return_logprob": True, "top_logprobs_num": 60000}
+
+
 class _SeenEnough(Exception):
     """Ends the wait for a health that never comes."""
 
 
-def test_health_is_not_200_without_hooks_in_the_scheduler(servers):
+def test_health_is_not_200_without_hooks_and_without_bounds_a_request_ends_the_server(servers):
     server = servers.make("no hooks")
     chat = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
     chat |= {"deterministic": True, "stream": True}
@@ -56,6 +60,8 @@ def test_health_is_not_200_without_hooks_in_the_scheduler(servers):
                 responses.append((request.status, request.text))
             health = client.get(server.url, "/health")
             responses.append((health.status_code, health.text))
+            with pytest.raises(UserError):  # negative control of `test_hostile`
+                client.post(server.url, PAST_THE_VOCABULARY)
             raise _SeenEnough
 
     server._progress = ask

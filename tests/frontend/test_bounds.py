@@ -1,10 +1,13 @@
 """Bounds without a server: what is refused, by name, and what passes."""
 
+import runpy
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 
+from llm42_sglang.frontend import patterns
 from llm42_sglang.frontend.bounds import Bounds, refuse_sampling, refuse_unbounded
 from llm42_sglang.frontend.options import Refused
 from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regex, search
@@ -102,3 +105,10 @@ def test_backtracking_takes_no_time():
 def test_large_grammars_are_refused_at_once(name, grammar):
     with pytest.raises(Refused, match=name):
         refuse_large_grammar(name, grammar)
+
+
+def test_without_re2_the_process_ends_with_what_to_do(monkeypatch):
+    """SGLang's loader swallows an ImportError, and would serve without the plugin."""
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(SystemExit, match="pip install google-re2"):
+        runpy.run_path(patterns.__file__)

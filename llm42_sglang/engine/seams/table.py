@@ -124,6 +124,7 @@ sglang.srt.managers.io_struct
   7496c552  TokenizedGenerateReqInput  read a request after it is tokenized
 sglang.srt.managers.tokenizer_manager
   d0549527  TokenizerManager._create_tokenized_object  refuse or mark requests
+  2a2b5e1f  TokenizerManager._tokenize_texts  make tokens of a long text in a thread
   d694f944  TokenizerManager.update_request_meta_info  put the receipt into meta_info
   f227a69c  TokenizerManager.generate_request  check OpenAI requests and collect their receipts
   583fc4d8  TokenizerManager.abort_request  end all whose names begin so, where a star asks for that
