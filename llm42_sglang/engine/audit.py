@@ -40,9 +40,11 @@ class Audit:
         """A token of the request is in its output, perhaps its last."""
         known = len(req.origin_input_ids) + len(req.output_ids)
         end = min(req.track.canonical_len, known - 1)
-        start = end if req.audited_len is None else req.audited_len
+        if req.audited_len is None:
+            req.audited_len = end  # the prompt
         if not req.finished():
             end -= end % self._size  # a page that is not full yet will be
+        start = req.audited_len
         if end <= start:
             return
         for span in split_into_pages(Span(start - start % self._size, end), self._size):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llm42_sglang.core.track import Retracted
+from llm42_sglang.core.track import Retracted, Stepped
 from llm42_sglang.engine.audit import Audit, Audited
 from llm42_sglang.engine.request import DeterministicReq
 from tests.engine.fakes import Forward, Loop, T, decoding, end, lane
@@ -63,6 +63,11 @@ def test_a_prompts_own_pages_are_not_audited():
     req.audited_len = None  # nothing of it was seen before
     audit.committed(req)
     assert audit.riders(9) == []
+    for _ in range(T):
+        req.apply(Stepped(0))
+        req.output_ids.append(0)
+        audit.committed(req)
+    assert pages_of(audit.riders(9)) == [(2, T)]  # its last row is the first that a step writes
 
 
 def test_what_a_retraction_has_taken_is_not_audited():
