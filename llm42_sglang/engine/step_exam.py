@@ -10,6 +10,10 @@ A request shares the text's full pages, in one of two copies that lie apart in t
 a last page of its own: canonical KV before the new row, KV of other tokens from there on. The
 server is idle, so rows and pages are used without being allocated.
 
+A kernel that sums otherwise shows in few numbers of a row, and rounding hides most of them: in a
+model of narrow layers nine rows of ten came out alike. So beside the lengths that matter there are
+others in the same pages, as many as it takes to compare NUMBERS numbers of KV.
+
 Every size meets every length once, a size of more rows than there are lengths in one step. Smaller
 sizes come first, and those that are not begun in time are left out. It is no failure to find none:
 then everything is verified.
@@ -32,6 +36,7 @@ from llm42_sglang.engine.exam import SEED, room
 logger = logging.getLogger(__name__)
 
 MOST = 64  # rows of the largest step that is examined
+NUMBERS = 200_000  # of KV, compared for each size, as far as there are rows
 SECONDS = 9.0  # when they are over, no other size is begun
 # Tokens. Backends change how they sum at such lengths, and at the end of a page.
 EDGES = (64, 128, 192, 256, 384, 512, 1024)
@@ -51,8 +56,9 @@ class StepExam:
         pages, requests = room(forward)
         longest = min(self.runner.model_config.context_len, pages * self.size)
         around = {edge + more for edge in (0, self.size, *EDGES) for more in (0, 1)}
-        self.lengths = sorted(n for n in around if 0 < n <= longest)  # with the new row
-        self.pages = sorted({page_index(n - 1, self.size) for n in self.lengths})  # of new rows
+        edges = sorted(n for n in around if 0 < n <= longest)
+        self.pages = sorted({page_index(n - 1, self.size) for n in edges})  # of new rows
+        self.lengths = self._with_others(edges, longest)  # with the new row
         count = len(self.pages)
         self.texts = (
             self._locations(range(1, 1 + count)),
@@ -61,6 +67,14 @@ class StepExam:
         self.most = min(MOST, requests, pages - 2 * count)
         numbers = 2 * count + torch.arange(1, 1 + max(0, self.most), device=self.runner.device)
         self.last_pages = numbers[:, None] * self.size + self.forward.offsets  # KV slots, [rows, T]
+
+    def _with_others(self, edges: Sequence[int], longest: int) -> list[int]:
+        """And other lengths in their pages."""
+        spans = (page_span(page, self.size) for page in self.pages)
+        within = {n + 1 for span in spans for n in range(*span) if n < longest} - {*edges}
+        each = self.forward.kv_at(self.forward.offsets[:1]).numel()  # of a row
+        count = min(len(within), max(0, NUMBERS // each - len(edges)))
+        return sorted([*edges, *self.random.sample(sorted(within), count)])
 
     def canonical_sizes(self) -> tuple[int, ...]:
         """Rows of the decode steps whose rows are canonical, ascending."""

@@ -124,6 +124,12 @@ def short_beside_long(step: Step) -> None:
         step.logits[step.lengths < 100] += 1
 
 
+def one_row_of_ten(step: Step) -> None:
+    """The kernel for one row sums otherwise, and rounding hides that in most rows."""
+    if len(step.logits) == 1 and step.lengths % 10 == 7:
+        step.logits[:] += 1
+
+
 def neighbours_kv(step: Step) -> None:
     """A row's KV depends on its neighbour's length."""
     step.values[step.locations, 0, 0] += step.lengths.roll(1) - step.lengths
@@ -138,6 +144,7 @@ def pool_location(step: Step) -> None:
     [
         (sound, ALL),
         (one_row, ALL[1:]),
+        (one_row_of_ten, ALL[1:]),
         (many_rows, ALL[:32]),
         (fourth_row, ALL[:3]),
         (long_context, ()),
@@ -171,7 +178,8 @@ def test_every_size_meets_every_length(monkeypatch):
     toy = Toy(lambda step: met.setdefault(len(step.lengths), set()).update(step.lengths.tolist()))
     examined(toy)
     edges = {1, T, T + 1, *step_exam.EDGES, *(edge + 1 for edge in step_exam.EDGES)}
-    assert all(lengths == edges for lengths in met.values())
+    assert all(lengths >= edges for lengths in met.values())
+    assert len({frozenset(lengths) for lengths in met.values()}) == 1
 
 
 def test_sizes_of_one_graph_are_certified_together():
