@@ -25,7 +25,9 @@ CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}
 DECODE, VERIFIED = {"LLM42_FAULT": "decode"}, ("--llm42-verify", "always")
 
 SMALL = ("--llm42-page", "16", "--llm42-group", "4")
+# Certification looks at every size of a decode step up to the most that may run.
 POOL = ("--max-total-tokens", "8000", "--chunked-prefill-size", "128")
+POOL += ("--max-running-requests", "24")
 # A small greedy model would fill JSON with blank lines for ever.
 TOOLS = ("--constrained-json-disable-any-whitespace", "--tool-call-parser", "qwen25")
 TENSOR, DATA = ("--tp-size", "2"), ("--dp-size", "2")
@@ -72,7 +74,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory")),
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED), DECODE | CORES),
-    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA), CORES, "serve"),
+    "two replicas": Configuration("qwen3_moe", (*MOE, *DATA, *VERIFIED), DECODE | CORES, "serve"),
     "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
     "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),
     "a rank strays": Configuration(

@@ -33,7 +33,7 @@ def test_two_ranks_give_one_answer(url, seen):
 @pytest.mark.server("two replicas")
 def test_the_replicas_give_the_same_bits(url, seen):
     """The matrix over both, then every request on one and on the other."""
-    matrix.run(url, perturbed=False)
+    matrix.run(url, perturbed=True)
     seen["two replicas"] = facts(url)
     requests = [client.body(ids) | {"return_logprob": True} for ids in client.prompts()[3:7]]
     ones = [
