@@ -168,7 +168,22 @@ PROMPTS: list[dict] = [
     {"prompt": "Hi", "suffix": 5},
     {"prompt": "Hi", "echo": True, "logprobs": 60000},
 ]
-OTHERS: list[tuple[str, Any]] = [
+MORE = ", ".join(f"a{i}=1" for i in range(26))
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+# No body, or one that is well; in every state that a profile can be in.
+PROFILES: list[tuple] = [
+    ("/start_profile", None, "GET"),
+    ("/start_profile", None),
+    ("/start_profile", {}),
+    ("/start_profile", {"start_step": 1, "num_steps": 1}),
+    ("/start_profile", {"profile_by_stage": True, "num_steps": 1}),
+    ("/generate", {"text": "Hi", "sampling_params": {"max_new_tokens": 4}}),
+    ("/start_profile", {"activities": ["CPU"]}),
+    ("/start_profile", {"profile_by_stage": True, "num_steps": 2}),
+    ("/stop_profile", None),
+    ("/stop_profile", None, "GET"),
+]
+OTHERS: list[tuple] = [
     ("/release_memory_occupation", {}),
     ("/resume_memory_occupation", {}),
     ("/resume_memory_occupation", {"tags": ["none"]}),
@@ -244,6 +259,40 @@ OTHERS: list[tuple[str, Any]] = [
     ("/v1/systemone", {}),
     ("/invocations", {}),
     ("/vertex_generate", {"instances": []}),
+    *PROFILES,
+    # Patterns that backtrack; MORE is a list of arguments.
+    (
+        "/parse_function_call",
+        {"text": f"[f({MORE}", "tools": TOOLS, "tool_call_parser": "pythonic"},
+    ),
+    (
+        "/parse_function_call",
+        {"text": f"[f({MORE})]", "tools": TOOLS, "tool_call_parser": "pythonic"},
+    ),
+    (
+        "/parse_function_call",
+        {"text": "<tool_call>" * 20_000, "tools": TOOLS, "tool_call_parser": "glm45"},
+    ),
+    ("/separate_reasoning", {"text": "<think>" * 20_000, "reasoning_parser": "qwen3"}),
+    # Long for a converter.
+    ("/tokenize", {"model": "default", "prompt": "a b " * 500_000}),
+    ("/tokenize", {"model": "default", "prompt": ["a b " * 10_000] * 20}),
+    ("/tokenize", {"model": "default", "messages": MESSAGES * 5000}),
+    ("/detokenize", {"model": "default", "tokens": [5] * 200_000}),
+    ("/detokenize", {"model": "default", "tokens": [[5] * 1000] * 200}),
+    # Names that take room, or look like places.
+    ("/generate", {"x" * 100_000: {f"k{i}": {} for i in range(8000)}, "text": "\u00e9"}),
+    (CHAT, {"messages": MESSAGES, "response_format.json_schema": {"schema": {"deterministic": 1}}}),
+    *(
+        ("/generate", {"text": "Hi", "session_params": params})
+        for params in (
+            {"id": [1]},
+            {"id": "s", "rid": ["x"]},
+            {"id": "s", "offset": "x"},
+            {"id": "s", "offset": 2**70},
+            {"id": "s", "replace": "x"},
+        )
+    ),
 ]
 
 

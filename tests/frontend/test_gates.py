@@ -143,7 +143,7 @@ def test_a_place_takes_no_room_however_long_its_names_are():
     tracemalloc.start()
     try:
         assert refusal("/generate", b"", [], body) == ""
-        assert tracemalloc.get_traced_memory()[1] < 10 * len(body)  # it was 700 MB
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(body)  # it was 700 MB
     finally:
         tracemalloc.stop()
 
