@@ -60,7 +60,7 @@ class FrontBounds:
             return
         refuse_unsendable(tokenized, self._bounds)
         if isinstance(tokenized, TokenizedGenerateReqInput):
-            # Only these two come from objects that SGLang takes with whatever is in them.
+            # These come from objects that SGLang takes with whatever is in them.
             _refuse_undecodable("sampling_params", tokenized.sampling_params)
             _refuse_undecodable("session_params", tokenized.session_params)
 
