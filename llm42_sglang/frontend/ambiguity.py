@@ -24,7 +24,9 @@ _MANY_LETTERS = 10
 _MANY_WEIGH = 5
 _LONG_WEIGH = 40  # at most
 _MAX_PASSES = 16
-_EBNF = re.compile(r'#[^\n]*|"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|::=|[\w.-]+|\{[^}]*\}|[()|?*+]')
+_EBNF = re.compile(  # what is not closed goes on to the end, so that nothing is read twice
+    r'#[^\n]*|"(?:\\.|[^"\\])*"?|\[(?:\\.|[^\]\\])*\]?|::=|[\w.-]+|\{[^}]*\}?|[()|?*+]'
+)
 _BY_CATEGORY = {
     parser.CATEGORY_DIGIT: r"\d",
     parser.CATEGORY_NOT_DIGIT: r"\D",
@@ -114,12 +116,27 @@ def ways_of_ebnf(grammar: str) -> float:
     return math.inf
 
 
+def repeats_of_ebnf(grammar: str) -> int:
+    """What the counts of its repeats may come to, for a rule may repeat another one."""
+    single = product = 1
+    before = ""
+    for token in _EBNF.findall(grammar):
+        if token[0] == "{":
+            count = max(map(int, re.findall(r"\d{1,9}", token)), default=1)
+            if before[-1:] in ("]", '"'):  # letters, which hold no repeats
+                single = max(single, count)
+            else:
+                product *= max(count, 1)
+        before = token
+    return single * product
+
+
 def _rules_of(grammar: str) -> dict[str, list[str]]:
     """The tokens of each rule, by its name."""
     rules: dict[str, list[str]] = {}
     body: list[str] = []
     tokens = [token for token in _EBNF.findall(grammar) if token[0] != "#"]
-    for token, behind in zip(tokens, [*tokens[1:], ""], strict=True):
+    for token, behind in zip(tokens, [*tokens, ""][1:], strict=True):
         if behind == "::=":
             body = rules.setdefault(token, [])
         elif token != "::=":
@@ -132,7 +149,7 @@ def _runs(tokens: list[str], optional: set[str]) -> tuple[int, bool]:
     total, run = 0, 0
     empty, some = True, False  # whether this alternative is empty so far, and whether one was
     outer: list[tuple[int, bool, bool]] = []
-    for token, sign in zip(tokens, [*tokens[1:], ""], strict=True):
+    for token, sign in zip(tokens, [*tokens, ""][1:], strict=True):
         if token == "(":
             outer.append((run, empty, some))
             run, empty, some = 0, True, False
@@ -183,4 +200,4 @@ def _trees_in(value: Any) -> Iterator[Any]:
 def _in_python(pattern: str) -> str:
     """What ECMA's patterns write in another way than Python's."""
     named = re.sub(r"(\\.|)\(\?<([A-Za-z_])", r"\1(?P<\2", pattern)
-    return re.sub(r"(\\\\|)\\[pP]\{[^}]*\}", r"\1\\w", named)
+    return re.sub(r"(\\\\|)\\[pP]\{[^}\\]{0,40}\}", r"\1\\w", named)

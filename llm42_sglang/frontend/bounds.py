@@ -9,14 +9,20 @@ known (`refuse_unsendable`).
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from llm42_sglang.frontend.options import Refused
-from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regex
+from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regexes
 
 MAX_TOP_LOGPROBS = 1000
-MAX_LISTED_LOGPROBS = 500_000  # positions times logprobs of one answer; about a second of JSON
+# Positions times logprobs of one HTTP request: 20 for each token of a context of 131,072.
+MAX_LISTED_LOGPROBS = 20 * 131_072
+MAX_BIAS = 1e30  # added to a logit and divided by a temperature it stays finite in float32
+MIN_REPETITION_PENALTY = 1e-3  # a smaller one is 0 in float32, or makes logits infinite
+MAX_STOPS = 32  # SGLang's limit, before each is looked at
 MAX_STOP_LENGTH = 1024  # characters of a stop string: its tail is decoded at every token
+DEFAULT_NEW_TOKENS = 128  # SGLang's
 MAX_LISTED_IDS = 4096  # of one option
 MAX_RID_LENGTH = 256
 SAMPLES_PER_BODY = 16  # times --llm42-max-n: prompts times n in one HTTP request
@@ -40,6 +46,7 @@ class Bounds:
 
     vocab_size: int
     max_n: int
+    context: int
     max_prompt_chars: int | None = None  # no longer text fits into the context; None: it is cut
 
 
@@ -49,7 +56,7 @@ def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
     if over_http:
         _require(prompts <= most, f"at most {most} prompts in one request")
     _refuse_prompt(obj, bounds)
-    _refuse_rid(getattr(obj, "rid", None))
+    _refuse_rid(getattr(obj, "rid", None), most if over_http else None)
     _refuse_numbers(obj, bounds)
     if over_http:
         for name in _OBJECTS:
@@ -65,6 +72,7 @@ def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
         _require(len(raw) == prompts, f"sampling_params: {len(raw)} for {prompts} prompts")
     if over_http:
         _require(prompts * samples <= most, f"n times prompts: at most {most} in one request")
+    _refuse_logprobs(obj, each, prompts * samples, bounds)
 
 
 def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
@@ -73,6 +81,11 @@ def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
         _refuse_other(name, params.get(name), _is_int, "an integer of 64 bits")
     for name in _NUMBERS:
         _refuse_other(name, params.get(name), _is_finite, "a finite number")
+    penalty = params.get("repetition_penalty")
+    _require(
+        penalty is None or penalty >= MIN_REPETITION_PENALTY,
+        f"repetition_penalty must be at least {MIN_REPETITION_PENALTY}, got {penalty}",
+    )
     for name in _SWITCHES:
         _refuse_other(name, params.get(name), lambda value: type(value) is bool, "true or false")
     for name in _COUNTS:
@@ -86,8 +99,7 @@ def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
         )
     for text in _texts("stop", params.get("stop")):
         _require(len(text) <= MAX_STOP_LENGTH, f"stop: at most {MAX_STOP_LENGTH} characters each")
-    for text in _texts("stop_regex", params.get("stop_regex")):
-        refuse_stop_regex(text)
+    refuse_stop_regexes(_texts("stop_regex", params.get("stop_regex")))
     for name in _GRAMMARS:
         _refuse_other(name, params.get(name), lambda value: isinstance(value, str), "a string")
         refuse_large_grammar(name, params.get(name) or "")
@@ -108,19 +120,31 @@ def refuse_unsendable(tokenized: Any, bounds: Bounds) -> None:
     for name in _POSITIONS:
         _refuse_range(name, getattr(tokenized, name, None) or (), len(ids), "positions")
     if getattr(tokenized, "return_logprob", False):
-        _refuse_logprobs(tokenized, len(ids))
+        start = tokenized.logprob_start_len
+        _require(
+            -1 <= start <= len(ids), f"logprob_start_len must be -1 to {len(ids)}, got {start}"
+        )
 
 
-def _refuse_logprobs(tokenized: Any, prompt: int) -> None:
-    start = tokenized.logprob_start_len
-    _require(-1 <= start <= prompt, f"logprob_start_len must be -1 to {prompt}, got {start}")
-    scored = prompt - start if start >= 0 else 0
-    rows = scored + (tokenized.sampling_params.max_new_tokens or 0)
-    each = max(tokenized.top_logprobs_num or 0, len(tokenized.token_ids_logprob or ()))
+def _refuse_logprobs(obj: Any, params: Sequence[Any], answers: int, bounds: Bounds) -> None:
+    """params: of each prompt, or one for all. A prompt is as long as it may be, if it is a text."""
+    if not getattr(obj, "return_logprob", False):
+        return
+    each = max(
+        max(_leaves(getattr(obj, "top_logprobs_num", None)), default=0),
+        max(map(len, _lists_in(getattr(obj, "token_ids_logprob", None))), default=0),
+    )
+    start = min(_leaves(getattr(obj, "logprob_start_len", None)), default=-1)
+    asked = [(given or {}).get("max_new_tokens", DEFAULT_NEW_TOKENS) for given in params]
+    new = max(bounds.context if one is None else one for one in asked)
+    rows = bounds.context if start >= 0 else min(new, bounds.context)
+    if start >= 0 and obj.text is None and obj.input_ids is not None:
+        longest = max(map(len, _lists_in(obj.input_ids)), default=0)
+        rows = min(max(longest - start, 0) + new, bounds.context)
     _require(
-        rows * each <= MAX_LISTED_LOGPROBS,
-        f"top_logprobs_num, token_ids_logprob: {rows} positions times {each} are more than "
-        f"{MAX_LISTED_LOGPROBS} logprobs in one answer",
+        answers * rows * each <= MAX_LISTED_LOGPROBS,
+        f"top_logprobs_num, token_ids_logprob: {answers} answers of {rows} positions times {each} "
+        f"are more than {MAX_LISTED_LOGPROBS} logprobs in one request",
     )
 
 
@@ -142,9 +166,9 @@ def _refuse_prompt(obj: Any, bounds: Bounds) -> None:
         if not getattr(obj, "session_params", None):
             _require(not empty, f"{name} must not be empty")
     if ids is not None:
-        nested = bool(ids) and isinstance(ids[0], list | tuple)
+        nested = len(ids) > 0 and hasattr(ids[0], "__len__")
         for each in ids if nested else [ids]:
-            _require(isinstance(each, list | tuple), "input_ids: ids and lists of ids are mixed")
+            _require(hasattr(each, "__len__"), "input_ids: ids and lists of ids are mixed")
             _refuse_range("input_ids", each, bounds.vocab_size)
 
 
@@ -154,23 +178,28 @@ def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
         for value in _leaves(given):
             _refuse_other(name, value, _is_int, "an integer")
         if isinstance(given, list):
-            batch = isinstance(obj.text, list) or isinstance((obj.input_ids or [0])[0], list)
-            good = batch and len(given) == _prompts_of(obj)
+            good = _is_batch(obj) and len(given) == _prompts_of(obj)
             _require(good, f"{name}: a list goes with as many prompts")
     for value in _leaves(getattr(obj, "top_logprobs_num", None)):
         most = min(MAX_TOP_LOGPROBS, bounds.vocab_size)
         _require(0 <= value <= most, f"top_logprobs_num must be 0 to {most}, got {value}")
-    ids = list(_leaves(getattr(obj, "token_ids_logprob", None)))
-    _refuse_ids("token_ids_logprob", ids, bounds.vocab_size)
+    for ids in _lists_in(getattr(obj, "token_ids_logprob", None)):
+        _refuse_ids("token_ids_logprob", ids, bounds.vocab_size)
+    for name in _POSITIONS:
+        for positions in _lists_in(getattr(obj, name, None)):
+            _require(len(positions) <= bounds.context, f"{name}: more than the context holds")
     for name, value in vars(obj).items():
         if isinstance(value, int):
             _require(value in INT64, f"{name} must be an integer of 64 bits")
 
 
-def _refuse_rid(rid: Any) -> None:
+def _refuse_rid(rid: Any, most: int | None) -> None:
+    if isinstance(rid, list) and most is not None:
+        _require(len(rid) <= most, f"rid: at most {most} in one request")
     for each in _leaves(rid):
-        good = isinstance(each, str) and 0 < len(each) <= MAX_RID_LENGTH and _encodes(each)
-        _require(good, f"rid must be a string of 1 to {MAX_RID_LENGTH} characters")
+        # A name that begins with a control character hides from aborts; see engine.aborts.
+        good = isinstance(each, str) and 0 < len(each) <= MAX_RID_LENGTH and each.isprintable()
+        _require(good, f"rid must be a string of 1 to {MAX_RID_LENGTH} printable characters")
 
 
 def refuse_reserved_rid(rid: Any) -> None:
@@ -182,22 +211,28 @@ def refuse_reserved_rid(rid: Any) -> None:
 
 def _refuse_bias(bias: Any, vocab_size: int) -> None:
     _refuse_other("logit_bias", bias, lambda value: isinstance(value, Mapping), "an object")
+    _require(len(bias or {}) <= vocab_size, f"logit_bias: at most {vocab_size} tokens")
     for token, value in (bias or {}).items():
         known = str(token).isascii() and str(token).isdigit() and len(str(token)) < 20
         _require(known and int(token) < vocab_size, _range_of("logit_bias", vocab_size))
-        _require(_is_finite(value), f"logit_bias must be finite numbers, got {value!r:.40}")
+        good = _is_finite(value) and value <= MAX_BIAS
+        _require(good, f"logit_bias must be finite and at most {MAX_BIAS:g}, got {value!r:.40}")
 
 
 def _refuse_ids(name: str, ids: Any, vocab_size: int) -> None:
     good = isinstance(ids, list | tuple | set | frozenset)
     _require(good, f"{name} must be a list of token ids")
     _require(len(ids) <= MAX_LISTED_IDS, f"{name}: at most {MAX_LISTED_IDS} ids")
-    _refuse_range(name, ids, vocab_size)
+    # SGLang leaves null out.
+    _refuse_range(name, [each for each in ids if each is not None], vocab_size)
 
 
 def _refuse_range(name: str, ids: Iterable[Any], size: int, what: str = "token ids") -> None:
     values = list(ids)
-    _require(all(type(each) is int for each in values), f"{name} must be integers")
+    integers = all(
+        kind is not bool and issubclass(kind, Integral) for kind in set(map(type, values))
+    )
+    _require(integers, f"{name} must be integers")
     good = not values or (min(values) >= 0 and max(values) < size)
     _require(good, _range_of(name, size, what))
 
@@ -214,16 +249,39 @@ def _texts(name: str, value: Any) -> Sequence[str]:
     texts = [value] if isinstance(value, str) else (value if value is not None else [])
     good = isinstance(texts, list | tuple) and all(isinstance(each, str) for each in texts)
     _require(good, f"{name} must be a string or a list of strings")
+    _require(len(texts) <= MAX_STOPS, f"{name}: at most {MAX_STOPS}")
     _require(all(map(_encodes, texts)), f"{name} has half of a surrogate pair")
     return texts
 
 
 def _prompts_of(obj: Any) -> int:
-    if isinstance(obj.text, list):
-        return len(obj.text)
-    ids = obj.input_ids
-    nested = obj.text is None and isinstance(ids, list) and ids and isinstance(ids[0], list | tuple)
-    return len(ids) if nested else 1
+    given = _prompt(obj)
+    return len(given) if _is_batch(obj) else 1
+
+
+def _is_batch(obj: Any) -> bool:
+    given = _prompt(obj)
+    if isinstance(given, str) or given is None or not len(given):
+        return False
+    if obj.text is not None:
+        return True
+    first = given[0]
+    if obj.input_ids is None:  # embeddings: [tokens, size] or [prompts, tokens, size]
+        first = first[0] if len(first) else first
+    return hasattr(first, "__len__")
+
+
+def _prompt(obj: Any) -> Any:
+    """What SGLang takes for the prompt, where several are given."""
+    given = (obj.text, obj.input_ids, obj.input_embeds)
+    return next((value for value in given if value is not None), None)
+
+
+def _lists_in(value: Any) -> list[Any]:
+    """The innermost lists of a list, or of lists of them."""
+    if not isinstance(value, list | tuple):
+        return []
+    return [each for each in value if isinstance(each, list | tuple)] or [value]
 
 
 def _leaves(value: Any) -> Iterable[Any]:
@@ -236,11 +294,12 @@ def _leaves(value: Any) -> Iterable[Any]:
 
 
 def _is_int(value: Any) -> bool:
-    return type(value) is int and value in INT64
+    return isinstance(value, Integral) and not isinstance(value, bool) and value in INT64
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+    good = isinstance(value, Real) and not isinstance(value, bool)
+    return good and abs(value) < 1e300 and math.isfinite(value)
 
 
 def _encodes(text: str) -> bool:

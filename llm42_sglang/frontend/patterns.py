@@ -8,11 +8,10 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from math import prod
 from re import _parser as parser  # what SGLang reads `stop_regex` with too
 from typing import Any
 
-from llm42_sglang.frontend.ambiguity import RegexMeasure, ways_of_ebnf
+from llm42_sglang.frontend.ambiguity import RegexMeasure, repeats_of_ebnf, ways_of_ebnf
 from llm42_sglang.frontend.options import Refused
 
 try:
@@ -80,11 +79,7 @@ def refuse_large_grammar(name: str, grammar: str) -> None:
 def _refuse_large_ebnf(name: str, grammar: str) -> None:
     if ways_of_ebnf(grammar) > MAX_WAYS_OF_EBNF:
         raise Refused(f"{name}: too many items in a row that may be left out")
-    # A rule may repeat another one, but not a class or a literal.
-    ends = re.findall(r"(.)\s*\{\s*(\d*)\s*,?\s*(\d*)\s*\}", grammar)
-    counts = [(sign, max(1, *(int(f"0{one:.9}") for one in each))) for sign, *each in ends]
-    single = max((count for sign, count in counts if sign in ']"'), default=1)
-    if single * prod(count for sign, count in counts if sign not in ']"') > MAX_NESTED_REPEATS:
+    if repeats_of_ebnf(grammar) > MAX_NESTED_REPEATS:
         raise Refused(f"{name}: counted repeats of more than {MAX_NESTED_REPEATS} in all")
 
 
