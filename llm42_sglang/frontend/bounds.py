@@ -294,7 +294,8 @@ def _leaves(value: Any) -> Iterable[Any]:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value in INT64
+    # A range looks at every number for one that is not Python's own.
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) in INT64
 
 
 def _is_finite(value: Any) -> bool:
