@@ -77,7 +77,7 @@ SAMPLING: dict[str, list] = {
         {"a": 1},
         {"5": NAN},
         {"5": 1e299},
-        {"0" * i + "5": 1 for i in range(V + 1)},
+        {f"{i:0{width}}": 1 for i in range(10_000) for width in range(5, 15)},
         {"5": "much"},
         [1],
     ],
