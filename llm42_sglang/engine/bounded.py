@@ -23,6 +23,8 @@ from llm42_sglang.frontend.bounds import (
 from llm42_sglang.frontend.health import PROBED
 from llm42_sglang.frontend.options import Refused
 
+_CHECKED = "llm42_checked"  # attribute of an HTTP request's state
+
 
 class FrontBounds:
     """Nothing is checked before `learn`: a process without llm42's scheduler stays SGLang's."""
@@ -43,16 +45,21 @@ class FrontBounds:
         if faults.active("unbounded"):
             return
         self._bounds = Bounds(
-            manager.model_config.vocab_size, self._config.max_n, _most_characters(manager)
+            manager.model_config.vocab_size,
+            self._config.max_n,
+            manager.context_len,
+            _most_characters(manager),
         )
 
     def check(self, obj: Any, request: Any) -> None:
         """A request as it came; `request`: the HTTP request, None from `Engine`. Raises Refused."""
-        if self._bounds is None:
+        if self._bounds is None or _checked(request) is obj:
             return
         refuse_unbounded(obj, self._bounds, over_http=request is not None)
         if request is None or request.url.path not in PROBED:  # SGLang's own, there
             refuse_reserved_rid(obj.rid)
+        if request is not None:
+            setattr(request.state, _CHECKED, obj)  # /generate asks twice
 
     def check_tokenized(self, tokenized: Any) -> None:
         """A request as it would be sent. Raises Refused."""
@@ -80,6 +87,10 @@ class FrontBounds:
         if not all(map(_runs, self._schedulers)):
             return 0
         return sum(not rid.startswith(RESERVED_RID) for rid in self._manager.rid_to_state)
+
+
+def _checked(request: Any) -> Any:
+    return None if request is None else getattr(request.state, _CHECKED, None)
 
 
 def _runs(process: psutil.Process) -> bool:
