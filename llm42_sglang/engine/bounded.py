@@ -9,7 +9,7 @@ import msgspec
 import psutil
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
-from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.managers.tokenizer_manager import ServerStatus
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import faults
@@ -22,6 +22,8 @@ from llm42_sglang.frontend.bounds import (
 )
 from llm42_sglang.frontend.health import PROBED
 from llm42_sglang.frontend.options import Refused
+
+_CHECKED = "llm42_checked"  # attribute of an HTTP request's state
 
 
 class FrontBounds:
@@ -43,16 +45,21 @@ class FrontBounds:
         if faults.active("unbounded"):
             return
         self._bounds = Bounds(
-            manager.model_config.vocab_size, self._config.max_n, _most_characters(manager)
+            manager.model_config.vocab_size,
+            self._config.max_n,
+            manager.context_len,
+            _most_characters(manager),
         )
 
     def check(self, obj: Any, request: Any) -> None:
         """A request as it came; `request`: the HTTP request, None from `Engine`. Raises Refused."""
-        if self._bounds is None:
+        if self._bounds is None or _checked(request) is obj:
             return
         refuse_unbounded(obj, self._bounds, over_http=request is not None)
         if request is None or request.url.path not in PROBED:  # SGLang's own, there
             refuse_reserved_rid(obj.rid)
+        if request is not None:
+            setattr(request.state, _CHECKED, obj)  # /generate asks twice
 
     def check_tokenized(self, tokenized: Any) -> None:
         """A request as it would be sent. Raises Refused."""
@@ -60,19 +67,30 @@ class FrontBounds:
             return
         refuse_unsendable(tokenized, self._bounds)
         if isinstance(tokenized, TokenizedGenerateReqInput):
-            _refuse_undecodable(tokenized.sampling_params)
+            # These come from objects that SGLang takes with whatever is in them.
+            _refuse_undecodable("sampling_params", tokenized.sampling_params)
+            _refuse_undecodable("session_params", tokenized.session_params)
 
     def flag(self, name: str) -> Any:
         """A server argument."""
         return getattr(getattr(self._manager, "server_args", None), name, None)
 
     def in_flight(self) -> int:
-        """Requests that schedulers have, if those live and a watchdog ends them when they hang."""
+        """Requests that schedulers have, if those live and a watchdog ends them when they hang.
+
+        None while the server starts or drains: it has requests then, and should get no others.
+        """
         if self._manager is None or not self.flag("watchdog_timeout"):
+            return 0
+        if self._manager.gracefully_exit or self._manager.server_status is ServerStatus.Starting:
             return 0
         if not all(map(_runs, self._schedulers)):
             return 0
         return sum(not rid.startswith(RESERVED_RID) for rid in self._manager.rid_to_state)
+
+
+def _checked(request: Any) -> Any:
+    return None if request is None else getattr(request.state, _CHECKED, None)
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -90,9 +108,11 @@ def _most_characters(manager: Any) -> int | None:
     return manager.context_len * max(map(len, tokenizer.get_vocab()))
 
 
-def _refuse_undecodable(params: SamplingParams) -> None:
+def _refuse_undecodable(name: str, given: msgspec.Struct | None) -> None:
     """A value of another type would end the scheduler where it reads the request."""
+    if given is None:
+        return
     try:
-        msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=SamplingParams)
+        msgspec.msgpack.decode(msgspec.msgpack.encode(given), type=type(given))
     except (msgspec.MsgspecError, TypeError, OverflowError, UnicodeError) as error:
-        raise Refused(f"sampling_params: {error}") from None
+        raise Refused(f"{name}: {error}") from None

@@ -1,4 +1,4 @@
-"""Ordinary rows that have no token left to draw, by a grammar or a bias that forbids all.
+"""Ordinary rows that have no token left: a grammar or a bias forbids all, or a number overflows.
 
 Their probabilities are NaN, and torch raises for the whole batch: that ended the server. Such a row
 draws token 0. A grammar then refuses it, and SGLang ends that request alone.
@@ -13,8 +13,7 @@ def draw_from_something(
     original, sampler, probs: torch.Tensor, sampling_info, *args, **kwargs
 ) -> Any:
     """AROUND Sampler._sample_from_probs. probs: [batch, vocabulary], changed in place."""
-    if sampling_info.grammars or sampling_info.logit_bias is not None:
-        lost = ~(probs.sum(-1) > 0)  # [batch]; NaN is not above 0
-        probs.masked_fill_(lost[:, None], 0)
-        probs[:, 0] += lost
+    lost = ~(probs.sum(-1) > 0)  # [batch]; NaN is not above 0
+    probs.masked_fill_(lost[:, None], 0)
+    probs[:, 0] += lost
     return original(sampler, probs, sampling_info, *args, **kwargs)

@@ -10,7 +10,7 @@ from sglang.srt.plugins.hook_registry import HookType
 from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
-from llm42_sglang.engine import faults, seams, settings
+from llm42_sglang.engine import faults, profiling, seams, settings
 from llm42_sglang.engine.aborts import abort_named
 from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
 from llm42_sglang.engine.dead_ends import collect, keep_result
@@ -19,12 +19,13 @@ from llm42_sglang.engine.fastpath import sample_own_rows
 from llm42_sglang.engine.gatekeeper import Gatekeeper, check_contract
 from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.openai_api import OpenAIHooks
+from llm42_sglang.engine.parsers import parse_in_time
 from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
 from llm42_sglang.engine.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.stop_regex import match_in_linear_time
 from llm42_sglang.engine.stream import send_batch, stream_one_by_one
-from llm42_sglang.engine.texts import tokenize_aside
+from llm42_sglang.engine.texts import convert_aside, tokenize_aside
 
 _SRT = "sglang.srt."
 
@@ -63,6 +64,7 @@ def _register_front(gate: Gatekeeper, serving: bool) -> None:
     hook(f"{tokenizer}_collect_batch_responses", collect, HookType.AROUND)
     hook(f"{tokenizer}_handle_abort_finish_reason", keep_result, HookType.AROUND)
     _register_openai(OpenAIHooks(gate))
+    _register_texts()
     if serving:
         hook(f"{tokenizer}_send_one_request", gate.number_samples, HookType.AROUND)
         hook(f"{tokenizer}_send_batch_request", send_batch, HookType.AROUND)
@@ -85,6 +87,19 @@ def _register_openai(api: OpenAIHooks) -> None:
     hook(f"{responses}_generate_with_builtin_tools", api.refuse_response, HookType.AROUND)
     manager = f"{_SRT}managers.tokenizer_manager.TokenizerManager"
     hook(f"{manager}.generate_request", api.generate, HookType.AROUND)
+
+
+def _register_texts() -> None:
+    """What reads or writes long texts, and would keep the event loop from others."""
+    openai = f"{_SRT}entrypoints.openai.serving_tokenize."
+    for converter in ("OpenAIServingTokenize", "OpenAIServingDetokenize"):
+        hook(f"{openai}{converter}._handle_non_streaming_request", convert_aside, HookType.AROUND)
+    for parser, more in (
+        ("function_call.function_call_parser.FunctionCallParser", "has_tool_call"),
+        ("parser.reasoning_parser.ReasoningParser", "parse_non_stream_blocks"),
+    ):
+        for method in ("parse_non_stream", "parse_stream_chunk", "parse_stream_end", more):
+            hook(f"{_SRT}{parser}.{method}", parse_in_time, HookType.AROUND)
 
 
 def _register_controller() -> None:
@@ -110,6 +125,9 @@ def _register_scheduler() -> None:
     for fault, perturb in faults.STEP_FAULTS.items():
         if faults.active(fault):
             hook(f"{runner}forward", perturb, HookType.AROUND)
+    profiler = f"{components}profiler_manager.SchedulerProfilerManager."
+    hook(f"{profiler}_profile", profiling.answer, HookType.AROUND)
+    hook(f"{profiler}_profile_batch_predicate", profiling.step, HookType.AROUND)
     draw = f"{_SRT}layers.sampler.Sampler._sample_from_probs"
     hook(draw, draw_from_something, HookType.AROUND)
     sample = f"{runner}sample"

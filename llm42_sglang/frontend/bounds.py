@@ -6,22 +6,36 @@ request objects fit: the one from HTTP (`refuse_unbounded`) and the tokenized on
 known (`refuse_unsendable`).
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm42_sglang.frontend.options import Refused
-from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regex
+from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regexes
+from llm42_sglang.frontend.values import (
+    INT64,
+    encodes,
+    is_finite,
+    is_int,
+    leaves,
+    lists_in,
+    range_of,
+    refuse_other,
+    refuse_range,
+    require,
+    texts,
+)
 
 MAX_TOP_LOGPROBS = 1000
-MAX_LISTED_LOGPROBS = 500_000  # positions times logprobs of one answer; about a second of JSON
+# Positions times logprobs of one HTTP request: 20 for each token of a context of 131,072.
+MAX_LISTED_LOGPROBS = 20 * 131_072
+MAX_BIAS = 1e30  # added to a logit and divided by a temperature it stays finite in float32
+MIN_REPETITION_PENALTY = 1e-3  # a smaller one is 0 in float32, or makes logits infinite
 MAX_STOP_LENGTH = 1024  # characters of a stop string: its tail is decoded at every token
+DEFAULT_NEW_TOKENS = 128  # SGLang's
 MAX_LISTED_IDS = 4096  # of one option
 MAX_RID_LENGTH = 256
 SAMPLES_PER_BODY = 16  # times --llm42-max-n: prompts times n in one HTTP request
 RESERVED_RID = "HEALTH_CHECK"  # SGLang drops the answers of such requests
-INT64 = range(-(2**63), 2**63)
 
 _COUNTS = ("max_new_tokens", "min_new_tokens", "n", "beam_width", "stream_interval")
 _INTEGERS = (*_COUNTS, "top_k", "sampling_seed")
@@ -40,6 +54,7 @@ class Bounds:
 
     vocab_size: int
     max_n: int
+    context: int
     max_prompt_chars: int | None = None  # no longer text fits into the context; None: it is cut
 
 
@@ -47,49 +62,54 @@ def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
     """Raise Refused naming what of a request is malformed or past its bound. Nothing is changed."""
     prompts, most = _prompts_of(obj), SAMPLES_PER_BODY * bounds.max_n
     if over_http:
-        _require(prompts <= most, f"at most {most} prompts in one request")
+        require(prompts <= most, f"at most {most} prompts in one request")
     _refuse_prompt(obj, bounds)
-    _refuse_rid(getattr(obj, "rid", None))
+    _refuse_rid(getattr(obj, "rid", None), most if over_http else None)
     _refuse_numbers(obj, bounds)
     if over_http:
         for name in _OBJECTS:
-            _require(getattr(obj, name, None) is None, f"{name} cannot be sent over HTTP")
+            require(getattr(obj, name, None) is None, f"{name} cannot be sent over HTTP")
     raw = obj.sampling_params
     each = raw if isinstance(raw, list) else [raw]
-    _require(bool(each), "sampling_params: an empty list")
+    require(bool(each), "sampling_params: an empty list")
     for params in each:
-        _require(isinstance(params, Mapping | None), "sampling_params must be an object")
+        require(isinstance(params, Mapping | None), "sampling_params must be an object")
         refuse_sampling(params or {}, bounds)
     samples = max((params or {}).get("n") or 1 for params in each)
     if isinstance(raw, list):
-        _require(len(raw) == prompts, f"sampling_params: {len(raw)} for {prompts} prompts")
+        require(len(raw) == prompts, f"sampling_params: {len(raw)} for {prompts} prompts")
     if over_http:
-        _require(prompts * samples <= most, f"n times prompts: at most {most} in one request")
+        require(prompts * samples <= most, f"n times prompts: at most {most} in one request")
+    _refuse_logprobs(obj, each, prompts * samples, bounds)
 
 
 def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
     """Sampling parameters as they came. Raises Refused."""
     for name in _INTEGERS:
-        _refuse_other(name, params.get(name), _is_int, "an integer of 64 bits")
+        refuse_other(name, params.get(name), is_int, "an integer of 64 bits")
     for name in _NUMBERS:
-        _refuse_other(name, params.get(name), _is_finite, "a finite number")
+        refuse_other(name, params.get(name), is_finite, "a finite number")
+    penalty = params.get("repetition_penalty")
+    require(
+        penalty is None or penalty >= MIN_REPETITION_PENALTY,
+        f"repetition_penalty must be at least {MIN_REPETITION_PENALTY}, got {penalty}",
+    )
     for name in _SWITCHES:
-        _refuse_other(name, params.get(name), lambda value: type(value) is bool, "true or false")
+        refuse_other(name, params.get(name), lambda value: type(value) is bool, "true or false")
     for name in _COUNTS:
-        _require((params.get(name) or 0) >= 0, f"{name} must not be negative")
+        require((params.get(name) or 0) >= 0, f"{name} must not be negative")
     for name in ("n", "beam_width"):
         value = params.get(name)
-        _require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
-        _require(
+        require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+        require(
             (value or 1) <= bounds.max_n,
             f"{name} must be at most {bounds.max_n} (--llm42-max-n), got {value}",
         )
-    for text in _texts("stop", params.get("stop")):
-        _require(len(text) <= MAX_STOP_LENGTH, f"stop: at most {MAX_STOP_LENGTH} characters each")
-    for text in _texts("stop_regex", params.get("stop_regex")):
-        refuse_stop_regex(text)
+    for text in texts("stop", params.get("stop")):
+        require(len(text) <= MAX_STOP_LENGTH, f"stop: at most {MAX_STOP_LENGTH} characters each")
+    refuse_stop_regexes(texts("stop_regex", params.get("stop_regex")))
     for name in _GRAMMARS:
-        _refuse_other(name, params.get(name), lambda value: isinstance(value, str), "a string")
+        refuse_other(name, params.get(name), lambda value: isinstance(value, str), "a string")
         refuse_large_grammar(name, params.get(name) or "")
     _refuse_ids("stop_token_ids", params.get("stop_token_ids") or (), bounds.vocab_size)
     _refuse_bias(params.get("logit_bias"), bounds.vocab_size)
@@ -101,38 +121,48 @@ def refuse_unsendable(tokenized: Any, bounds: Bounds) -> None:
     if ids is None or tokenized.input_embeds is not None:
         return
     continued = getattr(tokenized, "session_params", None) is not None
-    _require(len(ids) > 0 or continued, "text, input_ids: the prompt has no token")
+    require(len(ids) > 0 or continued, "text, input_ids: the prompt has no token")
     # Ids of images and of padding, put there by SGLang, lie past the vocabulary.
     if tokenized.mm_inputs is None:
-        _refuse_range("input_ids", ids, bounds.vocab_size)
+        refuse_range("input_ids", ids, bounds.vocab_size)
     for name in _POSITIONS:
-        _refuse_range(name, getattr(tokenized, name, None) or (), len(ids), "positions")
+        refuse_range(name, getattr(tokenized, name, None) or (), len(ids), "positions")
     if getattr(tokenized, "return_logprob", False):
-        _refuse_logprobs(tokenized, len(ids))
+        start = tokenized.logprob_start_len
+        require(-1 <= start <= len(ids), f"logprob_start_len must be -1 to {len(ids)}, got {start}")
 
 
-def _refuse_logprobs(tokenized: Any, prompt: int) -> None:
-    start = tokenized.logprob_start_len
-    _require(-1 <= start <= prompt, f"logprob_start_len must be -1 to {prompt}, got {start}")
-    scored = prompt - start if start >= 0 else 0
-    rows = scored + (tokenized.sampling_params.max_new_tokens or 0)
-    each = max(tokenized.top_logprobs_num or 0, len(tokenized.token_ids_logprob or ()))
-    _require(
-        rows * each <= MAX_LISTED_LOGPROBS,
-        f"top_logprobs_num, token_ids_logprob: {rows} positions times {each} are more than "
-        f"{MAX_LISTED_LOGPROBS} logprobs in one answer",
+def _refuse_logprobs(obj: Any, params: Sequence[Any], answers: int, bounds: Bounds) -> None:
+    """params: of each prompt, or one for all. A prompt is as long as it may be, if it is a text."""
+    if not getattr(obj, "return_logprob", False):
+        return
+    each = max(
+        max(leaves(getattr(obj, "top_logprobs_num", None)), default=0),
+        max(map(len, lists_in(getattr(obj, "token_ids_logprob", None))), default=0),
+    )
+    start = min(leaves(getattr(obj, "logprob_start_len", None)), default=-1)
+    asked = [(given or {}).get("max_new_tokens", DEFAULT_NEW_TOKENS) for given in params]
+    new = max(bounds.context if one is None else one for one in asked)
+    rows = bounds.context if start >= 0 else min(new, bounds.context)
+    if start >= 0 and obj.text is None and obj.input_ids is not None:
+        longest = max(map(len, lists_in(obj.input_ids)), default=0)
+        rows = min(max(longest - start, 0) + new, bounds.context)
+    require(
+        answers * rows * each <= MAX_LISTED_LOGPROBS,
+        f"top_logprobs_num, token_ids_logprob: {answers} answers of {rows} positions times {each} "
+        f"are more than {MAX_LISTED_LOGPROBS} logprobs in one request",
     )
 
 
 def _refuse_prompt(obj: Any, bounds: Bounds) -> None:
     text, ids = obj.text, obj.input_ids
-    for each in _leaves(text):
-        _require(isinstance(each, str), f"text must be a string or strings, got {each!r:.40}")
-        _require(_encodes(each), "text has half of a surrogate pair, which no UTF-8 text has")
+    for each in leaves(text):
+        require(isinstance(each, str), f"text must be a string or strings, got {each!r:.40}")
+        require(encodes(each), "text has half of a surrogate pair, which no UTF-8 text has")
     most = bounds.max_prompt_chars
     if most is not None:
-        longest = max((len(each) for each in _leaves(text)), default=0)
-        _require(
+        longest = max((len(each) for each in leaves(text)), default=0)
+        require(
             longest <= most,
             f"text: {longest} characters cannot fit into the context; at most {most} can",
         )
@@ -140,117 +170,87 @@ def _refuse_prompt(obj: Any, bounds: Bounds) -> None:
         empty = isinstance(value, list) and (not value or any(each == [] for each in value))
         # A session's history may be the whole prompt.
         if not getattr(obj, "session_params", None):
-            _require(not empty, f"{name} must not be empty")
+            require(not empty, f"{name} must not be empty")
     if ids is not None:
-        nested = bool(ids) and isinstance(ids[0], list | tuple)
+        nested = len(ids) > 0 and hasattr(ids[0], "__len__")
         for each in ids if nested else [ids]:
-            _require(isinstance(each, list | tuple), "input_ids: ids and lists of ids are mixed")
-            _refuse_range("input_ids", each, bounds.vocab_size)
+            require(hasattr(each, "__len__"), "input_ids: ids and lists of ids are mixed")
+            refuse_range("input_ids", each, bounds.vocab_size)
 
 
 def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
     for name in _LOGPROB_COUNTS:
         given = getattr(obj, name, None)
-        for value in _leaves(given):
-            _refuse_other(name, value, _is_int, "an integer")
+        for value in leaves(given):
+            refuse_other(name, value, is_int, "an integer")
         if isinstance(given, list):
-            batch = isinstance(obj.text, list) or isinstance((obj.input_ids or [0])[0], list)
-            good = batch and len(given) == _prompts_of(obj)
-            _require(good, f"{name}: a list goes with as many prompts")
-    for value in _leaves(getattr(obj, "top_logprobs_num", None)):
+            good = _is_batch(obj) and len(given) == _prompts_of(obj)
+            require(good, f"{name}: a list goes with as many prompts")
+    for value in leaves(getattr(obj, "top_logprobs_num", None)):
         most = min(MAX_TOP_LOGPROBS, bounds.vocab_size)
-        _require(0 <= value <= most, f"top_logprobs_num must be 0 to {most}, got {value}")
-    ids = list(_leaves(getattr(obj, "token_ids_logprob", None)))
-    _refuse_ids("token_ids_logprob", ids, bounds.vocab_size)
+        require(0 <= value <= most, f"top_logprobs_num must be 0 to {most}, got {value}")
+    for ids in lists_in(getattr(obj, "token_ids_logprob", None)):
+        _refuse_ids("token_ids_logprob", ids, bounds.vocab_size)
+    for name in _POSITIONS:
+        for positions in lists_in(getattr(obj, name, None)):
+            require(len(positions) <= bounds.context, f"{name}: more than the context holds")
     for name, value in vars(obj).items():
         if isinstance(value, int):
-            _require(value in INT64, f"{name} must be an integer of 64 bits")
+            require(value in INT64, f"{name} must be an integer of 64 bits")
 
 
-def _refuse_rid(rid: Any) -> None:
-    for each in _leaves(rid):
-        good = isinstance(each, str) and 0 < len(each) <= MAX_RID_LENGTH and _encodes(each)
-        _require(good, f"rid must be a string of 1 to {MAX_RID_LENGTH} characters")
+def _refuse_rid(rid: Any, most: int | None) -> None:
+    if isinstance(rid, list) and most is not None:
+        require(len(rid) <= most, f"rid: at most {most} in one request")
+    for each in leaves(rid):
+        # A name that begins with a control character hides from aborts; see engine.aborts.
+        good = isinstance(each, str) and 0 < len(each) <= MAX_RID_LENGTH and each.isprintable()
+        require(good, f"rid must be a string of 1 to {MAX_RID_LENGTH} printable characters")
 
 
 def refuse_reserved_rid(rid: Any) -> None:
     """Raise Refused for an id under which nobody would get an answer."""
-    for each in _leaves(rid):
+    for each in leaves(rid):
         reserved = isinstance(each, str) and each.startswith(RESERVED_RID)
-        _require(not reserved, f"rid must not start with {RESERVED_RID}")
+        require(not reserved, f"rid must not start with {RESERVED_RID}")
 
 
 def _refuse_bias(bias: Any, vocab_size: int) -> None:
-    _refuse_other("logit_bias", bias, lambda value: isinstance(value, Mapping), "an object")
+    refuse_other("logit_bias", bias, lambda value: isinstance(value, Mapping), "an object")
+    require(len(bias or {}) <= vocab_size, f"logit_bias: at most {vocab_size} tokens")
     for token, value in (bias or {}).items():
         known = str(token).isascii() and str(token).isdigit() and len(str(token)) < 20
-        _require(known and int(token) < vocab_size, _range_of("logit_bias", vocab_size))
-        _require(_is_finite(value), f"logit_bias must be finite numbers, got {value!r:.40}")
+        require(known and int(token) < vocab_size, range_of("logit_bias", vocab_size))
+        good = is_finite(value) and value <= MAX_BIAS
+        require(good, f"logit_bias must be finite and at most {MAX_BIAS:g}, got {value!r:.40}")
 
 
 def _refuse_ids(name: str, ids: Any, vocab_size: int) -> None:
     good = isinstance(ids, list | tuple | set | frozenset)
-    _require(good, f"{name} must be a list of token ids")
-    _require(len(ids) <= MAX_LISTED_IDS, f"{name}: at most {MAX_LISTED_IDS} ids")
-    _refuse_range(name, ids, vocab_size)
-
-
-def _refuse_range(name: str, ids: Iterable[Any], size: int, what: str = "token ids") -> None:
-    values = list(ids)
-    _require(all(type(each) is int for each in values), f"{name} must be integers")
-    good = not values or (min(values) >= 0 and max(values) < size)
-    _require(good, _range_of(name, size, what))
-
-
-def _range_of(name: str, size: int, what: str = "token ids") -> str:
-    return f"{name}: valid {what} are 0 to {size - 1}"
-
-
-def _refuse_other(name: str, value: Any, good: Any, what: str) -> None:
-    _require(value is None or good(value), f"{name} must be {what}, got {value!r:.40}")
-
-
-def _texts(name: str, value: Any) -> Sequence[str]:
-    texts = [value] if isinstance(value, str) else (value if value is not None else [])
-    good = isinstance(texts, list | tuple) and all(isinstance(each, str) for each in texts)
-    _require(good, f"{name} must be a string or a list of strings")
-    _require(all(map(_encodes, texts)), f"{name} has half of a surrogate pair")
-    return texts
+    require(good, f"{name} must be a list of token ids")
+    require(len(ids) <= MAX_LISTED_IDS, f"{name}: at most {MAX_LISTED_IDS} ids")
+    # SGLang leaves null out.
+    refuse_range(name, [each for each in ids if each is not None], vocab_size)
 
 
 def _prompts_of(obj: Any) -> int:
-    if isinstance(obj.text, list):
-        return len(obj.text)
-    ids = obj.input_ids
-    nested = obj.text is None and isinstance(ids, list) and ids and isinstance(ids[0], list | tuple)
-    return len(ids) if nested else 1
+    given = _prompt(obj)
+    return len(given) if _is_batch(obj) else 1
 
 
-def _leaves(value: Any) -> Iterable[Any]:
-    """The values in nested lists; nothing for None."""
-    if isinstance(value, list | tuple):
-        for each in value:
-            yield from _leaves(each)
-    elif value is not None:
-        yield value
-
-
-def _is_int(value: Any) -> bool:
-    return type(value) is int and value in INT64
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+def _is_batch(obj: Any) -> bool:
+    given = _prompt(obj)
+    if isinstance(given, str) or given is None or not len(given):
         return False
-    return True
+    if obj.text is not None:
+        return True
+    first = given[0]
+    if obj.input_ids is None:  # embeddings: [tokens, size] or [prompts, tokens, size]
+        first = first[0] if len(first) else first
+    return hasattr(first, "__len__")
 
 
-def _require(good: bool, message: str) -> None:
-    if not good:
-        raise Refused(message)
+def _prompt(obj: Any) -> Any:
+    """What SGLang takes for the prompt, where several are given."""
+    given = (obj.text, obj.input_ids, obj.input_embeds)
+    return next((value for value in given if value is not None), None)

@@ -11,11 +11,17 @@ from typing import Any
 
 from llm42_sglang.frontend.bodies import App, error_response
 
-# Of a body. Parsing and checking more would hold everybody's event loop for over a second.
-MAX_BYTES = 32 << 20
-MAX_COMMAS = 2_000_000
-MAX_BRACKETS = 100_000  # that open an object or a list
+MAX_BYTES = 32 << 20  # of a body
+# On paths whose handlers make tokens of a text in the event loop, about a second for these.
+MAX_BYTES_IN_LOOP = 1 << 20
+_IN_LOOP = ("/v1/messages", "/v1/messages/count_tokens", "/api/chat", "/api/generate")
+# Of a JSON body, outside of strings: parsing and checking more holds everybody's event loop.
+MAX_COMMAS = 1_200_000  # a batch of 256 prompts of 4,096 ids has 1,048,575
+MAX_BRACKETS = 20_000  # that open an object or a list
+MAX_QUOTES = 400_000  # two for each string and name
+MAX_WORDS = 50_000  # null, true and false
 _TURNED = (500, 501)
+_BEFORE_JSON = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # marks of byte order, and blanks
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +38,11 @@ class LastResort:
             await self.app(scope, receive, send)
             return
         answer = _Answer(send, self.problem)
-        body = _Counted(receive)
+        most = MAX_BYTES_IN_LOOP if scope["path"] in _IN_LOOP else MAX_BYTES
+        body = _Counted(receive, most)
         try:
-            if _length(scope) > MAX_BYTES:
-                raise _TooLarge(f"more than {MAX_BYTES} bytes")
+            if _length(scope) > most:
+                raise _TooLarge(f"more than {most} bytes")
             await self.app(scope, body.receive, answer.send)
         except Exception as error:
             if answer.started or self.problem() is not None:
@@ -54,21 +61,61 @@ class _TooLarge(Exception):
 class _Counted:
     """`receive`, for as much as is allowed."""
 
-    def __init__(self, receive: Any):
+    def __init__(self, receive: Any, most: int):
         self._receive = receive
-        self._bytes = self._commas = self._brackets = 0
+        self._most = most  # bytes
+        self._bytes = 0
+        self._json: _JsonCounts | None = None
+        self._other = False
 
     async def receive(self) -> dict[str, Any]:
         message = await self._receive()
         part = message.get("body", b"")
         self._bytes += len(part)
-        self._commas += part.count(b",")
-        self._brackets += part.count(b"[") + part.count(b"{")
-        if self._bytes > MAX_BYTES:
-            raise _TooLarge(f"more than {MAX_BYTES} bytes")
-        if self._commas > MAX_COMMAS or self._brackets > MAX_BRACKETS:
-            raise _TooLarge(f"more than {MAX_COMMAS} commas or {MAX_BRACKETS} opening brackets")
+        if self._bytes > self._most:
+            raise _TooLarge(f"more than {self._most} bytes")
+        if self._json is None and not self._other and (start := part.lstrip(_BEFORE_JSON)):
+            self._other = start[:1] not in (b"{", b"[")  # a form or a file
+            self._json = None if self._other else _JsonCounts()
+        if self._json is not None:
+            self._json.add(part)
         return message
+
+
+class _JsonCounts:
+    """Counts what stands outside of strings, part by part."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # backslashes at the end of a part
+        self._in_string = False
+        self._commas = self._brackets = self._quotes = self._words = 0
+
+    def add(self, part: bytes) -> None:
+        """Raises _TooLarge."""
+        # UTF-16 and UTF-32 hold NULs, and quotes inside of letters: there everything counts.
+        outside = part if b"\0" in part else self._outside(part)
+        self._commas += outside.count(b",")
+        self._brackets += outside.count(b"[") + outside.count(b"{")
+        self._words += outside.count(b"u") + outside.count(b"f")
+        counts = (
+            (self._commas, MAX_COMMAS, "commas"),
+            (self._brackets, MAX_BRACKETS, "opening brackets"),
+            (self._quotes, MAX_QUOTES, "quotes"),
+            (self._words, MAX_WORDS, "of null, true and false"),
+        )
+        for count, most, what in counts:
+            if count > most:
+                raise _TooLarge(f"more than {most} {what}")
+
+    def _outside(self, part: bytes) -> bytes:
+        part = self._rest + part
+        kept = len(part) - len(part.rstrip(b"\\"))
+        self._rest, part = part[len(part) - kept :], part[: len(part) - kept]
+        pieces = part.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = b"".join(pieces[self._in_string :: 2])
+        self._quotes += len(pieces) - 1
+        self._in_string ^= len(pieces) % 2 == 0
+        return outside
 
 
 class _Answer:

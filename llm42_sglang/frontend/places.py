@@ -7,11 +7,13 @@ arguments of a call.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
 from llm42_sglang.frontend.options import FIELD
+
+Place = tuple[Any, ...]  # names from the outside in; ... for any element of a list
 
 # "*" is any element of a list; "" is the body itself.
 _NATIVE = (
@@ -28,23 +30,40 @@ READ = {  # by path: the objects whose entry is read
     "/v1/completions": _OPENAI,
     "/v1/responses": _OPENAI,
 }
-# The user's own data, on any path; nothing below is looked at.
-_HANDED_THROUGH = frozenset(
-    (
-        "tools.*.parameters",
-        "tools.*.input_schema",
-        "tools.*.function.parameters",
-        "functions.*.parameters",
-        "messages.*.tools",
-        "messages.*.tool_calls.*.function.arguments",
-        "messages.*.content.*.input",
-        "input.*.arguments",
-        "response_format.json_schema.schema",
-        "response_format.structures.*.schema",
-        "response_format.format",
-        "text.format.schema",
-    )
+# The user's own data; nothing below is looked at. On any path:
+_HANDED_THROUGH = (
+    "tools.*.parameters",
+    "tools.*.input_schema",
+    "tools.*.function.parameters",
+    "tools.*.function.returns",
+    "tool_choice.function.parameters",
+    "functions.*.parameters",
+    "messages.*.tools",
+    "messages.*.tool_calls.*.function.arguments",
+    "messages.*.function_call.arguments",
+    "messages.*.content.*.input",
+    "messages.*.content.*.json",
+    "input.*.arguments",
+    "response_format.schema",
+    "response_format.json_schema.schema",
+    "response_format.structures.*.schema",
+    "response_format.format",
+    "text.format.schema",
 )
+# And where the name alone says little:
+_HANDED_THROUGH_ON = {
+    "/api/chat": ("format",),
+    "/api/generate": ("format",),
+    "/v1/decisions": ("schema",),
+    "/v1/messages": ("output_format.schema", "output_config.format.schema"),
+    "/v1/messages/count_tokens": ("output_config.format.schema",),
+    "/v1/rerank": ("documents.*",),
+    "/v1/responses": ("prompt.variables",),
+    "/v1/systemone": ("schema",),
+}
+# Of a place, what is kept: more than any of these has, so that a deeper one is none of them.
+_DEPTH = 8
+_NAME = 60  # characters of a name that are told
 
 
 def refusal(path: str, query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:
@@ -77,7 +96,8 @@ def _strays(
         yield f"{FIELD} in a form"
     # A letter of the word may be written as an escape.
     if FIELD.encode() in content or b"\\u" in content:
-        yield from _strays_in(_parsed(body), READ.get(path, ()))
+        kept = (*_HANDED_THROUGH, *_HANDED_THROUGH_ON.get(path, ()))
+        yield from _strays_in(_parsed(body), _places(READ.get(path, ())), _places(kept))
 
 
 def _parsed(body: bytes) -> Any:
@@ -87,22 +107,38 @@ def _parsed(body: bytes) -> Any:
         return None  # the handler will say so
 
 
-def _strays_in(payload: Any, read: Iterable[str]) -> Iterator[str]:
-    """Dotted paths of entries with the word as their name, but for those that are read."""
-    waiting = [("", payload)]
+def _strays_in(
+    payload: Any, read: Collection[Place], handed_through: Collection[Place]
+) -> Iterator[str]:
+    """Dotted places of entries with the word as their name, but for those that are read."""
+    waiting: list[tuple[Place, Any]] = [((), payload)]
     while waiting:
         place, value = waiting.pop()
-        if place in _HANDED_THROUGH:
+        if place in handed_through:
             continue
-        if isinstance(value, list):
-            inner = _below(place, "*")  # a list may hold millions of ids
-            waiting += [(inner, part) for part in value if isinstance(part, list | dict)]
-        elif isinstance(value, dict):
-            for name, part in value.items():
+        if isinstance(value, dict):
+            for name in value:
                 if name.lower() == FIELD and not (name == FIELD and place in read):
-                    yield _below(place, name)
-                waiting.append((_below(place, name), part))
+                    yield _told((*place, name))
+        # A place is made of references: a list may hold millions of ids, a name megabytes.
+        waiting += [
+            ((*place, name)[:_DEPTH], part)
+            for name, part in _parts(value)
+            if isinstance(part, list | dict)
+        ]
 
 
-def _below(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
+def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return ((..., part) for part in value) if isinstance(value, list) else ()
+
+
+def _places(dotted: Iterable[str]) -> frozenset[Place]:
+    return frozenset(
+        tuple(... if name == "*" else name for name in one.split(".") if name) for one in dotted
+    )
+
+
+def _told(place: Place) -> str:
+    return ".".join("*" if name is ... else name[:_NAME] for name in place)

@@ -132,11 +132,12 @@ class Connection(AbstractContextManager):
 def events_of(response: httpx.Response) -> Iterator[Event]:
     """The events of a stream as they arrive, up to `[DONE]`. Raises UserError.
 
-    Only a line feed ends a line: a text may hold whatever else Unicode takes for an end.
+    Lines end as the format says, in a line feed, a carriage return or both: in JSON a text has
+    neither. But it may hold whatever else Unicode takes for an end.
     """
     rest = b""
     for chunk in chain(response.iter_bytes(), [b"\n"]):
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
         for data in (line[5:].strip() for line in lines if line.startswith(b"data:")):
             if not data.startswith(b"{"):
                 continue

@@ -32,7 +32,7 @@ SAMPLING: dict[str, list] = {
     "min_p": [-1, 2, NAN],
     "frequency_penalty": [NAN, INFINITY, 3],
     "presence_penalty": [NAN, -3],
-    "repetition_penalty": [NAN, 0, INFINITY],
+    "repetition_penalty": [NAN, 0, INFINITY, 1e-46],
     "stop": ["x" * 100_000, ["x"] * 1000, [1], 5, ""],
     "stop_token_ids": [[-1], [V], [2**70], ["a"], [1] * 100_000, 7],
     "stop_regex": [
@@ -43,18 +43,44 @@ SAMPLING: dict[str, list] = {
         r"(a)\1",
         "(a{1000}){1000}",
         ["a"] * 1000,
+        "x" * 100_000,
         5,
     ],
-    "regex": ["(a{1000}){1000}", "(a?)" * 300, "([a-z]{0,100}){0,100}", "(" * 500, "(", "*", 5],
+    "regex": [
+        "(?<x>a)" + "(a?)" * 300,
+        "(.?)" * 20,
+        "(a{1000}){1000}",
+        "(a?)" * 300,
+        "([a-z]{0,100}){0,100}",
+        "(" * 500,
+        "(",
+        "*",
+        5,
+    ],
     "json_schema": [
         '{"a":' * 5000 + "1" + "}" * 5000,
         "{",
         "[]",
         '{"pattern": "' + "(a?)" * 200 + '"}',
     ],
-    "ebnf": ["root ::= root", "root ::=", '("a"{1000}){1000}', "root ::= " + "(" * 500],
+    "ebnf": [
+        "root ::= " + '"a"? ' * 300,
+        "root ::= root",
+        "root ::=",
+        '("a"{1000}){1000}',
+        "root ::= " + "(" * 500,
+    ],
     "structural_tag": ["{", "[]", '{"type": "structural_tag"}'],
-    "logit_bias": [{"-1": 1}, {str(V): 1}, {"a": 1}, {"5": NAN}, {"5": "much"}, [1]],
+    "logit_bias": [
+        {"-1": 1},
+        {str(V): 1},
+        {"a": 1},
+        {"5": NAN},
+        {"5": 1e299},
+        {f"{i:0{width}}": 1 for i in range(10_000) for width in range(5, 15)},
+        {"5": "much"},
+        [1],
+    ],
     "sampling_seed": [2**70, "seed", 1.5],
     "ignore_eos": ["yes", 3],
     "beam_width": [0, -1, HUGE],
@@ -101,6 +127,10 @@ GENERATE: list[dict] = [
     {"text": "Hi", "rid": ""},
     {"text": "Hi", "rid": "x" * 100_000},
     {"text": "Hi", "rid": 5},
+    {"text": "Hi", "rid": "\0"},
+    {"text": "Hi", "rid": ["a"] * 100_000},
+    {"text": "Hi", "x": {f"k{i}": 1 for i in range(300_000)}},
+    {"text": ["a"] * 300_000},
     {"text": "Hi", "rid": "HEALTH_CHECK_mine"},
     {"text": ["a", "b"], "rid": ["one", "one"]},
     {"text": "Hi", "priority": 2**70},
@@ -126,6 +156,8 @@ LOGPROBS: list[dict] = [
     {"token_ids_logprob": [V]},
     {"token_ids_logprob": [5] * 100_000},
     {"token_ids_logprob": ["a"]},
+    {"token_ids_logprob": [None] * 300_000},
+    {"top_logprobs_num": 20, "sampling_params": {"n": 64, "max_new_tokens": 8000}},
     {"logprob_start_len": -2},
     {"logprob_start_len": HUGE},
     {"logprob_start_len": 2**70},
@@ -168,7 +200,22 @@ PROMPTS: list[dict] = [
     {"prompt": "Hi", "suffix": 5},
     {"prompt": "Hi", "echo": True, "logprobs": 60000},
 ]
-OTHERS: list[tuple[str, Any]] = [
+MORE = ", ".join(f"a{i}=1" for i in range(26))
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+# No body, or one that is well; in every state that a profile can be in.
+PROFILES: list[tuple] = [
+    ("/start_profile", None, "GET"),
+    ("/start_profile", None),
+    ("/start_profile", {}),
+    ("/start_profile", {"start_step": 1, "num_steps": 1}),
+    ("/start_profile", {"profile_by_stage": True, "num_steps": 1}),
+    ("/generate", {"text": "Hi", "sampling_params": {"max_new_tokens": 4}}),
+    ("/start_profile", {"activities": ["CPU"]}),
+    ("/start_profile", {"profile_by_stage": True, "num_steps": 2}),
+    ("/stop_profile", None),
+    ("/stop_profile", None, "GET"),
+]
+OTHERS: list[tuple] = [
     ("/release_memory_occupation", {}),
     ("/resume_memory_occupation", {}),
     ("/resume_memory_occupation", {"tags": ["none"]}),
@@ -244,6 +291,40 @@ OTHERS: list[tuple[str, Any]] = [
     ("/v1/systemone", {}),
     ("/invocations", {}),
     ("/vertex_generate", {"instances": []}),
+    *PROFILES,
+    # Patterns that backtrack; MORE is a list of arguments.
+    (
+        "/parse_function_call",
+        {"text": f"[f({MORE}", "tools": TOOLS, "tool_call_parser": "pythonic"},
+    ),
+    (
+        "/parse_function_call",
+        {"text": f"[f({MORE})]", "tools": TOOLS, "tool_call_parser": "pythonic"},
+    ),
+    (
+        "/parse_function_call",
+        {"text": "<tool_call>" * 20_000, "tools": TOOLS, "tool_call_parser": "glm45"},
+    ),
+    ("/separate_reasoning", {"text": "<think>" * 20_000, "reasoning_parser": "qwen3"}),
+    # Long for a converter.
+    ("/tokenize", {"model": "default", "prompt": "a b " * 500_000}),
+    ("/tokenize", {"model": "default", "prompt": ["a b " * 10_000] * 20}),
+    ("/tokenize", {"model": "default", "messages": MESSAGES * 5000}),
+    ("/detokenize", {"model": "default", "tokens": [5] * 200_000}),
+    ("/detokenize", {"model": "default", "tokens": [[5] * 1000] * 200}),
+    # Names that take room, or look like places.
+    ("/generate", {"x" * 100_000: {f"k{i}": {} for i in range(8000)}, "text": "\u00e9"}),
+    (CHAT, {"messages": MESSAGES, "response_format.json_schema": {"schema": {"deterministic": 1}}}),
+    *(
+        ("/generate", {"text": "Hi", "session_params": params})
+        for params in (
+            {"id": [1]},
+            {"id": "s", "rid": ["x"]},
+            {"id": "s", "offset": "x"},
+            {"id": "s", "offset": 2**70},
+            {"id": "s", "replace": "x"},
+        )
+    ),
 ]
 
 

@@ -51,7 +51,7 @@ def send(http: httpx.Client, url: str, request: hostile.Hostile) -> tuple[int, s
     """Status and text; 599 where the server breaks off."""
     try:
         headers = {"content-type": "application/json"}
-        body = json.dumps(request.body)
+        body = None if request.body is None else json.dumps(request.body)
         response = http.request(request.method, url + request.path, content=body, headers=headers)
     except httpx.TransportError as error:
         return 599, repr(error)

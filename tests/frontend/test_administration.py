@@ -11,7 +11,11 @@ from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.last_resort import LastResort
 from tests.engine import hostile
 
-HARMFUL = [(path, body) for path, body in hostile.OTHERS if path in RULES]
+HARMFUL = [
+    (path, body)
+    for path, body, *_ in hostile.OTHERS
+    if path in RULES and isinstance(body, dict) and (path, body) not in hostile.PROFILES
+]
 app = FastAPI()
 
 
@@ -40,7 +44,7 @@ async def probed():
     return "asked the scheduler"
 
 
-@pytest.mark.parametrize(("path", "body"), [case for case in HARMFUL if case[1] != [1]])
+@pytest.mark.parametrize(("path", "body"), HARMFUL)
 def test_rules_hold_or_say_what_to_do(path, body):
     gated = TestClient(AdministrationGate(app, lambda name: None)).post(path, json=body)
     alone = TestClient(app).post(path, json=body)
@@ -53,20 +57,45 @@ def test_rules_hold_or_say_what_to_do(path, body):
 
 @pytest.mark.parametrize(
     ("name", "body"),
-    [("MAX_BYTES", b"x" * 50), ("MAX_COMMAS", b"," * 50), ("MAX_BRACKETS", b"[{" * 25)],
+    [
+        ("MAX_BYTES", b"x" * 50),
+        ("MAX_COMMAS", b"[" + b"," * 50),
+        ("MAX_BRACKETS", b"[{" * 25),
+        ("MAX_QUOTES", b"[" + b'"\\""' * 25),
+        ("MAX_WORDS", b"[" + b"null," * 50),
+        ("MAX_COMMAS", '["\u2200\\""'.encode("utf-16") + ("," * 50).encode("utf-16")),
+    ],
 )
 def test_a_body_that_takes_long_to_read_is_refused(monkeypatch, name, body):
+    assert read_in_parts(body) == 200
+    monkeypatch.setattr(last_resort, name, 49)
+    assert read_in_parts(body) == 413
+
+
+def test_where_texts_are_read_in_the_event_loop_less_is_allowed(monkeypatch):
+    monkeypatch.setattr(last_resort, "MAX_BYTES_IN_LOOP", 49)
+    assert [read_in_parts(b"x" * 50, path) for path in ("/read", "/api/chat")] == [200, 413]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"text": "' + rb"[1],{a}\\\"" * 40 + b'"}',  # of a code prompt
+        b"--boundary\r\n" + b"[{,null" * 50,  # of a file
+    ],
+)
+def test_what_is_text_does_not_count(monkeypatch, body):
+    for name in ("MAX_COMMAS", "MAX_BRACKETS", "MAX_QUOTES", "MAX_WORDS"):
+        monkeypatch.setattr(last_resort, name, 9)
+    assert read_in_parts(body) == 200
+
+
+def read_in_parts(body: bytes) -> int:
+    """The status. The parts' lengths are told to nobody, and cut escapes in two."""
     served = FastAPI(routes=app.routes)
     served.add_middleware(LastResort, problem=lambda: None)
-    client = TestClient(served)
-
-    def send() -> int:
-        parts = (body[i : i + 10] for i in range(0, 50, 10))  # of no told length
-        return client.post("/read", content=parts).status_code
-
-    assert send() == 200
-    monkeypatch.setattr(last_resort, name, 49)
-    assert send() == 413
+    parts = (body[i : i + 7] for i in range(0, len(body), 7))
+    return TestClient(served).post("/read", content=parts).status_code
 
 
 @pytest.mark.parametrize("path", ["/raises", "/says"])

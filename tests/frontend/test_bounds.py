@@ -1,19 +1,30 @@
 """Bounds without a server: what is refused, by name, and what passes."""
 
+import json
 import runpy
 import sys
 import time
+from array import array
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from llm42_sglang.frontend import patterns
 from llm42_sglang.frontend.bounds import Bounds, refuse_sampling, refuse_unbounded
 from llm42_sglang.frontend.options import Refused
-from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regex, search
+from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regexes, search
 from tests.engine import hostile
 
-BOUNDS = Bounds(vocab_size=hostile.V, max_n=64, max_prompt_chars=1000)
+BOUNDS = Bounds(vocab_size=hostile.V, max_n=64, context=131_072, max_prompt_chars=1000)
+FIELD = r'[ ]?"f{}"[ ]?:[ ]?(0|[1-9][0-9]*)[ ]?'  # as outlines writes it
+JSON_GRAMMAR = r"""
+root ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? "}" ws
+value ::= root | string | number | ("true" | "false" | "null") ws
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,15})? ws
+ws ::= | " " | "\n" [ \t]{0,20}
+"""
 # What SGLang refuses by itself, or serves.
 SGLANGS = {"top_p", "min_p", "temperature", "frequency_penalty", "presence_penalty", "top_k"} | {
     "repetition_penalty",
@@ -55,6 +66,31 @@ def test_what_is_within_bounds_passes(params):
     refuse_unbounded(request(sampling_params=params), BOUNDS, over_http=True)
 
 
+LISTED = {"return_logprob": True, "top_logprobs_num": 20}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input_ids": [list(range(4000))] * 256, "text": None, "return_logprob": True},
+        {"input_ids": [5] * 131_072, "text": None},
+        {"input_ids": array("q", [5, 6]), "text": None},
+        {"input_embeds": [[[0.5]], [[0.5]]], "text": None, "sampling_params": [{}, {}]},
+        {"input_embeds": [[[0.5]]] * 2, "text": None, "logprob_start_len": [0, 0]},
+        LISTED | {"sampling_params": {"max_new_tokens": 30_000}},
+        LISTED | {"sampling_params": {"max_new_tokens": None}},
+        LISTED | {"text": ["a"] * 256, "top_logprobs_num": 5},
+        {"sampling_params": {"temperature": np.float64(0.7), "max_new_tokens": np.int64(7)}},
+        {"sampling_params": {"stop_token_ids": [1, None]}},
+        {"token_ids_logprob": [[1], [2]], "text": ["a", "b"]},
+    ],
+)
+def test_what_users_send_passes_at_once(fields):
+    began = time.process_time()
+    refuse_unbounded(request(**fields), BOUNDS, over_http=True)
+    assert time.process_time() - began < 0.5
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -65,6 +101,12 @@ def test_what_is_within_bounds_passes(params):
         ({"top_logprobs_num": [1, 2]}, "top_logprobs_num"),
         ({"rid": ""}, "rid"),
         ({"text": "\ud800"}, "text"),
+        ({"rid": "\0job"}, "rid"),
+        ({"rid": ["a"] * 100_000}, "rid"),
+        ({"token_indices_to_pool": [0] * 200_000}, "token_indices_to_pool"),
+        (LISTED | {"sampling_params": {"n": 64, "max_new_tokens": 20_000}}, "top_logprobs_num"),
+        (LISTED | {"sampling_params": {"n": 2, "max_new_tokens": None}}, "top_logprobs_num"),
+        (LISTED | {"logprob_start_len": 0, "sampling_params": {"n": 2}}, "top_logprobs_num"),
     ],
 )
 def test_fields_are_refused_by_name(fields, named):
@@ -79,7 +121,7 @@ def test_offline_batches_may_be_as_large_as_memory():
 @pytest.mark.parametrize("pattern", ["(", "(?=a)b", r"(a)\1", "(a{1000}){1000}", r"\pL"])
 def test_a_stop_regex_that_re2_or_sglang_cannot_read_is_refused(pattern):
     with pytest.raises(Refused, match="stop_regex"):
-        refuse_stop_regex(pattern)
+        refuse_stop_regexes([pattern])
 
 
 def test_backtracking_takes_no_time():
@@ -91,6 +133,35 @@ def test_backtracking_takes_no_time():
 @pytest.mark.parametrize(
     ("name", "grammar"),
     [
+        ("regex", r"\{" + ",".join(FIELD.format(i) for i in range(20)) + r"\}"),
+        ("regex", "([a-z]{1,20} ){1,100}"),
+        ("regex", r"(?<year>[0-9]{4})-\p{L}+: .{0,1000}END"),
+        ("regex", r"[\w.+-]+@[\w-]+\.[\w.-]+"),
+        ("regex", "(" + "|".join(f"choice {i}" for i in range(3000)) + ")"),
+        ("json_schema", json.dumps({"anyOf": [{"pattern": "^.*@.*[.].*$"}] * 20})),
+        ("ebnf", JSON_GRAMMAR),
+    ],
+)
+def test_grammars_that_users_send_pass_at_once(name, grammar):
+    began = time.process_time()
+    refuse_large_grammar(name, grammar)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "grammar"),
+    [
+        ("regex", "(?<x>a)" + "(a?)" * 300),
+        ("regex", r"\p{L}" + "(a?)" * 300),
+        ("regex", "(.?)" * 20),
+        ("regex", "([a-z]{1,100} ?){1,100}"),
+        ("regex", "(" + "|".join(f"(?:.|\\n){{0,900}}{i}" for i in range(60)) + ")"),
+        ("json_schema", json.dumps({"anyOf": [{"pattern": "a?" * 60 + "b"}] * 300})),
+        ("structural_tag", json.dumps({"grammar": "root ::= " + '"a"? ' * 300})),
+        ("ebnf", "root ::= " + '"a"? ' * 300),
+        ("ebnf", "root ::= " + '("a" "b")? ' * 300),
+        ("ebnf", "root ::= " + "a " * 300 + '\na ::= "" | [a-z]'),
+        ("ebnf", 'root ::= "a ::=" # "\n b | ' + '"a"? ' * 300),
         ("regex", "(a?)" * 300),
         ("regex", "([a-z]{0,100}){0,100}"),
         ("regex", "(" * 500),

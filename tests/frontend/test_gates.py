@@ -1,6 +1,7 @@
 """Health is red exactly while there is a problem; the field is read, or refused, never dropped."""
 
 import json
+import tracemalloc
 
 import pytest
 from fastapi import FastAPI, Request
@@ -9,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from llm42_sglang.frontend.gates import FieldGate
 from llm42_sglang.frontend.health import HEALTH_PATHS, HealthGate
-from llm42_sglang.frontend.places import READ
+from llm42_sglang.frontend.places import READ, refusal
 
 echo = FastAPI()
 
@@ -53,6 +54,14 @@ IN_VAIN = [  # path, body
     (CHAT, {"metadata": {"deterministic": None}}),
     (CHAT, '{"metadata": {"determ\\u0069nistic": true}}'),
     (CHAT, nested(500)),
+    # Names that look like places where data stands.
+    (CHAT, {"response_format.json_schema": {"schema": WORD}}),
+    (CHAT, {"tools": {"*": {"parameters": WORD}}}),
+    (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "parameters.x": WORD}}]}),
+    (CHAT, {"": {"custom_params": WORD}}),
+    (CHAT, {"format": WORD}),
+    (CHAT, {"schema": WORD}),
+    ("/generate", {"sampling_params": {"*": WORD}}),
     ("/generate", WORD),
     ("/generate", {"custom_params": WORD}),
     ("/generate", {"sampling_params": {"Deterministic": True}}),
@@ -74,6 +83,19 @@ IN_PLACE = [
     (CHAT, {"messages": [{"tool_calls": [{"function": {"arguments": WORD}}]}]}),
     ("/v1/responses", {"tools": [{"type": "function", **FUNCTION}]}),
     ("/v1/responses", {"text": {"format": {"type": "json_schema", "schema": SCHEMA}}}),
+    (CHAT, {"response_format": {"type": "json_object", "schema": SCHEMA}}),
+    (CHAT, {"tool_choice": {"type": "function", "function": FUNCTION}}),
+    (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "returns": SCHEMA}}]}),
+    (CHAT, {"messages": [{"function_call": {"name": "f", "arguments": WORD}}]}),
+    (CHAT, {"messages": [{"role": "tool", "content": [{"type": "json", "json": WORD}]}]}),
+    ("/v1/responses", {"prompt": {"id": "p", "variables": WORD}}),
+    (OTHER, {"output_format": {"type": "json_schema", "schema": SCHEMA}}),
+    (OTHER, {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}),
+    ("/api/chat", {"format": SCHEMA}),
+    ("/api/generate", {"format": SCHEMA}),
+    ("/v1/decisions", {"schema": SCHEMA}),
+    ("/v1/systemone", {"schema": SCHEMA}),
+    ("/v1/rerank", {"documents": [{"text": "Hi", **WORD}]}),
     (OTHER, {"messages": [{"content": [{"type": "tool_use", "input": WORD}]}]}),
     (OTHER, {"text": "deterministic"}),
     (OTHER, '["deterministic"]'),
@@ -114,6 +136,16 @@ def test_a_body_in_parts_is_judged_as_a_whole():
         '{"text": "deterministic"}'
     )
     assert post(OTHER, "").text == "fine"  # no body at all
+
+
+def test_a_place_takes_no_room_however_long_its_names_are():
+    body = json.dumps({"x" * 100_000: {f"k{i}": {} for i in range(8000)}, "t": "\u00e9"}).encode()
+    tracemalloc.start()
+    try:
+        assert refusal("/generate", b"", [], body) == ""
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(body)  # it was 700 MB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("path", ["/generate", CHAT, OTHER])

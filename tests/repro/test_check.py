@@ -188,9 +188,9 @@ def test_what_the_endpoint_refuses_of_one_case_it_is_still_asked_of_the_others(f
         assert endpoint.ask(Case(id="b", prompt="y")).output.ids
 
 
-ODD = "\0\t\x1b[31m\x85\u2028\u202e\ufffe<b>[/red] :cat: "
+ODD = "\0\t\x1b[31m\x85\u061c\u200f\u2028\u202e\ufffe<b>[/red] :cat: "
 HALF = re.compile("[\ud800-\udfff]")
-CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 anything = st.text(st.characters(), max_size=20) | st.sampled_from([ODD, "x" * 1_000_000])
 
 

@@ -90,6 +90,9 @@ sglang.srt.managers.scheduler_components.output_streamer
   fe1ccc2a  SchedulerOutputStreamer.build_additional_customized_info  add receipts
   bool  SchedulerOutputStreamer.has_additional_customized_info  add receipts
   1eda252b  SchedulerOutputStreamer.is_request_level_customized_info_key  send one receipt, not one per token
+sglang.srt.managers.scheduler_components.profiler_manager
+  0ffe8ec4  SchedulerProfilerManager._profile  refuse a profile that cannot be made
+  bcf6e47c  SchedulerProfilerManager._profile_batch_predicate  give up a profile that cannot be made
 sglang.srt.mem_cache.common
   78f658ad  release_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
   7b7ef267  checkpoint_kv_cache  rely on skip_radix_cache_insert keeping provisional KV out of the tree
@@ -122,6 +125,7 @@ sglang.srt.managers.io_struct
   4fec8516  GenerateReqInput  read a request before it is tokenized
   89f5af36  AbortReq  end the request that an abort names, and no namesake
   7496c552  TokenizedGenerateReqInput  read a request after it is tokenized
+  9945498d  ProfileReqOutput  refuse a profile that cannot be made
 sglang.srt.managers.tokenizer_manager
   d0549527  TokenizerManager._create_tokenized_object  refuse or mark requests
   2a2b5e1f  TokenizerManager._tokenize_texts  make tokens of a long text in a thread
@@ -134,6 +138,7 @@ sglang.srt.managers.tokenizer_manager
   c55a603a  TokenizerManager._send_batch_request  keep the messages of a deterministic stream apart
   ca2dbf3a  TokenizerManager._stream_one_response  read a deterministic stream message by message
   de201380  ReqState  keep the messages of a deterministic stream apart
+  986e381a  ServerStatus  tell a server that starts from one that is busy
 sglang.srt.entrypoints.openai.serving_chat
   3c868afe  OpenAIServingChat.handle_request  stamp /v1/chat/completions
 sglang.srt.entrypoints.openai.serving_completions
@@ -141,6 +146,19 @@ sglang.srt.entrypoints.openai.serving_completions
 sglang.srt.entrypoints.openai.serving_responses
   c7cadc03  OpenAIServingResponses.create_responses  stamp /v1/responses
   a3963ba7  OpenAIServingResponses._generate_with_builtin_tools  refuse before /v1/responses opens a stream
+sglang.srt.entrypoints.openai.serving_tokenize
+  86901025  OpenAIServingTokenize._handle_non_streaming_request  make tokens of a long text in a thread
+  0325376e  OpenAIServingDetokenize._handle_non_streaming_request  make a text of many tokens in a thread
+sglang.srt.function_call.function_call_parser
+  0dcdfab6  FunctionCallParser.parse_non_stream  end a parse that takes too long
+  56e8a2b8  FunctionCallParser.parse_stream_chunk  end a parse that takes too long
+  881b8cf0  FunctionCallParser.parse_stream_end  end a parse that takes too long
+  c7d96d53  FunctionCallParser.has_tool_call  end a parse that takes too long
+sglang.srt.parser.reasoning_parser
+  6e5ba6ed  ReasoningParser.parse_non_stream  end a parse that takes too long
+  3977f816  ReasoningParser.parse_non_stream_blocks  end a parse that takes too long
+  2542aa23  ReasoningParser.parse_stream_chunk  end a parse that takes too long
+  81a47444  ReasoningParser.parse_stream_end  end a parse that takes too long
 sglang.srt.entrypoints.engine
   fff0a78a  Engine._launch_subprocesses  check that the scheduler's hooks are live
   7e7f08c4  SchedulerInitResult  check that the scheduler's hooks are live

@@ -1,0 +1,63 @@
+"""Parsers of tool calls and reasoning have a time limit.
+
+They read what a client or a model has written, in the event loop, by patterns that may backtrack:
+200 characters can take hours. No thread would help, for a match keeps the interpreter to itself.
+But Python looks for signals while it matches, in its main thread, and that is where the loop runs.
+What counts is the thread's own processor time, so that a busy machine ends nothing.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llm42_sglang.frontend.options import Refused
+
+LIMIT_S = 0.5  # for all that one call reads; what is well meant takes milliseconds
+SOON_S = 0.01
+
+_began: float | None = None  # when the call under way did, by the main thread's processor time
+
+
+class _Late(BaseException):
+    """Not an Exception: parsers catch those and go on."""
+
+
+def parse_in_time(original, *args, **kwargs) -> Any:
+    """AROUND the methods of FunctionCallParser and ReasoningParser that read a text. Raises
+    Refused."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or _began is not None:  # one of them calls another
+        return original(*args, **kwargs)
+    try:
+        with _alarm():
+            return original(*args, **kwargs)
+    except _Late:
+        raise Refused(f"the text cannot be parsed within {LIMIT_S} s") from None
+
+
+@contextmanager
+def _alarm() -> Iterator[None]:
+    """Raises _Late once, inside the block: setting the handler back delivers what is due."""
+    global _began
+    _began = time.thread_time()
+    before = signal.signal(signal.SIGALRM, _look)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        _began = None
+
+
+def _look(*_: Any) -> None:
+    """Whether the time is over, or some of it was others'."""
+    if _began is None:
+        return
+    left_s = LIMIT_S - (time.thread_time() - _began)
+    if left_s <= 0:
+        raise _Late
+    signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S))

@@ -1,0 +1,38 @@
+"""A profile that cannot be made is refused. In SGLang what a profiler raises ends the scheduler:
+at once, or many steps later, for a profile may be asked for ahead of time."""
+
+import contextlib
+import logging
+from typing import Any
+
+from sglang.srt.managers.io_struct import ProfileReqOutput
+
+logger = logging.getLogger(__name__)
+
+
+def answer(original, manager, request) -> Any:
+    """AROUND SchedulerProfilerManager._profile: start or stop now, or make ready for later."""
+    try:
+        return original(manager, request)
+    except Exception as error:
+        _give_up(manager)
+        told = f"there is no profile: {type(error).__name__} {error}".strip()
+        return ProfileReqOutput(success=False, message=told)
+
+
+def step(original, manager, batch) -> None:
+    """AROUND SchedulerProfilerManager._profile_batch_predicate: before every batch."""
+    try:
+        original(manager, batch)
+    except Exception:
+        logger.exception("llm42: the profile that was asked for cannot be made")
+        _give_up(manager)
+
+
+def _give_up(manager) -> None:
+    """Forget what was asked for: it would fail again at the next step."""
+    recording = getattr(manager, "torch_profiler", None)
+    with contextlib.suppress(Exception):
+        if recording is not None:
+            recording.stop()
+    manager.__post_init__()
