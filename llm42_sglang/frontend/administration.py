@@ -68,6 +68,7 @@ _RECORDER = Rule(
 RULES: dict[str, tuple[Rule, ...]] = {
     "/release_memory_occupation": _refused(_STAY),
     "/resume_memory_occupation": _refused(_STAY),
+    "/update_weights_from_disk": _refused(_WEIGHTS),  # it would wait for every stream before
     "/update_weights_from_tensor": _refused(_WEIGHTS),
     "/update_weights_from_distributed": _refused(_WEIGHTS),
     "/update_weights_from_ipc": _refused(_WEIGHTS),

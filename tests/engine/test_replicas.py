@@ -34,7 +34,9 @@ def gate_after(handed_on: dict) -> Gatekeeper:
     gate = Gatekeeper(Config())
     init = SchedulerInitResult(scheduler_infos=[handed_on], all_child_pids=[])
     model = SimpleNamespace(vocab_size=100)
-    manager = SimpleNamespace(model_config=model, tokenizer=None, allow_auto_truncate=False)
+    manager = SimpleNamespace(
+        model_config=model, tokenizer=None, allow_auto_truncate=False, context_len=99
+    )
     gate.check_schedulers((manager, init))
     return gate
 

@@ -185,7 +185,7 @@ def test_an_endpoint_that_does_not_know_the_field_refuses_it(url):
 def test_weights_do_not_change_under_a_fingerprint(url, reference):
     response = client.post(url, {"model_path": "/other"}, path="/update_weights_from_disk")
     assert response.status == 400
-    assert "restart the server" in response.json()["message"]
+    assert "restart the server" in response.text
     answer = client.generate(url, client.prompts()[1], max_new_tokens=8)
     assert answer.ids == reference[1].ids[:8]
 
