@@ -40,7 +40,7 @@ def parse_in_time(original, *args, **kwargs) -> Any:
 
 @contextmanager
 def _alarm() -> Iterator[None]:
-    """Raises _Late once, inside the block: setting the handler back delivers what is due."""
+    """Raises _Late once, inside the block."""
     global _began
     _began = time.thread_time()
     before = signal.signal(signal.SIGALRM, _look)
@@ -48,16 +48,18 @@ def _alarm() -> Iterator[None]:
     try:
         yield
     finally:
+        _began = None
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        _began = None
 
 
 def _look(*_: Any) -> None:
     """Whether the time is over, or some of it was others'."""
+    global _began
     if _began is None:
         return
     left_s = LIMIT_S - (time.thread_time() - _began)
     if left_s <= 0:
+        _began = None
         raise _Late
     signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S))

@@ -45,6 +45,9 @@ class LastResort:
                 raise _TooLarge(f"more than {most} bytes")
             await self.app(scope, body.receive, answer.send)
         except Exception as error:
+            if answer.ended:  # SGLang's task after it; to raise would break the connection
+                logger.exception("after an answer")
+                return
             if answer.started or self.problem() is not None:
                 raise
             logger.exception("a request could not be served")
@@ -125,9 +128,11 @@ class _Answer:
         self._send = send
         self._problem = problem
         self._kept: list[bytes] | None = None
-        self.started = False
+        self.started = self.ended = False
 
     async def send(self, message: dict[str, Any]) -> None:
+        body = message["type"] == "http.response.body"
+        self.ended = self.ended or (body and not message.get("more_body"))
         if message["type"] == "http.response.start":
             self.started = True
             if message["status"] in _TURNED and self._problem() is None:

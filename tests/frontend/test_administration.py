@@ -1,7 +1,7 @@
 """Administration endpoints and the last resort, before an app that would do as it is told."""
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
@@ -27,6 +27,16 @@ async def raises():
 @app.post("/says")
 async def says():
     return JSONResponse({"message": "Internal server error: no such key"}, 500)
+
+
+@app.post("/leaves")
+async def leaves():
+    def late() -> None:
+        raise AttributeError("is_single")
+
+    tasks = BackgroundTasks()
+    tasks.add_task(late)
+    return JSONResponse("done", background=tasks)
 
 
 @app.post("/read")
@@ -71,6 +81,12 @@ def test_a_body_that_takes_long_to_read_is_refused(monkeypatch, name, body):
     assert read_in_parts(body) == 200
     monkeypatch.setattr(last_resort, name, 49)
     assert read_in_parts(body) == 413
+
+
+def test_what_fails_after_an_answer_does_not_break_the_connection():
+    assert TestClient(LastResort(app, lambda: None)).post("/leaves").json() == "done"
+    with pytest.raises(AttributeError):  # negative control
+        TestClient(app).post("/leaves")
 
 
 def test_where_texts_are_read_in_the_event_loop_less_is_allowed(monkeypatch):
