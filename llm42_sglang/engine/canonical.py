@@ -110,6 +110,11 @@ class CanonicalForward:
         by_slot = dict(zip(head, logits.split(self.config.page), strict=True))
         return [by_slot[i] if slot.scored else None for i, slot in enumerate(slots)]
 
+    def wait(self) -> None:
+        """Until nothing is running that was launched; on a CPU nothing is."""
+        if self.runner.device != "cpu":
+            torch.get_device_module(self.runner.device).synchronize()
+
     def kv_of(self, row: int, page: int) -> torch.Tensor:
         """A copy of one page's KV, [layers, 2, T, heads * head_dim]."""
         span = page_span(page, self.config.page)

@@ -83,6 +83,7 @@ class CanonicalLane:
                 self.forward.ranks.require_agreement()  # or nobody gets the answer
         self.audit.committed(req)
         if req.finished() and (audited := self.audit.leaving(req)):
+            self.forward.wait()  # the next step may be under way
             self._compare(audited, self._run([one.job for one in audited]))
             if self.audit.failed:
                 req.revoke()

@@ -95,6 +95,9 @@ class Forward:
         self.kv: dict[tuple[int, int], float] = {}  # by row and page
         self.happened: Callable[[str], None] = lambda what: None
 
+    def wait(self) -> None:
+        """Nothing is running."""
+
     def kv_of(self, row: int, page: int) -> torch.Tensor:
         return torch.full((2, 2, T, 8), self.kv.get((row, page), 1.0))
 
