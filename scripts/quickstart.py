@@ -163,11 +163,11 @@ def deterministic_table(comparisons: list[Comparison]) -> Table:
     counters = {
         "canonical_steps": "in\nsteps",
         "verify_passes": "passes",
-        "rollbacks": "rollbacks",
+        "rollbacks": "roll-\nbacks",
         "tokens_rolled_back": "rolled\nback",
     }
     table = Table(title="Deterministic requests: alone and under load", show_footer=True)
-    table.add_column("prompt", "total", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("prompt", "total", overflow="ellipsis", no_wrap=True, max_width=20)
     table.add_column("diverged", no_wrap=True)
     table.add_column("verified", no_wrap=True)
     for counter, header in counters.items():
