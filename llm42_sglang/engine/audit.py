@@ -55,13 +55,13 @@ class Audit:
 
     def riders(self, free: int) -> list[Audited]:
         """Pages that take up to `free` spare slots of a pass."""
-        self._picked = [one for one in self._picked if _is_there(*one)]
+        self._picked = [one for one in self._picked if not one[0].finished() and _is_there(*one)]
         riding, self._picked = self._picked[:free], self._picked[free:]
         return list(self._boarded(riding))
 
     def leaving(self, req: DeterministicReq) -> list[Audited]:
         """What was picked of a request that ends, while its KV is still its own."""
-        mine = [one for one in self._picked if one[0] is req]
+        mine = [one for one in self._picked if one[0] is req and _is_there(*one)]
         self._picked = [one for one in self._picked if one[0] is not req]
         return list(self._boarded(mine))
 
@@ -88,8 +88,8 @@ class Audit:
 
 
 def _is_there(req: DeterministicReq, span: Span) -> bool:
-    """Whether the rows are still canonical: a retraction takes them."""
-    return not req.finished() and req.track.canonical_len >= span.end
+    """Whether the rows are still canonical: a retraction takes them, and others get their place."""
+    return req.track.canonical_len >= span.end
 
 
 def _same_tokens(job: PageJob[DeterministicReq], rows: torch.Tensor, size: int) -> bool:

@@ -38,7 +38,8 @@ class CanonicalLane:
     def prefill(
         self, batch: ScheduleBatch, passengers: Passengers
     ) -> tuple[list[int], list[Verified]]:
-        """Write the batch's new rows canonically; due pages take the slots that would stay empty.
+        """Write the batch's new rows canonically; due pages and audited ones take the slots that
+        would stay empty. Nothing comes of the due ones if an audit fails.
 
         Returns one next token per request of the batch, and the passengers' rows. For a chunk that
         is not the request's last, the token is a placeholder, as in SGLang.
@@ -62,7 +63,8 @@ class CanonicalLane:
         self.metrics.prefilled(len(jobs))
         verified = [self._verified(req, rows) for req, rows in zip(guests, rows_of, strict=False)]
         self._compare(audited, rows_of)
-        return [next_token[id(req)] for req in batch.reqs], verified
+        tokens = [next_token[id(req)] for req in batch.reqs]
+        return tokens, [] if self.audit.failed else verified
 
     def verify(self, reqs: Sequence[DeterministicReq]) -> list[Verified]:
         """Recompute each request's due page; nothing comes of it if an audit fails."""
@@ -74,8 +76,11 @@ class CanonicalLane:
         return [] if self.audit.failed else verified
 
     def committed(self, req: DeterministicReq, stepped: bool) -> None:
-        """A token of the request is in its output, and its KV is still its own; stepped: a
-        canonical step has given it. Where the request ends, pages are audited that wait for it."""
+        """A token of the request is in its output, and its KV is still its own.
+
+        Where it ends, the pages of it that were picked are audited; after a failed audit nobody
+        gets an answer. stepped: a canonical step has given the token.
+        """
         if stepped:
             self.metrics.stepped()
             self.forward.ranks.note(req.rid, req.output_ids[-1])
@@ -85,8 +90,8 @@ class CanonicalLane:
         if req.finished() and (audited := self.audit.leaving(req)):
             self.forward.wait()  # the next step may be under way
             self._compare(audited, self._run([one.job for one in audited]))
-            if self.audit.failed:
-                req.revoke()
+        if req.finished() and self.audit.failed:
+            req.revoke()
 
     def _compare(self, audited: Sequence[Audited], rows_of: Iterator[torch.Tensor]) -> None:
         for one, rows in zip(audited, rows_of, strict=False):

@@ -255,7 +255,7 @@ class DeterministicReq(Req):
             self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
 
     def revoke(self) -> None:
-        """An audit has failed that was its last: an error in place of the answer."""
+        """An audit has failed as it ended: an error in place of the answer."""
         self.withdraw()
         self.finished_reason = self.to_finish
 

@@ -8,7 +8,7 @@ import torch
 from llm42_sglang.core.track import Retracted, Stepped
 from llm42_sglang.engine.audit import Audit, Audited
 from llm42_sglang.engine.request import DeterministicReq
-from tests.engine.fakes import Forward, Loop, T, decoding, end, lane
+from tests.engine.fakes import Forward, Loop, T, batch_of, decoding, end, lane, prompt
 
 PROMPT = 5
 
@@ -74,6 +74,10 @@ def test_what_a_retraction_has_taken_is_not_audited():
     audit, req = Audit(Forward(audit=1)), writing(T + 1)
     audit.committed(req)
     req.apply(Retracted(T + 1))
+    assert audit.leaving(end(req)) == []  # its place in the pool is somebody else's
+    again = writing(T + 1)
+    audit.committed(again)
+    again.apply(Retracted(T + 1))
     assert audit.riders(9) == []
 
 
@@ -120,3 +124,14 @@ def test_a_request_is_audited_before_it_leaves_and_gets_no_answer_if_that_fails(
     made.committed(req, stepped=True)
     assert loop.events == ["pass"]
     assert req.refused != equal and made.audit.failed != equal
+
+
+def test_after_a_failed_audit_nobody_gets_an_answer():
+    made = lane(8)
+    req, due = end(decoding(row=3)), decoding(row=2, candidates=T)
+    Loop(req, lane=made)
+    made.audit.failed = True
+    made.committed(req, stepped=False)
+    assert req.refused
+    _, verified = made.prefill(batch_of(prompt()), lambda free: [due])
+    assert verified == []
