@@ -51,7 +51,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
     """Diverts rows that are not canonical into candidates."""
 
     __slots__ = ()
-    # `CanonicalLane.committed` of this process, once there is a lane.
+    # `DeterministicScheduler._committed` of this process, once there is a lane.
     committed: ClassVar[Callable[[DeterministicReq, bool], None]]
 
     def _normalize_decode_outputs(self, *, batch, result, logits_output, next_token_ids):

@@ -91,7 +91,7 @@ class DeterministicScheduler(Scheduler):
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
         lane = CanonicalLane(forward, config, metrics)
         self.llm42_verifier = Verifier(self, lane, config)
-        DeterministicResultProcessor.committed = staticmethod(lane.committed)
+        DeterministicResultProcessor.committed = staticmethod(self._committed)
         self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
         self.llm42_fingerprint = fingerprint(self.llm42_facts)
         if len({*ranks.gather(self.llm42_fingerprint)}) > 1:
@@ -99,6 +99,12 @@ class DeterministicScheduler(Scheduler):
                 "the ranks differ in device, threads or versions; give them the same"
             )
         logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
+
+    def _committed(self, req: DeterministicReq, stepped: bool) -> None:
+        """As `CanonicalLane.committed`; the very output that follows tells of a failed audit."""
+        lane = self.llm42_verifier.lane
+        lane.committed(req, stepped)
+        DeterministicOutputStreamer.audit_failed = lane.audit.failed
 
     def get_init_info(self) -> dict:
         """Tells the parent process that deterministic service is live, and certified."""
