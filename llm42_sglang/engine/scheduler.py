@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import psutil
@@ -47,6 +48,7 @@ from llm42_sglang.engine.seams import SeamError
 from llm42_sglang.engine.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.verifier import Verifier
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
+from llm42_sglang.platform.gemm import one_row_as_two
 
 logger = logging.getLogger(__name__)
 
@@ -207,8 +209,8 @@ class DeterministicScheduler(Scheduler):
         return PrefillResult(next_token_ids=torch.tensor(tokens, device=batch.device))
 
     def _decode(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
-        self.llm42_verifier.launching(batch)
-        with drawing(batch.reqs):
+        certified = self.llm42_verifier.launching(batch)
+        with drawing(batch.reqs), one_row_as_two() if certified else nullcontext():
             result = original(batch, *args, **kwargs)
         if (sample := result.delay_sample_func) is not None:  # overlap, and a grammar in the batch
 

@@ -70,12 +70,13 @@ class Verifier:
             self._passes = 0
             self._prefilled = self._prefilled_canonically = False
 
-    def launching(self, batch: ScheduleBatch) -> None:
-        """A decode step with deterministic requests in it is about to run."""
+    def launching(self, batch: ScheduleBatch) -> bool:
+        """A decode step with deterministic requests in it is about to run; is it canonical?"""
         certified = self._certified(len(batch.reqs))
         for req in batch.reqs:
             if isinstance(req, DeterministicReq):
                 req.launch(certified)
+        return certified
 
     def owes_decode(self, following: Req | None) -> bool:
         """Whether ordinary requests that decode get a step before this prompt."""
