@@ -98,7 +98,7 @@ def _run(check: Callable[[], Finding]) -> Finding:
 
 
 def _versions() -> Finding:
-    from llm42_sglang.engine.launch import require_pinned_sglang
+    from llm42_sglang.engine.start.launch import require_pinned_sglang
 
     require_pinned_sglang()
     found = ", ".join(f"{name} {version(name)}" for name in ("sglang", "torch"))
@@ -116,7 +116,7 @@ def _plugin() -> Finding:
 def _seams() -> Finding:
     from llm42_sglang.cli.upstream.sources import installed
     from llm42_sglang.cli.upstream.symbols import Finder
-    from llm42_sglang.engine.launch import PINNED_SGLANG
+    from llm42_sglang.engine.start.launch import PINNED_SGLANG
     from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
     from llm42_sglang.engine.seams.table import READ_FOR
 
@@ -140,7 +140,7 @@ def _patches() -> Finding:
 
 def _device() -> Finding:
     from llm42_sglang import platform
-    from llm42_sglang.engine.fingerprint import device_name
+    from llm42_sglang.engine.start.fingerprint import device_name
 
     if platform.activate():
         return Finding(True, f"{device_name('cpu')}, served by the plain-CPU platform")

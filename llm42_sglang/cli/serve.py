@@ -56,7 +56,7 @@ def serve(
 
     Takes every flag of `sglang serve` besides its own. Without a model: the embedded default one.
     """
-    from llm42_sglang.engine import launch
+    from llm42_sglang.engine.start import launch
 
     if tune:
         raise UserError("--llm42-tune is gone; `llm42 bench passes` measures and recommends flags")

@@ -10,22 +10,23 @@ from sglang.srt.plugins.hook_registry import HookType
 from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
-from llm42_sglang.engine import faults, profiling, seams, settings
-from llm42_sglang.engine.aborts import abort_named
-from llm42_sglang.engine.canonical import fixed_shape_experts, keep_head_rows
-from llm42_sglang.engine.dead_ends import collect, keep_result
-from llm42_sglang.engine.drawable import draw_from_something
-from llm42_sglang.engine.fastpath import sample_own_rows
-from llm42_sglang.engine.gatekeeper import Gatekeeper, check_contract
+from llm42_sglang.engine import faults, seams, settings
+from llm42_sglang.engine.loop import profiling
+from llm42_sglang.engine.loop.aborts import abort_named
+from llm42_sglang.engine.passes.canonical import fixed_shape_experts, keep_head_rows
+from llm42_sglang.engine.front.dead_ends import collect, keep_result
+from llm42_sglang.engine.loop.drawable import draw_from_something
+from llm42_sglang.engine.loop.fastpath import sample_own_rows
+from llm42_sglang.engine.front.gatekeeper import Gatekeeper, check_contract
 from llm42_sglang.engine.hooks import hook
-from llm42_sglang.engine.openai_api import OpenAIHooks
-from llm42_sglang.engine.parsers import parse_in_time
-from llm42_sglang.engine.replicas import hand_on_infos, watch_schedulers
-from llm42_sglang.engine.results import DeterministicResultProcessor
+from llm42_sglang.engine.front.openai_api import OpenAIHooks
+from llm42_sglang.engine.front.parsers import parse_in_time
+from llm42_sglang.engine.front.replicas import hand_on_infos, watch_schedulers
+from llm42_sglang.engine.loop.results import DeterministicResultProcessor
 from llm42_sglang.engine.scheduler import DeterministicScheduler
-from llm42_sglang.engine.stop_regex import match_in_linear_time
-from llm42_sglang.engine.stream import send_batch, stream_one_by_one
-from llm42_sglang.engine.texts import convert_aside, tokenize_aside
+from llm42_sglang.engine.loop.stop_regex import match_in_linear_time
+from llm42_sglang.engine.front.stream import send_batch, stream_one_by_one
+from llm42_sglang.engine.front.texts import convert_aside, tokenize_aside
 
 _SRT = "sglang.srt."
 

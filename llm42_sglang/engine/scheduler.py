@@ -24,29 +24,30 @@ from sglang.srt.runtime_context import get_observability, get_parallel, get_serv
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import fingerprint
-from llm42_sglang.engine import faults, hooks, settings, weights
-from llm42_sglang.engine.aborts import hidden_namesakes
-from llm42_sglang.engine.admission import (
+from llm42_sglang.engine import faults, hooks, settings
+from llm42_sglang.engine.start import weights
+from llm42_sglang.engine.loop.aborts import hidden_namesakes
+from llm42_sglang.engine.loop.admission import (
     HomogeneousPrefillAdder,
     is_deterministic,
     ordinary_decodes,
 )
-from llm42_sglang.engine.backends import canonical_mode
-from llm42_sglang.engine.canonical import CanonicalForward
-from llm42_sglang.engine.certify import certify
-from llm42_sglang.engine.exam import CertificationError
-from llm42_sglang.engine.fastpath import drawing
-from llm42_sglang.engine.fingerprint import facts_of
-from llm42_sglang.engine.lane import CanonicalLane
-from llm42_sglang.engine.limits import UnsupportedError, require_supported, require_whole_pages
+from llm42_sglang.engine.passes.backends import canonical_mode
+from llm42_sglang.engine.passes.canonical import CanonicalForward
+from llm42_sglang.engine.start.certify import certify
+from llm42_sglang.engine.start.exam import CertificationError
+from llm42_sglang.engine.loop.fastpath import drawing
+from llm42_sglang.engine.start.fingerprint import facts_of
+from llm42_sglang.engine.loop.lane import CanonicalLane
+from llm42_sglang.engine.start.limits import UnsupportedError, require_supported, require_whole_pages
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, REFUSED_TO_START
-from llm42_sglang.engine.ranks import RanksDisagreeError, join_ranks
-from llm42_sglang.engine.request import DeterministicReq
-from llm42_sglang.engine.results import DeterministicResultProcessor, PrefillResult
+from llm42_sglang.engine.passes.ranks import RanksDisagreeError, join_ranks
+from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.results import DeterministicResultProcessor, PrefillResult
 from llm42_sglang.engine.seams import SeamError
-from llm42_sglang.engine.streamer import DeterministicOutputStreamer
-from llm42_sglang.engine.verifier import Verifier
+from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
+from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 from llm42_sglang.platform.gemm import one_row_as_two
 

@@ -4,7 +4,7 @@ import pytest
 
 from llm42_sglang.cli import doctor
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import launch
+from llm42_sglang.engine.start import launch
 from tests.cli.conftest import is_one_line
 
 

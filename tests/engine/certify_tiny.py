@@ -27,10 +27,10 @@ from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs, prepare_server_args
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import costs, step_exam
-from llm42_sglang.engine.canonical import CanonicalForward, keep_head_rows
-from llm42_sglang.engine.certify import certify
-from llm42_sglang.engine.exam import CertificationError, Exam
+from llm42_sglang.engine.start import costs, step_exam
+from llm42_sglang.engine.passes.canonical import CanonicalForward, keep_head_rows
+from llm42_sglang.engine.start.certify import certify
+from llm42_sglang.engine.start.exam import CertificationError, Exam
 from llm42_sglang.engine.faults import VARIABLE, pass_fault, perturb_odd_steps
 
 T, G = 16, 4

@@ -15,12 +15,12 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
-from llm42_sglang.engine.canonical import CanonicalForward
-from llm42_sglang.engine.lane import CanonicalLane
+from llm42_sglang.engine.passes.canonical import CanonicalForward
+from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.metrics import LaneMetrics
-from llm42_sglang.engine.ranks import Ranks
-from llm42_sglang.engine.request import DeterministicReq
-from llm42_sglang.engine.verifier import Verifier
+from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.verifier import Verifier
 
 T = 16
 FULL = T - 2  # candidates that fill the page behind a prompt and an output of one token each

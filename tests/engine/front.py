@@ -19,7 +19,7 @@ from sglang.srt.runtime_context import publish, restore_context, snapshot_contex
 from sglang.srt.server_args import PortArgs, prepare_server_args
 
 from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.engine.stream import keep_messages, stream_one_by_one
+from llm42_sglang.engine.front.stream import keep_messages, stream_one_by_one
 from llm42_sglang.frontend.options import FIELD
 
 PROMPT_TOKENS = 7

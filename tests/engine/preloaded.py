@@ -23,7 +23,7 @@ PRELOADED = (
     "sglang.srt.managers.data_parallel_controller",
     "sglang.srt.managers.detokenizer_manager",
     "sglang.srt.models.registry",
-    "llm42_sglang.engine.launch",
+    "llm42_sglang.engine.start.launch",
     "llm42_sglang.cli.main",
 )
 CONTEXT = multiprocessing.get_context("forkserver")

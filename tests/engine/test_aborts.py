@@ -10,7 +10,7 @@ from sglang.srt.managers import scheduler as sglangs
 from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.scheduler import Scheduler
 
-from llm42_sglang.engine.aborts import abort_named
+from llm42_sglang.engine.loop.aborts import abort_named
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from tests.engine.fakes import ordinary, request
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from llm42_sglang.core.track import Retracted, Stepped
-from llm42_sglang.engine.audit import Audit, Audited
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.audit import Audit, Audited
+from llm42_sglang.engine.loop.request import DeterministicReq
 from tests.engine.fakes import Forward, Loop, T, batch_of, decoding, end, lane, prompt
 
 PROMPT = 5

@@ -9,8 +9,8 @@ from sglang.srt.managers.io_struct import SessionParams
 from sglang.srt.managers.tokenizer_manager import ServerStatus
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import bounded
-from llm42_sglang.engine.bounded import FrontBounds
+from llm42_sglang.engine.front import bounded
+from llm42_sglang.engine.front.bounded import FrontBounds
 from llm42_sglang.frontend.options import Refused
 
 WRONG = [

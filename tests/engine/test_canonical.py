@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import canonical
-from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.passes import canonical
+from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot
 
 T, VOCABULARY = 16, 5
 

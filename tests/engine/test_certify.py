@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm42_sglang.engine import graphs
+from llm42_sglang.engine.passes import graphs
 from tests.engine import tiny_models
 from tests.engine.certify_tiny import GRAPHS
 from tests.engine.servers import ENV

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llm42_sglang.engine.drawable import draw_from_something
+from llm42_sglang.engine.loop.drawable import draw_from_something
 
 
 def draw(sampler, probs: torch.Tensor, sampling_info) -> torch.Tensor:

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlamaConfig
 
 from llm42_sglang.core import receipts
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import fingerprint
+from llm42_sglang.engine.start import fingerprint
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.sampling.sampling_params import SamplingParams
 
-from llm42_sglang.engine.grammar import Grammar
-from llm42_sglang.engine.request import DeterministicReq
-from llm42_sglang.engine.results import DeterministicResultProcessor
+from llm42_sglang.engine.loop.grammar import Grammar
+from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.results import DeterministicResultProcessor
 
 LETTERS = "abcdef"
 EOS = 5
@@ -139,7 +139,7 @@ def test_a_grammar_forgets_candidates(candidates):
 
 
 def test_samples_are_numbered_and_forgotten():
-    from llm42_sglang.engine.samples import SENT, expect_samples, next_sample, seed_of_sample
+    from llm42_sglang.engine.front.samples import SENT, expect_samples, next_sample, seed_of_sample
 
     params = SamplingParams(n=3, sampling_seed=2**63 - 2, custom_params={SENT: [7], "mine": 1})
     expect_samples(params)

@@ -8,7 +8,7 @@ import pytest
 from sglang.srt.server_args import ServerArgs
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import limits
+from llm42_sglang.engine.start import limits
 from llm42_sglang.engine.unsupported import UnsupportedError
 
 README = Path(__file__).parents[2] / "README.md"
@@ -100,4 +100,4 @@ def test_the_page_size_is_t():
 
 
 def test_the_readme_shows_the_table():
-    assert limits.table() in README.read_text(), "run: python -m llm42_sglang.engine.limits"
+    assert limits.table() in README.read_text(), "run: python -m llm42_sglang.engine.start.limits"

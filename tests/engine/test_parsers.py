@@ -8,8 +8,8 @@ import pytest
 from sglang.srt.entrypoints.openai.protocol import Tool
 from sglang.srt.function_call.function_call_parser import FunctionCallParser
 
-from llm42_sglang.engine import parsers
-from llm42_sglang.engine.parsers import LIMIT_S, parse_in_time
+from llm42_sglang.engine.front import parsers
+from llm42_sglang.engine.front.parsers import LIMIT_S, parse_in_time
 from llm42_sglang.frontend.options import Refused
 
 TOOLS = [Tool(type="function", function={"name": "f", "parameters": {}})]

@@ -9,7 +9,7 @@ from sglang.srt.managers.scheduler_components.profiler_manager import SchedulerP
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.platforms.device_mixin import DeviceMixin
 
-from llm42_sglang.engine import profiling
+from llm42_sglang.engine.loop import profiling
 
 START, STOP = (ProfileReq(req_type=kind) for kind in ProfileReqType)
 LATER = {"start_step": {"start_step": 1}, "profile_by_stage": {"profile_by_stage": True}}

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from llm42_sglang.engine import certify
-from llm42_sglang.engine.audit import Audit
-from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
+from llm42_sglang.engine.start import certify
+from llm42_sglang.engine.loop.audit import Audit
+from llm42_sglang.engine.passes.ranks import Ranks, RanksDisagreeError
 from tests.engine.fakes import Forward, T, decoding
 
 

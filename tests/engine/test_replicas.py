@@ -8,8 +8,8 @@ import pytest
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import replicas
-from llm42_sglang.engine.gatekeeper import Gatekeeper
+from llm42_sglang.engine.front import replicas
+from llm42_sglang.engine.front.gatekeeper import Gatekeeper
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 
 READY = {"status": "ready"}

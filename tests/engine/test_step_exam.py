@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import canonical, step_exam
-from llm42_sglang.engine.canonical import CanonicalForward
-from llm42_sglang.engine.ranks import Ranks
-from llm42_sglang.engine.step_exam import MOST, StepExam, shapes
+from llm42_sglang.engine.passes import canonical
+from llm42_sglang.engine.start import step_exam
+from llm42_sglang.engine.passes.canonical import CanonicalForward
+from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.start.step_exam import MOST, StepExam, shapes
 
 T, VOCABULARY = 16, 50
 ALL = tuple(range(1, MOST + 1))

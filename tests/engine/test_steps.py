@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llm42_sglang.engine.fastpath import drawing, sample_own_rows
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.fastpath import drawing, sample_own_rows
+from llm42_sglang.engine.loop.request import DeterministicReq
 from tests.engine.fakes import FULL, Loop, T, decoding, end, lane, ordinary
 
 TIED = torch.tensor([[0.0, 3.0, 3.0, 1.0, 3.0, 0.0]])

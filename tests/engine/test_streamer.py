@@ -2,7 +2,7 @@
 
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
-from llm42_sglang.engine.streamer import DeterministicOutputStreamer
+from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
 from tests.engine.fakes import decoding, end, ordinary
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm42_sglang.engine.texts import LONG, convert_aside, tokenize_aside
+from llm42_sglang.engine.front.texts import LONG, convert_aside, tokenize_aside
 
 
 @pytest.mark.parametrize("texts", ["x" * LONG, ["x" * (LONG // 2)] * 2, [["x" * LONG, "y"]]])

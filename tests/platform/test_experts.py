@@ -12,7 +12,7 @@ from sglang.srt.layers.moe.token_dispatcher import StandardDispatchOutput
 from sglang.srt.layers.moe.topk import StandardTopKOutput
 from sglang.srt.layers.quantization.unquant import UnquantizedFusedMoEMethod
 
-from llm42_sglang.engine import canonical
+from llm42_sglang.engine.passes import canonical
 from llm42_sglang.platform.experts import every_expert_over_all_rows
 from llm42_sglang.platform.linear import use_mixed_precision
 

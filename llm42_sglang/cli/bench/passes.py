@@ -17,7 +17,7 @@ from llm42_sglang.cli.output import require_writable, say, table
 from llm42_sglang.core.config import PAGE_SIZES
 from llm42_sglang.errors import UserError
 
-MEASURE = (sys.executable, "-m", "llm42_sglang.engine.costs")
+MEASURE = (sys.executable, "-m", "llm42_sglang.engine.start.costs")
 SLACK = 1.15  # what a page may cost in the recommended group, over the cheapest
 
 # Seconds: "pass" by slots and page index, "decode" by requests and context.

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from llm42_sglang.engine.launch import PINNED_SGLANG
+from llm42_sglang.engine.start.launch import PINNED_SGLANG
 
 REMEDY = f"Install the pinned SGLang: pip install sglang=={PINNED_SGLANG}"
 

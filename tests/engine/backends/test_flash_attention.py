@@ -14,7 +14,7 @@ import pytest
 
 from llm42_sglang.cli.upstream.sources import Read, installed
 from llm42_sglang.cli.upstream.symbols import Finder
-from llm42_sglang.engine.backends import BACKENDS
+from llm42_sglang.engine.passes.backends import BACKENDS
 
 BACKEND = "sglang/srt/layers/attention/flashattention_backend.py"
 KERNELS = {"flash_attn_with_kvcache", "flash_attn_varlen_func"}

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
 
-from llm42_sglang.engine import backends
-from llm42_sglang.engine.backends.mode import attributes
+from llm42_sglang.engine.passes import backends
+from llm42_sglang.engine.passes.backends.mode import attributes
 from llm42_sglang.engine.unsupported import UnsupportedError
 
 README = Path(__file__).parents[3] / "README.md"

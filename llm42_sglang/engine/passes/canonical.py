@@ -21,10 +21,10 @@ from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
-from llm42_sglang.engine import graphs
-from llm42_sglang.engine.backends.mode import Mode
+from llm42_sglang.engine.passes import graphs
+from llm42_sglang.engine.passes.backends.mode import Mode
 from llm42_sglang.engine.faults import PassFault
-from llm42_sglang.engine.ranks import Ranks
+from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.platform.experts import every_expert_over_all_rows
 
 PADDING_TOKEN = 0

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from llm42_sglang.engine.canonical import CanonicalForward, same_bits
-from llm42_sglang.engine.exam import CANNOT_RUN, Bits, CertificationError, Exam
-from llm42_sglang.engine.ranks import Ranks, RanksDisagreeError
-from llm42_sglang.engine.step_exam import StepExam
+from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
+from llm42_sglang.engine.start.exam import CANNOT_RUN, Bits, CertificationError, Exam
+from llm42_sglang.engine.passes.ranks import Ranks, RanksDisagreeError
+from llm42_sglang.engine.start.step_exam import StepExam
 
 logger = logging.getLogger(__name__)
 

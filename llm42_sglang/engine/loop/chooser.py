@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 from sglang.srt.sampling.sampling_params import TOP_K_ALL, SamplingParams
 
-from llm42_sglang.engine.grammar import Grammar
+from llm42_sglang.engine.loop.grammar import Grammar
 from llm42_sglang.sampling import (
     DEFAULT_SEED,
     Adjustments,

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 
 from llm42_sglang.core.pages import page_span
-from llm42_sglang.engine import graphs
-from llm42_sglang.engine.canonical import CanonicalForward, Slot, same_bits
-from llm42_sglang.engine.ranks import RanksDisagreeError
+from llm42_sglang.engine.passes import graphs
+from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot, same_bits
+from llm42_sglang.engine.passes.ranks import RanksDisagreeError
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sglang.srt.managers.io_struct import GenerateReqInput
 
-from llm42_sglang.engine.gatekeeper import Gatekeeper, fold_native_field
+from llm42_sglang.engine.front.gatekeeper import Gatekeeper, fold_native_field
 from llm42_sglang.frontend.openai_body import (
     Exchange,
     dropped_fields,

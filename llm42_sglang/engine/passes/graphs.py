@@ -21,7 +21,7 @@ from sglang.srt.model_executor.runner_backend.breakable_cuda_graph_backend impor
     BreakableCudaGraphBackend,
 )
 
-from llm42_sglang.engine.backends.mode import attributes
+from llm42_sglang.engine.passes.backends.mode import attributes
 
 
 def captured(runner: ModelRunner, rows: int) -> bool:

@@ -9,7 +9,7 @@ Everything else about admission stays SGLang's.
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.request import DeterministicReq
 
 MOST_PASSED_OVER = 32  # requests; SGLang looks each one's prefix up before it asks
 

@@ -57,7 +57,7 @@ def serve(config: Config, argv: list[str]) -> None:
 
 def prepare(config: Config, argv: list[str]):
     """Checked server arguments, with the hooks registered in this process."""
-    from llm42_sglang.engine.limits import UnsupportedError, require_supported
+    from llm42_sglang.engine.start.limits import UnsupportedError, require_supported
     from llm42_sglang.engine.seams import SEAMS, SeamError, check
 
     try:

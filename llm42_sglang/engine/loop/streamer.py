@@ -6,7 +6,7 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
 from llm42_sglang.engine.names import AUDIT_KEY, RECEIPT_KEY
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.request import DeterministicReq
 
 
 class DeterministicOutputStreamer(SchedulerOutputStreamer):

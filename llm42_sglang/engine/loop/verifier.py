@@ -24,9 +24,9 @@ from sglang.srt.managers.scheduler import Scheduler
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import Due, LanePolicy
-from llm42_sglang.engine.admission import is_deterministic
-from llm42_sglang.engine.lane import CanonicalLane, Verified
-from llm42_sglang.engine.request import DeterministicReq, Outlook
+from llm42_sglang.engine.loop.admission import is_deterministic
+from llm42_sglang.engine.loop.lane import CanonicalLane, Verified
+from llm42_sglang.engine.loop.request import DeterministicReq, Outlook
 
 logger = logging.getLogger(__name__)
 

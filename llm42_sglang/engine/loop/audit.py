@@ -14,8 +14,8 @@ import torch
 
 from llm42_sglang.core.packing import PageJob, jobs_for
 from llm42_sglang.core.pages import Span, split_into_pages
-from llm42_sglang.engine.canonical import CanonicalForward, same_bits
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
+from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.sampling import greedy
 
 

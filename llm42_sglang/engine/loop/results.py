@@ -18,7 +18,7 @@ from sglang.srt.managers.utils import GenerationBatchResult
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.request import DeterministicReq
 
 
 class PrefillResult(GenerationBatchResult):

@@ -29,9 +29,9 @@ from llm42_sglang.core.track import (
     Verified,
     step,
 )
-from llm42_sglang.engine.chooser import Chooser, plain_copy, sampling_of
-from llm42_sglang.engine.grammar import Grammar
-from llm42_sglang.engine.logprobs import LogprobReader
+from llm42_sglang.engine.loop.chooser import Chooser, plain_copy, sampling_of
+from llm42_sglang.engine.loop.grammar import Grammar
+from llm42_sglang.engine.loop.logprobs import LogprobReader
 from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
 from llm42_sglang.frontend.patterns import error, search
 from llm42_sglang.sampling import NO_TOKEN

@@ -9,7 +9,7 @@ head sizes. The precomputed `scheduler_metadata` is of decode steps only.
 from functools import partial
 from typing import Any
 
-from llm42_sglang.engine.backends.mode import Mode, attributes
+from llm42_sglang.engine.passes.backends.mode import Mode, attributes
 
 NUM_SPLITS = 1  # FlashAttentionBackend: "num_splits == 0 delegates SplitKV sizing"
 

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 
 from llm42_sglang import __version__
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine.ranks import Ranks
+from llm42_sglang.engine.passes.ranks import Ranks
 
 # Server flags that choose kernels or precision, or shape constrained and limited output.
 _FLAGS = (

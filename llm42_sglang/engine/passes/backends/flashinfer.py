@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from llm42_sglang.engine.backends.mode import Mode, attributes
+from llm42_sglang.engine.passes.backends.mode import Mode, attributes
 from llm42_sglang.engine.unsupported import UnsupportedError
 
 WORKSPACE_BYTES = 128 * 2**20  # FlashInfer's documentation recommends 128 MiB

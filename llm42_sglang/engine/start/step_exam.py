@@ -30,8 +30,8 @@ from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMo
 from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
 
 from llm42_sglang.core.pages import page_index, page_span
-from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot, same_bits
-from llm42_sglang.engine.exam import SEED, room
+from llm42_sglang.engine.passes.canonical import CanonicalForward, DecodeRows, Slot, same_bits
+from llm42_sglang.engine.start.exam import SEED, room
 from llm42_sglang.platform.gemm import one_row_as_two
 
 logger = logging.getLogger(__name__)

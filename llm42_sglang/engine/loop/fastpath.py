@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from sglang.srt.managers.schedule_batch import Req
 
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.sampling import greedy
 
 # Of the decode step this process is in, by row. Where a greedy request proposes a candidate it is

@@ -9,10 +9,10 @@ from sglang.srt.managers.schedule_batch import ScheduleBatch
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
-from llm42_sglang.engine.audit import Audit, Audited
-from llm42_sglang.engine.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.loop.audit import Audit, Audited
+from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot
 from llm42_sglang.engine.metrics import LaneMetrics
-from llm42_sglang.engine.request import DeterministicReq
+from llm42_sglang.engine.loop.request import DeterministicReq
 
 Job = PageJob[DeterministicReq]
 # Who takes so many spare slots.

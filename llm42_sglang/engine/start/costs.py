@@ -1,6 +1,6 @@
 """What canonical passes and decode steps cost on this machine, measured on the loaded model.
 
-    python -m llm42_sglang.engine.costs T REQUESTS FLAGS...     JSON in the last line
+    python -m llm42_sglang.engine.start.costs T REQUESTS FLAGS...     JSON in the last line
 
 `llm42 bench passes` runs it: one process, no server. Rows and pages are used without being
 allocated, as at certification. Passes are eager, whatever CUDA graphs there are.
@@ -18,11 +18,11 @@ from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs
 
 from llm42_sglang.core.config import Config, ConfigError
-from llm42_sglang.engine import launch
-from llm42_sglang.engine.backends import canonical_mode
-from llm42_sglang.engine.canonical import CanonicalForward, DecodeRows, Slot
-from llm42_sglang.engine.exam import has_room
-from llm42_sglang.engine.step_exam import decode_step
+from llm42_sglang.engine.start import launch
+from llm42_sglang.engine.passes.backends import canonical_mode
+from llm42_sglang.engine.passes.canonical import CanonicalForward, DecodeRows, Slot
+from llm42_sglang.engine.start.exam import has_room
+from llm42_sglang.engine.start.step_exam import decode_step
 
 ROUNDS = 3
 GROUPS = (1, 2, 4, 8, 16)

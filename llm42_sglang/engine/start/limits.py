@@ -9,7 +9,7 @@ from sglang.srt.arg_groups.overrides import attention_backends_of, resolving_vie
 from sglang.srt.server_args import ServerArgs
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine.backends import require_known
+from llm42_sglang.engine.passes.backends import require_known
 from llm42_sglang.engine.unsupported import UnsupportedError
 
 
