@@ -116,7 +116,7 @@ def _plugin() -> Finding:
 def _seams() -> Finding:
     from llm42_sglang.cli.upstream.sources import installed
     from llm42_sglang.cli.upstream.symbols import Finder
-    from llm42_sglang.engine.start.launch import PINNED_SGLANG
+    from llm42_sglang.engine.names import PINNED_SGLANG
     from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
     from llm42_sglang.engine.seams.table import READ_FOR
 

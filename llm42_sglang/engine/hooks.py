@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-from llm42_sglang.engine.seams import SeamError
+from llm42_sglang.engine.errors import SeamError
 
 _targets: list[str] = []  # dotted paths hooked in this process
 

@@ -1,4 +1,6 @@
-"""Names that cross process boundaries."""
+"""Names that cross process boundaries, and the SGLang that all of this is written against."""
+
+PINNED_SGLANG = "0.5.23"
 
 AUDIT_FAILED = (
     "llm42: audit failed: a canonical page came out with other bits when it was run again, so "

@@ -11,22 +11,23 @@ from sglang.srt.sampling import sampling_params
 
 from llm42_sglang.core.config import ConfigError
 from llm42_sglang.engine import faults, seams, settings
-from llm42_sglang.engine.loop import profiling
-from llm42_sglang.engine.loop.aborts import abort_named
-from llm42_sglang.engine.passes.canonical import fixed_shape_experts, keep_head_rows
+from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.front.dead_ends import collect, keep_result
-from llm42_sglang.engine.loop.drawable import draw_from_something
-from llm42_sglang.engine.loop.fastpath import sample_own_rows
 from llm42_sglang.engine.front.gatekeeper import Gatekeeper, check_contract
-from llm42_sglang.engine.hooks import hook
 from llm42_sglang.engine.front.openai_api import OpenAIHooks
 from llm42_sglang.engine.front.parsers import parse_in_time
 from llm42_sglang.engine.front.replicas import hand_on_infos, watch_schedulers
-from llm42_sglang.engine.loop.results import DeterministicResultProcessor
-from llm42_sglang.engine.scheduler import DeterministicScheduler
-from llm42_sglang.engine.loop.stop_regex import match_in_linear_time
 from llm42_sglang.engine.front.stream import send_batch, stream_one_by_one
 from llm42_sglang.engine.front.texts import convert_aside, tokenize_aside
+from llm42_sglang.engine.hooks import hook
+from llm42_sglang.engine.loop import profiling
+from llm42_sglang.engine.loop.aborts import abort_named
+from llm42_sglang.engine.loop.drawable import draw_from_something
+from llm42_sglang.engine.loop.fastpath import sample_own_rows
+from llm42_sglang.engine.loop.results import DeterministicResultProcessor
+from llm42_sglang.engine.loop.stop_regex import match_in_linear_time
+from llm42_sglang.engine.passes.canonical import fixed_shape_experts, keep_head_rows
+from llm42_sglang.engine.scheduler import DeterministicScheduler
 
 _SRT = "sglang.srt."
 
@@ -42,7 +43,7 @@ def activate() -> None:
             _register_controller()
             if not faults.active("no-scheduler"):
                 _register_scheduler()
-    except (ConfigError, seams.SeamError) as error:
+    except (ConfigError, EngineError) as error:
         sys.exit(f"llm42: {error}")
 
 

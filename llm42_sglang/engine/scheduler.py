@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -23,31 +24,28 @@ from sglang.srt.managers.utils import GenerationBatchResult
 from sglang.srt.runtime_context import get_observability, get_parallel, get_serving
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.core.receipts import fingerprint
-from llm42_sglang.engine import faults, hooks, settings
-from llm42_sglang.engine.start import weights
+from llm42_sglang.engine import hooks, settings
+from llm42_sglang.engine.errors import (
+    EngineError,
+    RanksDisagreeError,
+)
 from llm42_sglang.engine.loop.aborts import hidden_namesakes
 from llm42_sglang.engine.loop.admission import (
     HomogeneousPrefillAdder,
     is_deterministic,
     ordinary_decodes,
 )
-from llm42_sglang.engine.passes.backends import canonical_mode
-from llm42_sglang.engine.passes.canonical import CanonicalForward
-from llm42_sglang.engine.start.certify import certify
-from llm42_sglang.engine.start.exam import CertificationError
 from llm42_sglang.engine.loop.fastpath import drawing
-from llm42_sglang.engine.start.fingerprint import facts_of
 from llm42_sglang.engine.loop.lane import CanonicalLane
-from llm42_sglang.engine.start.limits import UnsupportedError, require_supported, require_whole_pages
-from llm42_sglang.engine.metrics import LaneMetrics
-from llm42_sglang.engine.names import AUDIT_FAILED, INFO_KEY, REFUSED_TO_START
-from llm42_sglang.engine.passes.ranks import RanksDisagreeError, join_ranks
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.results import DeterministicResultProcessor, PrefillResult
-from llm42_sglang.engine.seams import SeamError
+from llm42_sglang.engine.loop.results import PrefillResult
+from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.loop.verifier import Verifier
+from llm42_sglang.engine.metrics import LaneMetrics
+from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.start.limits import require_supported
+from llm42_sglang.engine.start.ready import Ready, make_ready
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 from llm42_sglang.platform.gemm import one_row_as_two
 
@@ -61,61 +59,37 @@ class DeterministicScheduler(Scheduler):
         config = settings.load()
         assert config is not None, "installed without a configuration"
         self.llm42_config: Config = config
+        self.llm42_service = Service()
         try:
             hooks.require_live()
             require_supported(server_args, config)
             super().__init__(server_args, port_args)
-            self._certify()
-        except (CertificationError, RanksDisagreeError, SeamError, UnsupportedError) as error:
+            self._get_ready()
+        except EngineError as error:
             _say(error)
             sys.exit(REFUSED_TO_START)  # the parent knows the status
 
-    def _certify(self) -> None:
-        runner, config = self.tp_worker.model_runner, self.llm42_config
-        if self.is_hybrid_swa:
-            raise UnsupportedError(
-                "a KV pool of its own for sliding windows is not supported with deterministic "
-                "service; add --disable-hybrid-swa-memory (not with flashinfer attention)"
-            )
-        if self.is_hybrid_ssm or runner.model_config.is_multimodal:
-            raise UnsupportedError(
-                "models with recurrent state or images are not supported with deterministic "
-                "service yet; serve this one without llm42"
-            )
-        require_whole_pages(runner.model_config.context_len, config)
-        mode = canonical_mode(runner)
-        weights.freeze(runner)
-        ranks = join_ranks()
-        fault = faults.pass_fault(ranks.rank)
-        forward = CanonicalForward(runner, config, fault, mode, ranks)
-        self.llm42_certificate = certify(forward, with_steps=config.verify == "uncertified")
-        name, rank = get_serving().served_model_name, get_parallel().tp_rank
-        labels = {"model_name": name, "tp_rank": str(rank)}
+    def _get_ready(self) -> None:
+        """Between loading the model and the first request."""
+        config = self.llm42_config
+        self.llm42: Ready = make_ready(self, config)
+        labels = {
+            "model_name": get_serving().served_model_name,
+            "tp_rank": str(get_parallel().tp_rank),
+        }
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
-        lane = CanonicalLane(forward, config, metrics)
+        service = self.llm42_service
+        lane = CanonicalLane(self.llm42.forward, config, service, metrics)
         self.llm42_verifier = Verifier(self, lane, config)
-        DeterministicResultProcessor.committed = staticmethod(self._committed)
-        self.llm42_facts = facts_of(runner, config, self.tokenizer, self.max_req_len, ranks)
-        self.llm42_fingerprint = fingerprint(self.llm42_facts)
-        if len({*ranks.gather(self.llm42_fingerprint)}) > 1:
-            raise UnsupportedError(
-                "the ranks differ in device, threads or versions; give them the same"
-            )
-        logger.info("llm42: fingerprint %s", self.llm42_fingerprint)
-
-    def _committed(self, req: DeterministicReq, stepped: bool) -> None:
-        """As `CanonicalLane.committed`; the very output that follows tells of a failed audit."""
-        lane = self.llm42_verifier.lane
-        lane.committed(req, stepped)
-        DeterministicOutputStreamer.audit_failed = lane.audit.failed
+        self.batch_result_processor = replace(self.batch_result_processor, lane=lane)
 
     def get_init_info(self) -> dict:
         """Tells the parent process that deterministic service is live, and certified."""
         return super().get_init_info() | {
             INFO_KEY: {
-                "fingerprint": self.llm42_fingerprint,
-                "facts": self.llm42_facts,
-                "certificate": self.llm42_certificate.as_dict(),
+                "fingerprint": self.llm42.fingerprint,
+                "facts": self.llm42.facts,
+                "certificate": self.llm42.certificate.as_dict(),
             }
         }
 
@@ -148,8 +122,8 @@ class DeterministicScheduler(Scheduler):
         """Whose prompt SGLang would most likely prefill next."""
         return self.chunked_req or next(iter(self.waiting_queue), None)
 
-    def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
-        return DeterministicOutputStreamer
+    def get_output_streamer_class(self) -> Callable[..., SchedulerOutputStreamer]:
+        return partial(DeterministicOutputStreamer, service=self.llm42_service)
 
     def _create_generation_req(self, recv_req, *args, **kwargs) -> Req:
         if not asks_for_determinism(recv_req.sampling_params.custom_params):
@@ -157,14 +131,14 @@ class DeterministicScheduler(Scheduler):
         req = DeterministicReq(
             *args,
             page_size=self.llm42_config.page,
-            fingerprint=self.llm42_fingerprint,
+            fingerprint=self.llm42.fingerprint,
             **kwargs,
         )
         try:  # again: nothing may come in past the tokenizer process
             refuse_unsupported(recv_req.sampling_params, recv_req)
         except Refused as error:
             req.set_finish_with_abort(str(error))
-        if self.llm42_verifier.lane.audit.failed:
+        if not self.llm42_service.live:
             req.withdraw()
         return req
 
@@ -177,17 +151,19 @@ class DeterministicScheduler(Scheduler):
         with hidden_namesakes([*queued, *self.collect_inflight_reqs()], recv_req.rid):
             super().abort_request(recv_req)
 
-    def end_deterministic_service(self, batches: Sequence[ScheduleBatch]) -> None:
-        """After an audit has failed: ordinary requests go on, all deterministic ones end."""
-        logger.error(AUDIT_FAILED)
-        DeterministicOutputStreamer.audit_failed = True
-        decoding = [req for batch in batches for req in batch.reqs]
+    def not_ended(self, batches: Sequence[ScheduleBatch]) -> list[DeterministicReq]:
+        """The deterministic requests that go on, in these batches or waiting, each once."""
         waiting = [*self.waiting_queue, *self.grammar_manager.grammar_queue, self.chunked_req]
-        known = {id(req): req for req in [*decoding, *waiting] if _goes_on(req)}
-        for req in known.values():
+        known = {id(req): req for req in [*_reqs_of(batches), *waiting] if _goes_on(req)}
+        return list(known.values())
+
+    def end_all(self, reqs: Sequence[DeterministicReq], batches: Sequence[ScheduleBatch]) -> None:
+        """After an audit has failed: these end with an error, ordinary requests go on."""
+        for req in reqs:
             req.withdraw()
         # Those who decode end here and now: nothing drains or verifies for them any more.
-        ending = [known[key] for key in dict.fromkeys(map(id, decoding)) if key in known]
+        decoding = {*map(id, _reqs_of(batches))}
+        ending = [req for req in reqs if id(req) in decoding]
         self.batch_result_processor.commit(ending, [[] for _ in ending])
 
     def init_tp_model_worker(self) -> None:
@@ -238,9 +214,13 @@ class DeterministicScheduler(Scheduler):
         return plan
 
 
+def _reqs_of(batches: Sequence[ScheduleBatch]) -> list[Req]:
+    return [req for batch in batches for req in batch.reqs]
+
+
 def _goes_on(req: Req | None) -> bool:
     """Whether it is a deterministic request that nothing has ended yet."""
-    return isinstance(req, DeterministicReq) and not req.finished()
+    return isinstance(req, DeterministicReq) and not req.finished() and not req.withdrawn
 
 
 def _say(error: Exception) -> None:

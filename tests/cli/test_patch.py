@@ -16,7 +16,7 @@ import pytest
 from llm42_sglang.cli import doctor
 from llm42_sglang.cli.patching import wheel
 from llm42_sglang.cli.patching.diff import Mismatch
-from llm42_sglang.engine.start.launch import PINNED_SGLANG
+from llm42_sglang.engine.names import PINNED_SGLANG
 from tests.cli.conftest import is_one_line
 
 TARGET = "sglang/srt/sampling/sampling_params.py"  # of patch 01, so the first to be written

@@ -27,11 +27,12 @@ from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs, prepare_server_args
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine.start import costs, step_exam
-from llm42_sglang.engine.passes.canonical import CanonicalForward, keep_head_rows
-from llm42_sglang.engine.start.certify import certify
-from llm42_sglang.engine.start.exam import CertificationError, Exam
+from llm42_sglang.engine.errors import CertificationError
 from llm42_sglang.engine.faults import VARIABLE, pass_fault, perturb_odd_steps
+from llm42_sglang.engine.passes.canonical import CanonicalForward, keep_head_rows
+from llm42_sglang.engine.start import costs, step_exam
+from llm42_sglang.engine.start.certify import certify
+from llm42_sglang.engine.start.exam import Exam
 
 T, G = 16, 4
 PASSES = {  # the fault in canonical passes: their slots
@@ -135,7 +136,7 @@ def with_fault(runner, fault: str, group: int) -> dict:
         Exam.equal_widths = lambda exam: (1, exam.group)
     try:
         config = Config(page=T, group=group)
-        return certify(CanonicalForward(runner, config, broken)).as_dict()
+        return certify(CanonicalForward(runner, config, fault=broken)).as_dict()
     except CertificationError as error:
         return {"refused": str(error)}
     finally:

@@ -15,12 +15,13 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
-from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.loop.lane import CanonicalLane
+from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.service import Service
+from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.passes.ranks import Ranks
-from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.verifier import Verifier
+from llm42_sglang.engine.passes.shape import Shape
 
 T = 16
 FULL = T - 2  # candidates that fill the page behind a prompt and an output of one token each
@@ -85,10 +86,8 @@ class Forward:
     """Keeps every pass. Logits, [T, 1], say whose row they are, and which of its page's; with one
     token to choose from, every candidate is right."""
 
-    width_for = CanonicalForward.width_for
-
     def __init__(self, widths: tuple[int, ...] = (8,), step_sizes: Sequence[int] = (), audit=32):
-        self.widths, self.step_sizes = widths, frozenset(step_sizes)
+        self.shape = Shape(widths, step_sizes=frozenset(step_sizes))
         self.config = Config(page=T, group=widths[-1], audit=audit)
         self.ranks = Ranks()
         self.passes: list[list[tuple[int, int, bool]]] = []  # row, page, whether it is scored
@@ -114,7 +113,7 @@ def logits_of(row: int) -> torch.Tensor:
 def lane(*widths: int, **more) -> CanonicalLane:
     """Certified for passes of these widths; more: of `Forward`."""
     forward = Forward(widths or (8,), **more)
-    return CanonicalLane(forward, forward.config, LaneMetrics({}, enabled=False))
+    return CanonicalLane(forward, forward.config, Service(), LaneMetrics({}, enabled=False))
 
 
 class Loop:
@@ -141,8 +140,11 @@ class Loop:
     def process_batch_result(self, batch, result) -> None:
         self.events.append("results")
 
-    def end_deterministic_service(self, batches) -> None:
-        self.events.append("ended")
+    def not_ended(self, batches) -> list[Req]:
+        return [req for batch in batches for req in batch.reqs if not req.finished()]
+
+    def end_all(self, reqs, batches) -> None:
+        self.events += [f"ended {req.rid}" for req in reqs]
 
     def _commit(self, reqs, runs) -> None:
         for req, run in zip(reqs, runs, strict=True):

@@ -8,6 +8,7 @@ import torch
 from llm42_sglang.core.track import Retracted, Stepped
 from llm42_sglang.engine.loop.audit import Audit, Audited
 from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.service import Service
 from tests.engine.fakes import Forward, Loop, T, batch_of, decoding, end, lane, prompt
 
 PROMPT = 5
@@ -41,7 +42,7 @@ def pages_of(audited: list[Audited]) -> list[tuple[int, int]]:
     ],
 )
 def test_pages_that_an_output_fills_and_the_one_it_ends_in(tokens, ended, pages):
-    audit, req = Audit(Forward(audit=1)), writing(tokens)
+    audit, req = Audit(Forward(audit=1), Service()), writing(tokens)
     if ended:
         end(req)
     audit.committed(req)
@@ -51,7 +52,7 @@ def test_pages_that_an_output_fills_and_the_one_it_ends_in(tokens, ended, pages)
 
 
 def test_one_of_so_many_is_picked_and_waits_for_a_slot():
-    audit = Audit(Forward(audit=3))
+    audit = Audit(Forward(audit=3), Service())
     for _ in range(9):
         audit.committed(writing(T + 1))
     assert audit.riders(0) == []
@@ -59,7 +60,7 @@ def test_one_of_so_many_is_picked_and_waits_for_a_slot():
 
 
 def test_a_prompts_own_pages_are_not_audited():
-    audit, req = Audit(Forward(audit=1)), writing(3 * T)
+    audit, req = Audit(Forward(audit=1), Service()), writing(3 * T)
     req.audited_len = None  # nothing of it was seen before
     audit.committed(req)
     assert audit.riders(9) == []
@@ -71,7 +72,7 @@ def test_a_prompts_own_pages_are_not_audited():
 
 
 def test_what_a_retraction_has_taken_is_not_audited():
-    audit, req = Audit(Forward(audit=1)), writing(T + 1)
+    audit, req = Audit(Forward(audit=1), Service()), writing(T + 1)
     audit.committed(req)
     req.apply(Retracted(T + 1))
     assert audit.leaving(end(req)) == []  # its place in the pool is somebody else's
@@ -84,13 +85,13 @@ def test_what_a_retraction_has_taken_is_not_audited():
 @pytest.mark.parametrize(("found", "equal"), [(1.0, True), (1.0 + 2**-20, False), (-1.0, False)])
 def test_one_other_bit_fails_it_for_good(found, equal):
     forward = Forward(audit=1)
-    audit, reqs = Audit(forward), [writing(T + 1), writing(T + 1, row=2)]
+    audit, reqs = Audit(forward, Service()), [writing(T + 1), writing(T + 1, row=2)]
     for req in reqs:
         audit.committed(req)
     one, another = audit.riders(2)
     forward.kv[1, 0] = found
-    assert audit.compare(one, rows_of(one.job)) == equal and audit.failed != equal
-    assert audit.compare(another, rows_of(another.job)) and audit.failed != equal
+    assert audit.compare(one, rows_of(one.job)) == equal and audit.service.live == equal
+    assert audit.compare(another, rows_of(another.job)) and audit.service.live == equal
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_one_other_bit_fails_it_for_good(found, equal):
 )
 def test_another_token_of_a_greedy_request_fails_it(row, equal):
     """Rows inside the prompt give tokens that nobody took."""
-    audit, req = Audit(Forward(audit=1)), writing(T + 1)
+    audit, req = Audit(Forward(audit=1), Service()), writing(T + 1)
     audit.committed(req)
     (one,) = audit.riders(1)
     rows = rows_of(one.job)
@@ -123,15 +124,16 @@ def test_a_request_is_audited_before_it_leaves_and_gets_no_answer_if_that_fails(
     req.chooser = SimpleNamespace(plain=False, plan=None)
     made.committed(req, stepped=True)
     assert loop.events == ["pass"]
-    assert req.refused != equal and made.audit.failed != equal
+    assert req.refused != equal and made.service.live == equal
 
 
 def test_after_a_failed_audit_nobody_gets_an_answer():
     made = lane(8)
     req, due = end(decoding(row=3)), decoding(row=2, candidates=T)
     Loop(req, lane=made)
-    made.audit.failed = True
+    made.service.end()
     made.committed(req, stepped=False)
     assert req.refused
-    _, verified = made.prefill(batch_of(prompt()), lambda free: [due])
+    batch = batch_of(prompt())
+    _, verified = made.prefill(batch, made.prompt_pages(batch), [due])
     assert verified == []

@@ -9,6 +9,7 @@ import torch
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.passes import canonical
 from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.passes.shape import Shape
 
 T, VOCABULARY = 16, 5
 
@@ -60,7 +61,7 @@ def slots(*scored: bool) -> list[Slot]:
     ],
 )
 def test_pass_and_head_have_certified_shapes(forward, widths, scored, shape):
-    forward.widths = widths
+    forward.shape = Shape(widths)
     given = forward(slots(*scored))
     assert forward.runner.shapes == [shape]
     for slot, (logits, wanted) in enumerate(zip(given, scored, strict=True)):
@@ -70,7 +71,7 @@ def test_pass_and_head_have_certified_shapes(forward, widths, scored, shape):
 
 def test_a_page_is_whole_and_its_own(forward):
     """Padding writes behind the tokens, into the same page."""
-    forward.widths = (1,)
+    forward.shape = Shape((1,))
     forward(slots(True))
     (batch,) = forward.runner.batches
     assert batch.input_ids.tolist() == [7, 8, *[canonical.PADDING_TOKEN] * (T - 2)]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llm42_sglang.engine.passes.shape import Shape
 from tests.engine.fakes import T, batch_of, decoding, lane, logits_of, prompt
 
 PROMPT_ROW, DUE_ROW = 1, 2
@@ -17,17 +18,16 @@ def due():
     ("pages", "widths", "spare"),
     [(1, (4,), 3), (3, (4,), 1), (4, (4,), 0), (5, (4,), 3), (3, (1, 2, 4), 1), (2, (1, 2, 4), 0)],
 )
-def test_due_pages_are_offered_what_the_last_pass_would_run_empty(pages, widths, spare):
-    offered = []
-    lane(*widths).prefill(batch_of(prompt(pages * T)), lambda n: offered.append(n) or ())
-    assert offered == [spare]
+def test_free_slots_are_what_the_last_pass_would_run_empty(pages, widths, spare):
+    assert Shape(widths).free_slots(pages) == spare
 
 
 def test_a_due_page_rides_behind_the_prompt_and_gets_its_own_rows():
     made, host, guest, read = lane(4), prompt(2 * T + 3, PROMPT_ROW), due(), []
     host.read_prompt = lambda rows, start: read.append((start, len(rows)))
     host.prefilled = lambda upto, last_row: int(last_row)
-    tokens, (verified,) = made.prefill(batch_of(host), lambda free: [guest][:free])
+    batch = batch_of(host)
+    tokens, (verified,) = made.prefill(batch, made.prompt_pages(batch), [guest])
     prompt_pages = [(PROMPT_ROW, 0, False), (PROMPT_ROW, 1, False), (PROMPT_ROW, 2, True)]
     assert made.forward.passes == [[*prompt_pages, (DUE_ROW, 0, True)]]
     assert tokens == [100 * PROMPT_ROW + 2]  # of the prompt's last real row
@@ -38,5 +38,6 @@ def test_a_due_page_rides_behind_the_prompt_and_gets_its_own_rows():
 
 def test_pages_of_one_prompt_share_passes_in_order():
     made = lane(2)
-    made.prefill(batch_of(prompt(3 * T)), lambda free: ())
+    batch = batch_of(prompt(3 * T))
+    made.prefill(batch, made.prompt_pages(batch), [])
     assert [[page for _, page, _ in slots] for slots in made.forward.passes] == [[0, 1], [2]]

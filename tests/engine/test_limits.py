@@ -8,8 +8,8 @@ import pytest
 from sglang.srt.server_args import ServerArgs
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.start import limits
-from llm42_sglang.engine.unsupported import UnsupportedError
 
 README = Path(__file__).parents[2] / "README.md"
 DEFAULTS = {

@@ -22,11 +22,11 @@ def test_past_its_length_limit_a_request_stays_in_the_pages_it_may_own(prompt_le
     req.track = Track(T, prompt_len + 1, canonical_len=prompt_len, decoding=True)
     rows = prompt_len + max_new_tokens - 1  # ordinary decode never writes the last token's row
     pages = -(-rows // T)
-    assert req.outlook(step=0, certified=False) is None  # it has no candidates
+    assert req.outlook(certified=False) is None  # it has no candidates
     for in_flight in range(1, max_new_tokens + T):
         req.launch(certified=False)
         tokens = prompt_len + 1 + in_flight
-        seen = req.outlook(step=in_flight, certified=False)
+        seen = req.outlook(certified=False)
         assert seen.at_limit == ((tokens - 1) // T >= pages)
         assert seen.suspected == (tokens - prompt_len >= max_new_tokens)
         full = tokens >= T * (prompt_len // T + 1)
@@ -146,7 +146,7 @@ def test_due_pages_take_a_prefills_empty_slots(loop, riders):
 def test_nobody_rides_in_a_prefill_who_is_not_known_or_after_an_audit_has_failed():
     in_flight, failed = two(4), two(4)
     in_flight.result_queue.append((batch_of(), "result"))
-    failed.verifier.lane.audit.failed = True
+    failed.verifier.service.end()
     for loop in (in_flight, failed):
         loop.prefill()
         assert loop.events == ["pass"]

@@ -9,9 +9,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from llm42_sglang.engine.start import certify
+from llm42_sglang.engine.errors import RanksDisagreeError
 from llm42_sglang.engine.loop.audit import Audit
-from llm42_sglang.engine.passes.ranks import Ranks, RanksDisagreeError
+from llm42_sglang.engine.loop.service import Service
+from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.start import certify
 from tests.engine.fakes import Forward, T, decoding
 
 
@@ -48,9 +50,9 @@ def on_two_ranks(folder, behave) -> list:
 def passes(ranks: Ranks, tokens_of_rank_1: int) -> str:
     """Two passes; what rank 1 drew from the first is given."""
     ranks.note("pass", [1, 2])
-    ranks.require_agreement()
+    ranks.agree()
     ranks.note("tokens", tokens_of_rank_1 if ranks.rank else 7)
-    ranks.require_agreement()
+    ranks.agree()
     return "went on"
 
 
@@ -62,10 +64,10 @@ def test_ranks_that_decide_alike_go_on_and_one_that_drew_another_token_stops_all
 
 def test_a_rank_that_does_not_come_stops_the_one_that_waits(tmp_path):
     def absent(ranks: Ranks) -> str:
-        ranks.require_agreement()  # both have met by now
+        ranks.agree()  # both have met by now
         if ranks.rank == 1:
             return "elsewhere"
-        ranks.require_agreement()
+        ranks.agree()
         return "went on"
 
     waited, elsewhere = on_two_ranks(tmp_path, absent)
@@ -95,10 +97,10 @@ def test_a_difference_on_another_rank_is_everybodys(there, here, told):
 @pytest.mark.parametrize("other", [True, False])
 def test_an_audit_fails_on_all_ranks_or_on_none(other):
     forward = Forward(audit=1)
-    forward.ranks, audit = beside(other), Audit(forward)
+    forward.ranks, audit = beside(other), Audit(forward, Service())
     rider = decoding(prompt=range(T))
     rider.audited_len = 0
     audit.committed(rider)
     (page,) = audit.riders(1)
     assert audit.compare(page, torch.zeros(T, 1)) is other
-    assert audit.failed is not other
+    assert audit.service.live is other

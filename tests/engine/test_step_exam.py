@@ -13,9 +13,9 @@ import torch
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.passes import canonical
-from llm42_sglang.engine.start import step_exam
 from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.start import step_exam
 from llm42_sglang.engine.start.step_exam import MOST, StepExam, shapes
 
 T, VOCABULARY = 16, 50

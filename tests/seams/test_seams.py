@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llm42_sglang.engine import hooks, plugin, seams, settings
+from llm42_sglang.engine.errors import SeamError
 from llm42_sglang.engine.seams.seam import with_sorted_unions
 
 
@@ -28,7 +29,7 @@ def test_rows_are_unique_and_say_why():
 )
 def test_a_seam_that_does_not_fit_is_named(change, told):
     broken = replace(seams.SEAMS[0], **change)
-    with pytest.raises(seams.SeamError, match=told) as error:
+    with pytest.raises(SeamError, match=told) as error:
         seams.check((*seams.SEAMS[1:], broken))
     assert broken.path in str(error.value)
     assert broken.why in str(error.value)
@@ -47,7 +48,7 @@ def test_the_plugin_leaves_the_process_on_a_broken_seam_or_configuration(monkeyp
 
 def test_a_hook_that_sglang_did_not_apply_is_noticed(monkeypatch):
     monkeypatch.setattr(hooks, "_targets", ["sglang.srt.nowhere"])
-    with pytest.raises(seams.SeamError, match="on sglang"):
+    with pytest.raises(SeamError, match="on sglang"):
         hooks.require_live()
 
 

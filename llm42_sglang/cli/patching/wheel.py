@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llm42_sglang.cli.patching.diff import FileDiff, Mismatch, parse
-from llm42_sglang.engine.start.launch import PINNED_SGLANG
+from llm42_sglang.engine.names import PINNED_SGLANG
 from llm42_sglang.errors import UserError
 
 # In a checkout a link to the folder at the root; in an installed package the files themselves.

@@ -6,7 +6,7 @@ from llm42_sglang.cli.patching.diff import Mismatch
 from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream import sources
 from llm42_sglang.cli.upstream.symbols import Finder, Symbol
-from llm42_sglang.engine.start.launch import PINNED_SGLANG
+from llm42_sglang.engine.names import PINNED_SGLANG
 from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
 
 UNFIT, SAME = "patch does not apply", "unchanged"

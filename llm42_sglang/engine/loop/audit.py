@@ -14,8 +14,9 @@ import torch
 
 from llm42_sglang.core.packing import PageJob, jobs_for
 from llm42_sglang.core.pages import Span, split_into_pages
-from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.service import Service
+from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
 from llm42_sglang.sampling import greedy
 
 
@@ -29,9 +30,9 @@ class Audited(NamedTuple):
 class Audit:
     """Picks pages and compares them."""
 
-    def __init__(self, forward: CanonicalForward):
+    def __init__(self, forward: CanonicalForward, service: Service):
         self.forward = forward
-        self.failed = False
+        self.service = service
         self._size = forward.config.page
         self._written = 0  # pages
         self._picked: list[tuple[DeterministicReq, Span]] = []  # positions in one page
@@ -66,7 +67,7 @@ class Audit:
         return list(self._boarded(mine))
 
     def compare(self, audited: Audited, rows: torch.Tensor) -> bool:
-        """Whether the page has come out as it was; if not, the audit has failed for good.
+        """Whether the page has come out as it was; if not, deterministic service ends.
 
         rows: its logits, [rows, vocab].
         """
@@ -74,7 +75,8 @@ class Audit:
         same = same and _same_tokens(audited.job, rows, self._size)
         # Each rank has its own heads' KV; they go on, or end deterministic service, together.
         equal = all(self.forward.ranks.gather(same))
-        self.failed = self.failed or not equal
+        if not equal:
+            self.service.end()
         return equal
 
     def _boarded(self, picked: list[tuple[DeterministicReq, Span]]) -> Iterator[Audited]:

@@ -1,6 +1,6 @@
 """The canonical lane: prefill pages and verification pages, run as slots of canonical passes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,17 +10,16 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
 from llm42_sglang.engine.loop.audit import Audit, Audited
-from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot
-from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.service import Service
+from llm42_sglang.engine.metrics import LaneMetrics
+from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot
 
 Job = PageJob[DeterministicReq]
-# Who takes so many spare slots.
-Passengers = Callable[[int], Sequence[DeterministicReq]]
 
 
-class Verified(NamedTuple):
-    """A request's due page has run; rows: [n, vocab] logits of positions n-1 on, in order."""
+class PageRows(NamedTuple):
+    """A page was verified; rows: [n, vocab] logits of positions n-1 on, in order."""
 
     req: DeterministicReq
     rows: torch.Tensor
@@ -29,21 +28,17 @@ class Verified(NamedTuple):
 class CanonicalLane:
     """Turns requests into page jobs, jobs into passes, and hands each request its rows."""
 
-    def __init__(self, forward: CanonicalForward, config: Config, metrics: LaneMetrics):
+    def __init__(
+        self, forward: CanonicalForward, config: Config, service: Service, metrics: LaneMetrics
+    ):
         self.forward = forward
         self.config = config
+        self.service = service
         self.metrics = metrics
-        self.audit = Audit(forward)
+        self.audit = Audit(forward, service)
 
-    def prefill(
-        self, batch: ScheduleBatch, passengers: Passengers
-    ) -> tuple[list[int], list[Verified]]:
-        """Write the batch's new rows canonically; due pages and audited ones take the slots that
-        would stay empty. Nothing comes of the due ones if an audit fails.
-
-        Returns one next token per request of the batch, and the passengers' rows. For a chunk that
-        is not the request's last, the token is a placeholder, as in SGLang.
-        """
+    def prompt_pages(self, batch: ScheduleBatch) -> list[Job]:
+        """The pages with new rows of a prefill batch."""
         jobs: list[Job] = []
         for req in batch.reqs:
             req.begin_prefill()
@@ -52,28 +47,48 @@ class CanonicalLane:
             span = Span(start, req.extend_end)
             # What `Req.get_fill_ids` gave: prompt and committed output.
             jobs += jobs_for(req, req.full_untruncated_fill_ids, span, self.config.page)
-        spare = self._spare_slots(len(jobs))
-        guests = passengers(spare)
-        audited = self.audit.riders(spare - len(guests))
-        others = [*map(self._due_job, guests), *(one.job for one in audited)]
+        return jobs
+
+    def prefill(
+        self, batch: ScheduleBatch, jobs: Sequence[Job], guests: Sequence[DeterministicReq]
+    ) -> tuple[list[int], list[PageRows]]:
+        """Run `jobs`, all pages of the batch; the guests' pages to verify and audited ones take the
+        free slots. Nothing comes of the guests' if an audit fails.
+
+        Returns one next token per request of the batch, and the guests' rows. For a chunk that is
+        not the request's last, the token is a placeholder, as in SGLang.
+        """
+        free = self.forward.shape.free_slots(len(jobs)) - len(guests)
+        audited = self.audit.riders(free)
+        others = [*map(self._job_to_verify, guests), *(one.job for one in audited)]
         rows_of = self._run([*jobs, *others], prefilling=len(jobs))
         next_token: dict[int, int] = {}
         for job, rows in zip(jobs, rows_of, strict=False):
             self._prefilled(job, rows, next_token)
         self.metrics.prefilled(len(jobs))
-        verified = [self._verified(req, rows) for req, rows in zip(guests, rows_of, strict=False)]
-        self._compare(audited, rows_of)
-        tokens = [next_token[id(req)] for req in batch.reqs]
-        return tokens, [] if self.audit.failed else verified
+        pages = self._verified(guests, rows_of, audited)
+        return [next_token[id(req)] for req in batch.reqs], pages
 
-    def verify(self, reqs: Sequence[DeterministicReq]) -> list[Verified]:
-        """Recompute each request's due page; nothing comes of it if an audit fails."""
-        jobs = [self._due_job(req) for req in reqs]
-        audited = self.audit.riders(self._spare_slots(len(jobs)))
+    def verify(self, reqs: Sequence[DeterministicReq]) -> list[PageRows]:
+        """Recompute each request's page to verify; nothing comes of it if an audit fails."""
+        jobs = [self._job_to_verify(req) for req in reqs]
+        audited = self.audit.riders(self.forward.shape.free_slots(len(jobs)))
         rows_of = self._run([*jobs, *(one.job for one in audited)])
-        verified = [self._verified(req, rows) for req, rows in zip(reqs, rows_of, strict=False)]
+        return self._verified(reqs, rows_of, audited)
+
+    def _verified(
+        self,
+        reqs: Sequence[DeterministicReq],
+        rows_of: Iterator[torch.Tensor],
+        audited: Sequence[Audited],
+    ) -> list[PageRows]:
+        """The last rows of a run: those of pages to verify, then those of audited pages."""
+        pages = [
+            PageRows(req, rows[req.track.canonical_len - req.track.due_span.start :])
+            for req, rows in zip(reqs, rows_of, strict=False)
+        ]
         self._compare(audited, rows_of)
-        return [] if self.audit.failed else verified
+        return pages if self.service.live else []
 
     def committed(self, req: DeterministicReq, stepped: bool) -> None:
         """A token of the request is in its output, and its KV is still its own.
@@ -85,12 +100,12 @@ class CanonicalLane:
             self.metrics.stepped()
             self.forward.ranks.note(req.rid, req.output_ids[-1])
             if req.finished():
-                self.forward.ranks.require_agreement()  # or nobody gets the answer
+                self.forward.ranks.agree()  # or nobody gets the answer
         self.audit.committed(req)
         if req.finished() and (audited := self.audit.leaving(req)):
             self.forward.wait()  # the next step may be under way
             self._compare(audited, self._run([one.job for one in audited]))
-        if req.finished() and self.audit.failed:
+        if req.finished() and not self.service.live:
             req.revoke()
 
     def _compare(self, audited: Sequence[Audited], rows_of: Iterator[torch.Tensor]) -> None:
@@ -105,17 +120,9 @@ class CanonicalLane:
             last_row = None if rows is None else rows[-1]
             next_token[id(req)] = req.prefilled(req.extend_end, last_row)
 
-    def _verified(self, req: DeterministicReq, rows: torch.Tensor) -> Verified:
-        return Verified(req, rows[req.track.canonical_len - req.track.due_span.start :])
-
-    def _due_job(self, req: DeterministicReq) -> Job:
+    def _job_to_verify(self, req: DeterministicReq) -> Job:
         (job,) = jobs_for(req, req.known_tokens, req.track.due_span, self.config.page)
         return job
-
-    def _spare_slots(self, pages: int) -> int:
-        """Slots that the last of the passes for so many pages would run empty."""
-        last = pages % self.config.group
-        return self.forward.width_for(last) - last
 
     def _run(self, jobs: Sequence[Job], prefilling: int = 0) -> Iterator[torch.Tensor | None]:
         """Per job the logits of its real rows, [tokens, vocab], pass by pass, in order.
@@ -128,7 +135,7 @@ class CanonicalLane:
         )
         for group in pack(jobs, self.config.group):
             slots = [_slot_of(job, next(scored)) for job in group]
-            self.metrics.passed(self.forward.width_for(len(slots)), len(slots))
+            self.metrics.passed(self.forward.shape.width_for(len(slots)), len(slots))
             for job, logits in zip(group, self.forward(slots), strict=True):
                 yield None if logits is None else logits[: len(job.tokens)]
 

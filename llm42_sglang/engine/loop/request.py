@@ -67,12 +67,13 @@ class DeterministicReq(Req):
         self.page_size = page_size
         self.fingerprint = fingerprint
         self._track: Track | None = None
-        self._due_since: int | None = None  # decode step
+        self._steps = 0  # decode steps launched
+        self._due_since: int | None = None  # the same number, when its page became due
         # Decode steps launched and not seen yet, in order: whether each is canonical.
         self.in_flight: deque[bool] = deque()
         self.audited_len: int | None = None  # up to here pages were audited, or not picked
         self.stepped = False  # the step that was seen last was canonical
-        self._withdrawn = False
+        self.withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
@@ -156,6 +157,7 @@ class DeterministicReq(Req):
 
     def launch(self, certified: bool) -> None:
         """A decode step with this request is launched; certified: its size."""
+        self._steps += 1
         self.in_flight.append(certified and self.settled)
 
     def draw(self, row: torch.Tensor) -> int:
@@ -202,10 +204,10 @@ class DeterministicReq(Req):
             self.logprobs.read(rows, action.commit)
         return action
 
-    def outlook(self, step: int, certified: bool) -> Outlook | None:
+    def outlook(self, certified: bool) -> Outlook | None:
         """Where the request stands for the lane, once the steps in flight have been seen; None
-        unless it decodes and has candidates then. `step` counts the server's decode steps;
-        certified: the size of the next one, so that only the candidates keep it from committing."""
+        unless it decodes and has candidates then. certified: the size of the next step, so that
+        only the candidates keep it from committing."""
         track = self._track
         if track is None or not track.decoding or self.finished() or self.settled:
             return None
@@ -216,15 +218,16 @@ class DeterministicReq(Req):
         suspected = track.finish_suspected or tokens > last
         due = tokens >= page_end or suspected or certified
         if self._due_since is None and due:
-            self._due_since = step
+            self._due_since = self._steps
         # A step writes the row of the last known token; up to `last - 1` they are the request's.
         owned_end = page_span(page_index(last - 1, self.page_size), self.page_size).end
         ahead = max(0, tokens - page_end)
-        return Outlook(due, ahead, self.waited(step), suspected, at_limit=tokens > owned_end)
+        return Outlook(due, ahead, self.waited, suspected, at_limit=tokens > owned_end)
 
-    def waited(self, step: int) -> int:
-        """Decode steps since it became due; `step` counts the server's."""
-        return 0 if self._due_since is None else step - self._due_since
+    @property
+    def waited(self) -> int:
+        """Decode steps since its page became due."""
+        return 0 if self._due_since is None else self._steps - self._due_since
 
     def next_input(self, run: Sequence[int]) -> int:
         """The token that the fast path goes on from, after `run` was committed."""
@@ -247,7 +250,7 @@ class DeterministicReq(Req):
 
     def withdraw(self) -> None:
         """An audit has failed: end with an error, and vouch for nothing."""
-        self._withdrawn = True
+        self.withdrawn = True
         status = HTTPStatus.SERVICE_UNAVAILABLE
         if self._track is None and self.grammar is None:  # its prompt need not run
             self.set_finish_with_abort(AUDIT_FAILED, status, "ServiceUnavailableError")
@@ -266,7 +269,7 @@ class DeterministicReq(Req):
         values = self.logprob.output_token_logprobs_val if self.return_logprob else []
         track, plan = self._track, self.chooser.plan
         return Receipt(
-            verified=not self._withdrawn and track is not None and track.committed_len >= known,
+            verified=not self.withdrawn and track is not None and track.committed_len >= known,
             fingerprint=self.fingerprint,
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,

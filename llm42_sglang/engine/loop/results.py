@@ -6,9 +6,8 @@ streaming, KV release and metrics are SGLang's for both. How many tokens a verif
 follows from load; nobody behind this file can see it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
@@ -18,6 +17,7 @@ from sglang.srt.managers.utils import GenerationBatchResult
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
+from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
 
 
@@ -47,12 +47,11 @@ class _NoPasses:
         """Nothing to count."""
 
 
+@dataclass(kw_only=True, frozen=True)
 class DeterministicResultProcessor(SchedulerBatchResultProcessor):
     """Diverts rows that are not canonical into candidates."""
 
-    __slots__ = ()
-    # `DeterministicScheduler._committed` of this process, once there is a lane.
-    committed: ClassVar[Callable[[DeterministicReq, bool], None]]
+    lane: CanonicalLane | None = None  # SGLang makes this object before there is one
 
     def _normalize_decode_outputs(self, *, batch, result, logits_output, next_token_ids):
         """SGLang's hand-over point: per request, the tokens this step adds to the output."""
@@ -106,7 +105,8 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         """Its output has grown and its finish is known; KV is released in here."""
         if isinstance(req, DeterministicReq):
             stepped = batch.forward_mode.is_decode() and not isinstance(result, CommitResult)
-            type(self).committed(req, stepped and req.stepped)
+            assert self.lane is not None, "no request comes before the lane is ready"
+            self.lane.committed(req, stepped and req.stepped)
         super()._handle_finish_state_updated_req(req, batch, result, *args, **kwargs)
 
     # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --

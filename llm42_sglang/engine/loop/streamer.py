@@ -1,20 +1,22 @@
 """Output: a stream carries committed tokens only, and a finished response carries its receipt."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
-from llm42_sglang.engine.names import AUDIT_KEY, RECEIPT_KEY
 from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.service import Service
+from llm42_sglang.engine.names import AUDIT_KEY, RECEIPT_KEY
 
 
+@dataclass(kw_only=True)
 class DeterministicOutputStreamer(SchedulerOutputStreamer):
     """Says nothing for steps that committed nothing; adds receipts, and the word that an audit has
     failed, to everybody's output: the front process must hear of it at once."""
 
-    __slots__ = ()
-    audit_failed: ClassVar[bool] = False  # of this process
+    service: Service
     has_additional_customized_info: ClassVar[bool] = True
 
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
@@ -23,7 +25,7 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
     def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
         """One list per request, as SGLang wants it: the receipt, or nothing."""
         info: dict[str, list] = {RECEIPT_KEY: [_receipts(req) for req in reqs]}
-        if self.audit_failed:
+        if not self.service.live:
             info[AUDIT_KEY] = [[True] for _ in reqs]
         return info
 

@@ -1,9 +1,11 @@
-"""Verification between SGLang's steps: who rides in a canonical pass, and what follows from it.
+"""Verification between SGLang's steps: whose pages run in a canonical pass, and what follows.
 
-    before a step   verify whom the policy chooses: commit what agrees, roll back what does not
+    before a step   plan: whose pages to verify, from one look at the batches
+                    run: the pages in one pass, until the policy wants no more
+                    settle: commit what agrees, roll back what does not
     at its launch   a step of a certified size is canonical for every request without candidates:
                     what it draws is committed, and nothing here is needed for it
-    in a prefill    due pages take the slots that its last pass would run empty
+    in a prefill    pages to verify take the free slots of its last pass
     after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
                     and after a deterministic one before any
 
@@ -14,7 +16,8 @@ pass is to run, or when a request cannot propose its next token without having s
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -25,7 +28,7 @@ from sglang.srt.managers.scheduler import Scheduler
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import Due, LanePolicy
 from llm42_sglang.engine.loop.admission import is_deterministic
-from llm42_sglang.engine.loop.lane import CanonicalLane, Verified
+from llm42_sglang.engine.loop.lane import CanonicalLane, PageRows
 from llm42_sglang.engine.loop.request import DeterministicReq, Outlook
 
 logger = logging.getLogger(__name__)
@@ -33,11 +36,29 @@ logger = logging.getLogger(__name__)
 Batches = Sequence[ScheduleBatch]
 
 
-class Outcome(NamedTuple):
+class Decision(NamedTuple):
     """What a verification decided; the request's own state has moved already."""
 
     req: DeterministicReq
     run: list[int]  # tokens to commit, in order
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The deterministic requests that decode, in one look between two steps."""
+
+    due: list[Due[DeterministicReq]]  # pages to verify
+    undecided: int  # requests with candidates, the due ones included
+    waits_for_results: bool  # somebody draws its next token by the last one, which is in flight
+
+
+@dataclass(slots=True)
+class SinceStep:
+    """What has run since the last decode step."""
+
+    passes: int = 0  # of verification
+    prompts: bool = False
+    deterministic_prompts: bool = False
 
 
 class Verifier:
@@ -46,33 +67,28 @@ class Verifier:
     def __init__(self, scheduler: Scheduler, lane: CanonicalLane, config: Config):
         self.scheduler = scheduler
         self.lane = lane
+        self.service = lane.service
         self.page = config.page
         self.policy = LanePolicy(config.group, wait_steps=config.wait, run_ahead=config.wait)
-        self._steps = 0  # decode steps planned
-        self._passes = 0  # for verification, since the last of them
-        self._unsettled: list[Outcome] = []  # of pages that rode in prefill passes
-        self._ended = False  # deterministic service
-        self._prefilled = False  # a prompt, since the last decode step
-        self._prefilled_canonically = False
+        self.since = SinceStep()
+        self._of_prefill: list[Decision] = []  # on pages that were verified in its passes
 
     # -- What the scheduler calls --
 
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
         """Verify before the next step is planned. `last` may have been prefilled, not merged."""
         batches = [running] if last is None or last is running else [running, last]
-        if not self._ended:
-            self._verify(batches)
+        while reqs := self._plan(batches):
+            self._settle(batches, self._run(reqs))
 
     def planned(self, batch: ScheduleBatch | None) -> None:
         """What comes next; None for nothing."""
         if batch is not None and batch.forward_mode.is_decode():
-            self._steps += 1
-            self._passes = 0
-            self._prefilled = self._prefilled_canonically = False
+            self.since = SinceStep()
 
     def launching(self, batch: ScheduleBatch) -> bool:
         """A decode step with deterministic requests in it is about to run; is it canonical?"""
-        certified = self._certified(len(batch.reqs))
+        certified = len(batch.reqs) in self.lane.forward.shape.step_sizes
         for req in batch.reqs:
             if isinstance(req, DeterministicReq):
                 req.launch(certified)
@@ -80,67 +96,77 @@ class Verifier:
 
     def owes_decode(self, following: Req | None) -> bool:
         """Whether ordinary requests that decode get a step before this prompt."""
-        return self._prefilled_canonically or (self._prefilled and is_deterministic(following))
+        return self.since.deterministic_prompts or (
+            self.since.prompts and is_deterministic(following)
+        )
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
-        self._prefilled_canonically = True
-        tokens, verified = self.lane.prefill(batch, self._passengers)
-        self._unsettled += map(self._judge, verified)
-        self.lane.forward.ranks.note(tokens)
-        self.lane.forward.ranks.require_agreement()  # or nobody commits
+        self.since.deterministic_prompts = True
+        jobs = self.lane.prompt_pages(batch)
+        guests = self._free_riders(self.lane.forward.shape.free_slots(len(jobs)))
+        tokens, pages = self.lane.prefill(batch, jobs, guests)
+        self._of_prefill += map(self._judge, pages)
+        self.lane.forward.ranks.agree(tokens)
         return tokens
 
     def launched(self, batch: ScheduleBatch) -> None:
-        """SGLang has launched the batch: settle what rode in a prefill's passes."""
+        """SGLang has launched the batch: settle what was verified in a prefill's passes."""
         if batch.forward_mode.is_extend():
-            self._prefilled = True
-            riders, self._unsettled = self._unsettled, []
-            self._settle([self.scheduler.running_batch], riders)
+            self.since.prompts = True
+            decisions, self._of_prefill = self._of_prefill, []
+            self._settle([self.scheduler.running_batch], decisions)
 
-    # -- Passes --
+    # -- Plan, run --
 
-    def _verify(self, batches: Batches) -> None:
-        """All passes that are due, on all results that they need."""
-        riders = self._riders(batches)
-        if self._queue and (riders or self.lane.audit.failed or _looks_back(batches)):
+    def _plan(self, batches: Batches) -> list[DeterministicReq]:
+        """Whose pages run in a pass now; nobody's: decode on."""
+        view = self._look(batches)
+        chosen = self.policy.choose(view.due, self.since.passes, view.undecided)
+        left = [] if self.service.live else self.scheduler.not_ended(batches)
+        if self._queue and (chosen or view.waits_for_results or left):
             self._take_results()
-            riders = self._riders(batches)
-        if self.lane.audit.failed:  # since the last step
-            self._end(batches)
-            return
-        while riders:
-            self._passes += 1
-            verified = self.lane.verify(riders)
-            if self.lane.audit.failed:
-                self._end(batches)
-                return
-            outcomes = list(map(self._judge, verified))
-            self.lane.forward.ranks.require_agreement()  # or nobody commits
-            self._settle(batches, outcomes)
-            riders = self._riders(batches)
+            view = self._look(batches)
+            chosen = self.policy.choose(view.due, self.since.passes, view.undecided)
+        if self.service.live:
+            return chosen
+        self.scheduler.end_all(self.scheduler.not_ended(batches), batches)
+        return []
 
-    def _end(self, batches: Batches) -> None:
-        """An audit has failed."""
-        self._ended = True
-        self.scheduler.end_deterministic_service(batches)
+    def _look(self, batches: Batches) -> View:
+        """Each request once; with steps in flight, as it will stand when they are seen."""
+        reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
+        certified = len(reqs) in self.lane.forward.shape.step_sizes
+        decoding = [req for req in reqs if isinstance(req, DeterministicReq)]
+        outlooks = [(req, req.outlook(certified)) for req in decoding if not req.finished()]
+        return View(
+            [self._due(req, outlook) for req, outlook in outlooks if outlook and outlook.due],
+            sum(outlook is not None for _, outlook in outlooks),
+            any(req.chooser.looks_back for req, _ in outlooks),
+        )
 
-    # -- Who rides --
+    def _due(self, req: DeterministicReq, outlook: Outlook) -> Due[DeterministicReq]:
+        ahead = self.policy.run_ahead if outlook.at_limit else outlook.ahead
+        return Due(req, ahead, outlook.waited, outlook.suspected)
 
-    def _riders(self, batches: Batches) -> list[DeterministicReq]:
-        """Who rides in the next pass; with steps in flight, who will once they are seen."""
-        outlooks = list(self._outlooks(batches))
-        due = [self._due(*one) for one in outlooks if one[1].due]
-        return self.policy.choose(due, self._passes, len(outlooks))
+    def _free_riders(self, free: int) -> list[DeterministicReq]:
+        """Whose pages take the free slots of a prefill pass; nobody's while results are in flight,
+        nor after a failed audit."""
+        if not free or self._queue or not self.service.live:
+            return []
+        return self.policy.fill(self._look([self.scheduler.running_batch]).due, free)
 
-    def _certified(self, size: int) -> bool:
-        """Whether a decode step of so many requests gives canonical rows."""
-        return size in self.lane.forward.step_sizes
+    def _run(self, reqs: Sequence[DeterministicReq]) -> list[Decision]:
+        """One pass; nothing is decided if an audit fails in it."""
+        self.since.passes += 1
+        decisions = [self._judge(page) for page in self.lane.verify(reqs)]
+        self.lane.forward.ranks.agree()
+        return decisions
 
-    def _judge(self, verified: Verified) -> Outcome:
-        req = verified.req
-        waited, before = req.waited(self._steps), len(req.track.candidates)
-        action = req.verified(verified.rows)
+    def _judge(self, page: PageRows) -> Decision:
+        req = page.req
+        waited, before = req.waited, len(req.track.candidates)
+        action = req.verified(page.rows)
         judged = before - len(req.track.candidates)
         self.lane.forward.ranks.note(req.rid, action.commit, action.dropped)
         self.lane.metrics.verified(waited, judged, len(action.commit), action.dropped)
@@ -149,57 +175,37 @@ class Verifier:
                 "llm42: rollback rid=%s dropped=%d committed=%d position=%d",
                 *(req.rid, action.dropped, len(action.commit), req.track.committed_len),
             )
-        return Outcome(req, list(action.commit))
+        return Decision(req, list(action.commit))
 
-    def _passengers(self, free: int) -> list[DeterministicReq]:
-        """Who takes the spare slots of a prefill pass; nobody while results are in flight, nor
-        after a failed audit."""
-        if not free or self._queue or self.lane.audit.failed:
-            return []
-        outlooks = self._outlooks([self.scheduler.running_batch])
-        return self.policy.fill([self._due(*one) for one in outlooks if one[1].due], free)
+    # -- Settle --
 
-    def _outlooks(self, batches: Batches) -> Iterator[tuple[DeterministicReq, Outlook]]:
-        """The deterministic requests that decode and have candidates, each once."""
-        reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
-        certified = self._certified(len(reqs))
-        for req in reqs:
-            if isinstance(req, DeterministicReq):
-                outlook = req.outlook(self._steps, certified)
-                if outlook is not None:
-                    yield req, outlook
-
-    def _due(self, req: DeterministicReq, outlook: Outlook) -> Due[DeterministicReq]:
-        ahead = self.policy.run_ahead if outlook.at_limit else outlook.ahead
-        return Due(req, ahead, outlook.waited, outlook.suspected)
-
-    # -- What follows --
-
-    def _settle(self, batches: Batches, outcomes: Sequence[Outcome]) -> None:
+    def _settle(self, batches: Batches, decisions: Sequence[Decision]) -> None:
         """Commit what agreed, roll back what did not."""
-        if not outcomes:
+        if not decisions:
             return
         for batch in batches:
             index = {id(req): i for i, req in enumerate(batch.reqs)}
-            here = [outcome for outcome in outcomes if id(outcome.req) in index]
+            here = [decision for decision in decisions if id(decision.req) in index]
             if here:
-                self._rewind(batch, here, [index[id(outcome.req)] for outcome in here])
-        reqs, runs = zip(*outcomes, strict=True)
+                self._rewind(batch, here, [index[id(decision.req)] for decision in here])
+        reqs, runs = zip(*decisions, strict=True)
         self.scheduler.batch_result_processor.commit(reqs, list(runs))
 
-    def _rewind(self, batch: ScheduleBatch, outcomes: list[Outcome], indices: list[int]) -> None:
+    def _rewind(
+        self, batch: ScheduleBatch, decisions: Sequence[Decision], indices: list[int]
+    ) -> None:
         """Make the batch go on from what was committed and kept."""
         at = torch.tensor(indices)
-        lengths = torch.tensor([outcome.req.track.kv_len for outcome in outcomes])
+        lengths = torch.tensor([decision.req.track.kv_len for decision in decisions])
         for name in ("seq_lens", "seq_lens_cpu", "orig_seq_lens"):
             # New tensors, as SGLang does: an earlier step may still read the old ones.
             old = getattr(batch, name)
             new = old.index_copy(0, at.to(old.device), lengths.to(old.device, old.dtype))
             setattr(batch, name, new)
         batch.seq_lens_sum = None
-        for outcome in outcomes:
-            self._rewind_kv(outcome.req)
-        inputs = [outcome.req.next_input(outcome.run) for outcome in outcomes]
+        for decision in decisions:
+            self._rewind_kv(decision.req)
+        inputs = [decision.req.next_input(decision.run) for decision in decisions]
         rows = batch.req_pool_indices[at.to(batch.device)]
         # Where `resolve_forward_inputs` finds the next step's.
         payload = RelayPayload(bonus_tokens=torch.tensor(inputs, device=batch.device))
@@ -228,12 +234,3 @@ class Verifier:
         while self._queue:
             self.scheduler.process_batch_result(*self.scheduler.result_queue.popleft())
         self.scheduler.last_batch = None
-
-
-def _looks_back(batches: Batches) -> bool:
-    """Whether somebody cannot draw its next token without having seen the last one."""
-    return any(
-        isinstance(req, DeterministicReq) and not req.finished() and req.chooser.looks_back
-        for batch in batches
-        for req in batch.reqs
-    )

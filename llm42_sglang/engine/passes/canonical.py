@@ -17,14 +17,15 @@ from typing import NamedTuple
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMode
-from sglang.srt.model_executor.model_runner import ModelRunner
+from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
+from llm42_sglang.engine.faults import PassFault
 from llm42_sglang.engine.passes import graphs
 from llm42_sglang.engine.passes.backends.mode import Mode
-from llm42_sglang.engine.faults import PassFault
 from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.platform.experts import every_expert_over_all_rows
 
 PADDING_TOKEN = 0
@@ -50,65 +51,73 @@ class DecodeRows(NamedTuple):
     out_cache_loc: torch.Tensor  # [n]
 
 
+class PassRun(NamedTuple):
+    """What a pass gave."""
+
+    logits: list[torch.Tensor | None]  # per slot [T, vocab]; None where not scored
+    replayed: bool  # from a CUDA graph
+
+
 class CanonicalForward:
-    """Runs canonical passes on one model runner."""
+    """Runs canonical passes of a certified shape on one model runner. It keeps no state."""
 
     def __init__(
         self,
         runner: ModelRunner,
         config: Config,
+        shape: Shape | None = None,
         fault: PassFault | None = None,
         mode: Mode = nullcontext,
         ranks: Ranks | None = None,
     ):
+        """Without a shape, passes have G slots and no step is canonical."""
         self.runner = runner
         self.ranks = ranks or Ranks()
         self.config = config
+        self.shape = shape or Shape((config.group,))
         self.fault = fault
         self.mode = mode  # of the attention backend; the fast path is outside of it
-        self.widths: tuple[int, ...] = (config.group,)  # slots, ascending; certification adds some
-        self.replayed: tuple[int, ...] = ()  # widths that come from CUDA graphs; as certified
-        self.step_sizes: frozenset[int] = frozenset()  # decode steps of canonical rows; likewise
-        self.replays = 0  # passes that did
         self.req_to_token = runner.req_to_token_pool.req_to_token  # [rows, context]
         self.offsets = torch.arange(config.page, device=runner.device)  # [T]
         self.dummy = Slot(PADDING_ROW, 0, (PADDING_TOKEN,), scored=False)
         self.req_to_token[PADDING_ROW, : config.page] = self.offsets.to(self.req_to_token.dtype)
-
-    def width_for(self, pages: int) -> int:
-        """Slots of the narrowest pass that holds so many pages; 0 for none."""
-        return next((width for width in self.widths if width >= pages), 0) if pages else 0
 
     def __call__(self, slots: Sequence[Slot]) -> list[torch.Tensor | None]:
         """Write the slots' canonical KV; per slot its logits [T, vocab], None where not scored.
 
         Raises RanksDisagreeError, before anything is run, if another rank comes to another pass.
         """
-        width = self.width_for(len(slots))
+        return self.run(slots, self.shape).logits
+
+    def run(self, slots: Sequence[Slot], shape: Shape) -> PassRun:
+        """The same in another shape: certification asks what it gives."""
+        width = shape.width_for(len(slots))
         assert 0 < len(slots) <= width
         filled = [*slots, *[self.dummy] * (width - len(slots))]
-        how = graphs.replayed if width in self.replayed else graphs.eager
-        return self._run(filled, how)[: len(slots)]
-
-    def _run(self, slots: Sequence[Slot], how) -> list[torch.Tensor | None]:
-        batch = self._batch(slots)
+        batch = self._batch(filled)
         if self.ranks.size > 1:
-            self.ranks.note(slots, batch.out_cache_loc.tolist())
-            self.ranks.require_agreement()
-        head = self._head_slots([slot.scored for slot in slots])
+            self.ranks.agree(filled, batch.out_cache_loc.tolist())
+        how = graphs.replayed if width in shape.replayed else graphs.eager
+        head = _head_slots([slot.scored for slot in filled], shape)
         with how(self.runner), self.mode(), head_rows(self._rows_of(head)):
-            run = self.runner.forward(
+            output = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
             )
-        self.replays += run.can_run_graph
+        logits = self._logits_of(head, output, batch)
+        given = [logits[i] if slot.scored else None for i, slot in enumerate(slots)]
+        return PassRun(given, output.can_run_graph)
+
+    def _logits_of(
+        self, head: Sequence[int], output: ModelRunnerOutput, batch: ScheduleBatch
+    ) -> dict[int, torch.Tensor]:
+        """[T, vocab] by index of the scored slots; `head`: those that went through the head."""
         if not head:
-            return [None] * len(slots)
-        logits = run.logits_output.next_token_logits
+            return {}
+        logits = output.logits_output.next_token_logits
         assert len(logits) == len(head) * self.config.page, f"pass returned {len(logits)} rows"
         if self.fault is not None:
             logits = self.fault(logits, batch)
-        by_slot = dict(zip(head, logits.split(self.config.page), strict=True))
-        return [by_slot[i] if slot.scored else None for i, slot in enumerate(slots)]
+        return dict(zip(head, logits.split(self.config.page), strict=True))
 
     def wait(self) -> None:
         """Until nothing is running that was launched; on a CPU nothing is."""
@@ -135,13 +144,6 @@ class CanonicalForward:
         """The layers that this runner holds KV of."""
         pool = self.runner.token_to_kv_pool
         return range(pool.start_layer, pool.start_layer + pool.layer_num)
-
-    def _head_slots(self, scored: Sequence[bool]) -> list[int]:
-        """Indices of the slots that go through the language-model head: a certified width of
-        them, the scored ones among them, in order."""
-        wanted = [i for i, is_scored in enumerate(scored) if is_scored]
-        others = [i for i, is_scored in enumerate(scored) if not is_scored]
-        return sorted(wanted + others[: self.width_for(len(wanted)) - len(wanted)])
 
     def _rows_of(self, slots: Sequence[int]) -> torch.Tensor:
         """Rows of some slots, [n*T]."""
@@ -192,6 +194,14 @@ class CanonicalForward:
         locations = first + self.offsets
         self.req_to_token[slot.row, span.start : span.end] = locations.to(self.req_to_token.dtype)
         return locations
+
+
+def _head_slots(scored: Sequence[bool], shape: Shape) -> list[int]:
+    """Indices of the slots that go through the language-model head: a certified width of them, the
+    scored ones among them, in order."""
+    wanted = [i for i, is_scored in enumerate(scored) if is_scored]
+    others = [i for i, is_scored in enumerate(scored) if not is_scored]
+    return sorted(wanted + others[: shape.width_for(len(wanted)) - len(wanted)])
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

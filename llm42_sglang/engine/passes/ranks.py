@@ -14,12 +14,10 @@ import torch
 import torch.distributed as dist
 from sglang.srt.runtime_context import get_parallel
 
+from llm42_sglang.engine.errors import RanksDisagreeError
+
 Value = TypeVar("Value")
 DEADLINE = timedelta(seconds=120)  # for the slowest rank to come to the same pass
-
-
-class RanksDisagreeError(RuntimeError):
-    """The ranks are not at the same pass, or not in the same state. One line."""
 
 
 class Ranks:
@@ -36,10 +34,12 @@ class Ranks:
         if self.size > 1:
             self._chain.update(repr(decision).encode())
 
-    def require_agreement(self) -> None:
-        """Raise RanksDisagreeError unless every rank is here, with the same decisions noted."""
+    def agree(self, *decision: object) -> None:
+        """Note the decision, if there is one, and raise RanksDisagreeError unless every rank is
+        here with the same decisions noted."""
         if self.size == 1:
             return
+        self.note(*decision)
         digest = int.from_bytes(self._chain.digest()[:7], "big")  # fits an int64
         mine = torch.tensor([digest])
         digests = [torch.empty_like(mine) for _ in range(self.size)]

@@ -7,13 +7,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from llm42_sglang.engine.start.launch import PINNED_SGLANG
+from llm42_sglang.engine.errors import SeamError
+from llm42_sglang.engine.names import PINNED_SGLANG
 
 REMEDY = f"Install the pinned SGLang: pip install sglang=={PINNED_SGLANG}"
-
-
-class SeamError(RuntimeError):
-    """The installed SGLang is not the one this plugin was written against."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,35 +12,53 @@ Nor is it one where a CUDA graph gives other bits than the eager pass: then it i
 asked of every n for itself: the steps for which it does not hold are verified.
 """
 
-import logging
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from llm42_sglang.engine.errors import CertificationError, RanksDisagreeError
 from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
-from llm42_sglang.engine.start.exam import CANNOT_RUN, Bits, CertificationError, Exam
-from llm42_sglang.engine.passes.ranks import Ranks, RanksDisagreeError
+from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.passes.shape import Shape
+from llm42_sglang.engine.start.exam import CANNOT_RUN, Bits, Exam
 from llm42_sglang.engine.start.step_exam import StepExam
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was compared at start-up."""
+    """What was compared at start-up, and what was found."""
 
+    shape: Shape
     passes: int
     rows: int  # rows compared: their logits, and their KV in every layer
     layers: int
-    widths: tuple[int, ...]  # slots of the passes that give these bits
-    replayed: tuple[int, ...]  # those of them that CUDA graphs give as well
-    step_sizes: tuple[int, ...]  # rows of the decode steps that give canonical rows (A4)
     seconds: float
 
     def as_dict(self) -> dict[str, object]:
         """Plain JSON types."""
-        return asdict(self)
+        return {
+            "passes": self.passes,
+            "rows": self.rows,
+            "layers": self.layers,
+            "widths": self.shape.widths,
+            "replayed": self.shape.replayed,
+            "step_sizes": sorted(self.shape.step_sizes),
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        """One line of the log."""
+        sizes = sorted(self.shape.step_sizes)
+        graphs = f"those of {_either(self.shape.replayed)}" if self.shape.replayed else "none"
+        return (
+            f"certified in {self.seconds:.1f} s: A1, A2 and A3 hold bitwise over {self.passes} "
+            f"passes, {self.rows} rows of logits and of KV in each of {self.layers} layers; passes "
+            f"of {_either(self.shape.widths)} slots give the same bits, "
+            f"from CUDA graphs {graphs}; "
+            f"decode steps of {_spans(sizes) or 'no number of'} rows are canonical (A4)"
+        )
 
 
 @torch.no_grad()
@@ -53,13 +71,11 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
     try:
         exam = Exam(forward)
         rows = sum(_compared_by_all(forward.ranks, *each) for each in exam.variations())
-        widths = exam.equal_widths()
-        replayed = exam.equal_graphs(widths)
-        forward.widths, forward.replayed = widths, replayed
-        rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations())
+        shape = Shape(widths := exam.equal_widths(), exam.equal_graphs(widths))
+        rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations(shape))
         steps = StepExam(forward)
-        step_sizes = steps.canonical_sizes() if with_steps else ()
-        forward.step_sizes = frozenset(step_sizes)
+        if with_steps:
+            shape = replace(shape, step_sizes=frozenset(steps.canonical_sizes()))
     except (CertificationError, RanksDisagreeError):
         raise
     except CANNOT_RUN as error:
@@ -68,37 +84,20 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
             f"this model cannot run a canonical pass ({type(error).__name__}: {error}); "
             f"serve it without llm42{gone}"
         ) from error
-    certificate = Certificate(
+    return Certificate(
+        shape=shape,
         passes=exam.passes + steps.passes,
         rows=rows + steps.rows,
         layers=len(forward.layers),
-        widths=forward.widths,
-        replayed=forward.replayed,
-        step_sizes=step_sizes,
         seconds=round(time.perf_counter() - started, 2),
     )
-    logger.info(
-        "llm42: certified in %.1f s: A1, A2 and A3 hold bitwise over %d passes, %d rows of logits "
-        "and of KV in each of %d layers; passes of %s slots give the same bits, %s; decode "
-        "steps of %s rows are canonical (A4)",
-        certificate.seconds,
-        certificate.passes,
-        certificate.rows,
-        certificate.layers,
-        _either(certificate.widths),
-        f"from CUDA graphs those of {_either(certificate.replayed)}"
-        if certificate.replayed
-        else "none from a CUDA graph",
-        _spans(certificate.step_sizes) or "no number of",
-    )
-    return certificate
 
 
-def _either(numbers: tuple[int, ...]) -> str:
+def _either(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers))
 
 
-def _spans(numbers: tuple[int, ...]) -> str:
+def _spans(numbers: Sequence[int]) -> str:
     """Ascending numbers, runs of them shortened: "2-9, 12"."""
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]

@@ -18,9 +18,10 @@ from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs
 
 from llm42_sglang.core.config import Config, ConfigError
-from llm42_sglang.engine.start import launch
 from llm42_sglang.engine.passes.backends import canonical_mode
 from llm42_sglang.engine.passes.canonical import CanonicalForward, DecodeRows, Slot
+from llm42_sglang.engine.passes.shape import Shape
+from llm42_sglang.engine.start import launch
 from llm42_sglang.engine.start.exam import has_room
 from llm42_sglang.engine.start.step_exam import decode_step
 
@@ -53,7 +54,6 @@ def measure(forward: CanonicalForward, groups: Sequence[int], rows: Sequence[int
     lengths = [length for length in CONTEXTS if length < context]
     passes = {}
     for group in (group for group in groups if has_room(forward, group)):
-        forward.widths = (group,)
         passes[str(group)] = {str(page): pass_seconds(forward, group, page) for page in pages}
     decode = {
         str(n): {str(length): decode_seconds(forward, n, length) for length in lengths}
@@ -69,7 +69,7 @@ def pass_seconds(forward: CanonicalForward, width: int, page: int) -> float:
     tokens = tuple(range(100, 100 + forward.config.page))
     _place(forward, range(1, width + 1), page + 1)
     slots = [Slot(row, page, tokens) for row in range(1, width + 1)]
-    return _median(lambda: forward(slots))
+    return _median(lambda: forward.run(slots, Shape((width,))))
 
 
 @torch.no_grad()

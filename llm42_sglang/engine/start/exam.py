@@ -9,14 +9,15 @@ without being allocated, and nothing needs to be given back.
 import logging
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from llm42_sglang.core.pages import page_span
+from llm42_sglang.engine.errors import CertificationError, RanksDisagreeError
 from llm42_sglang.engine.passes import graphs
 from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot, same_bits
-from llm42_sglang.engine.passes.ranks import RanksDisagreeError
+from llm42_sglang.engine.passes.shape import Shape
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,6 @@ SEED = 42  # of the random tokens
 # What a forward raises that does not suit the model or the device.
 CANNOT_RUN = (RuntimeError, AttributeError, IndexError, TypeError)
 CANNOT_REPLAY = (*CANNOT_RUN, KeyError, ValueError, AssertionError)
-
-
-class CertificationError(RuntimeError):
-    """The canonical pass is not canonical here; the message names the assumption."""
 
 
 class Bits(NamedTuple):
@@ -48,6 +45,8 @@ class Exam:
         self.size = forward.config.page
         self.group = forward.config.group
         self.passes = 0
+        self.replays = 0  # of them, from CUDA graphs
+        self.shape = Shape((self.group,))  # of most passes: the reference's
         runner = forward.runner
         self.random = random.Random(SEED)
         self.vocab_size = runner.model_config.vocab_size
@@ -74,21 +73,23 @@ class Exam:
             crowded = self._run_all(self.twin, crowded=True)
             yield "A2 (other slots, beside other requests)", self.reference, crowded
         yield "A2 (several pages in one pass)", self.reference[:DEPTH], self._run_together()
-        yield from self._other_tails()
+        yield from self._other_tails(self.shape)
 
-    def _other_tails(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+    def _other_tails(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """The rows after the cut: padding, then other tokens."""
         cut, page, of_page = self.size // 2, DEPTH - 1, self.reference[DEPTH - 1]
         head = [Bits(of_page.logits[:cut], of_page.kv[:, :, :cut])]
         for tail in ((), self._random_tokens(self.size - cut)):
-            bits = self._run(self.subject, page, self.tokens[page][:cut] + tail)
+            bits = self._run(self.subject, page, self.tokens[page][:cut] + tail, shape=shape)
             changed = [Bits(bits.logits[:cut], bits.kv[:, :, :cut])]
             yield "A3 (other rows after it)", head, changed
 
     def equal_widths(self) -> tuple[int, ...]:
         """G, and the smaller powers of two that give its bits in every variation."""
         widths = [2**i for i in range(self.group.bit_length() - 1)]
-        equal = [width for width in widths if self._on_all_ranks(self._equals_reference(width))]
+        equal = [
+            width for width in widths if self._on_all_ranks(self._equals_reference(Shape((width,))))
+        ]
         return (*equal, self.group)
 
     def equal_graphs(self, widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -99,30 +100,28 @@ class Exam:
     def _on_all_ranks(self, equal: bool) -> bool:
         return all(self.forward.ranks.gather(equal))
 
-    def head_variations(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
-        """The language-model head over the subject's slot alone."""
+    def head_variations(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+        """The language-model head over the subject's slot alone, in the shape that was found."""
         if self.group > 1:
-            alone = self._run_all(self.twin, crowded=True, scored=False)
+            alone = self._run_all(self.twin, crowded=True, scored=False, shape=shape)
             yield "A2 (language-model head over one slot)", self.reference, alone
 
-    def _equals_reference(self, width: int) -> bool:
+    def _equals_reference(self, shape: Shape) -> bool:
         self._forget()
-        self.forward.widths = (width,)
-        runs = [(self.reference, self._run_all(self.subject))]
-        if width > 1:
-            runs.append((self.reference, self._run_all(self.twin, crowded=True)))
-        runs += [(expected, actual) for _, expected, actual in self._other_tails()]
+        runs = [(self.reference, self._run_all(self.subject, shape=shape))]
+        if shape.widths[-1] > 1:
+            runs.append((self.reference, self._run_all(self.twin, crowded=True, shape=shape)))
+        runs += [(expected, actual) for _, expected, actual in self._other_tails(shape)]
         return all(_equal(*run) for run in runs)
 
     def _replays_reference(self, width: int) -> bool:
         def problem() -> str | None:
-            if not self._equals_reference(width):
+            if not self._equals_reference(Shape((width,), replayed=(width,))):
                 return "gives other bits"
-            replayed = eager == self.passes - self.forward.replays
+            replayed = eager == self.passes - self.replays
             return None if replayed else "is not replayed at every length certified"
 
-        eager = self.passes - self.forward.replays
-        self.forward.replayed = (width,)
+        eager = self.passes - self.replays
         what, remedy = (
             f"the CUDA graph of {width} slots",
             "add --cuda-graph-backend-prefill disabled",
@@ -151,9 +150,9 @@ class Exam:
             logger.warning("llm42: %s %s; not used", what, problem)
         return problem is None
 
-    def _run_all(self, row: int, *, crowded: bool = False, scored: bool = True) -> list[Bits]:
-        """Every page of the request, one a pass, in order."""
-        return [self._run(row, page, crowded=crowded, scored=scored) for page in self.pages]
+    def _run_all(self, row: int, **how: Any) -> list[Bits]:
+        """Every page of the request, one a pass, in order; how: as `_run`."""
+        return [self._run(row, page, **how) for page in self.pages]
 
     def _run(
         self,
@@ -161,15 +160,17 @@ class Exam:
         page: int,
         tokens: tuple[int, ...] | None = None,
         *,
+        shape: Shape | None = None,
         crowded: bool = False,
         scored: bool = True,
     ) -> Bits:
         """One pass with the page in slot 0; or `crowded`, in slot after slot from the last one on,
         beside neighbours in pages of their own depth, with logits or without (`scored`)."""
-        slots = self._company(self.forward.widths[-1] - 1, scored) if crowded else []
+        shape = shape or self.shape
+        slots = self._company(shape.widths[-1] - 1, scored) if crowded else []
         at = len(slots) - self.pages.index(page) % (len(slots) + 1)
         slots.insert(at, Slot(row, page, tokens or self.tokens[page]))
-        return self._read(self._pass(slots)[at], row, page)
+        return self._read(self._pass(slots, shape)[at], row, page)
 
     def _company(self, count: int, scored: bool) -> list[Slot]:
         pages = [self.pages[-1 - i % len(self.pages)] for i in range(count)]  # the far one first
@@ -184,13 +185,15 @@ class Exam:
         for first in range(0, DEPTH, self.group):
             pages = range(first, min(first + self.group, DEPTH))
             slots = [Slot(self.twin, page, self.tokens[page]) for page in pages]
-            rows = zip(self._pass(slots), pages, strict=True)
+            rows = zip(self._pass(slots, self.shape), pages, strict=True)
             bits += [self._read(logits, self.twin, page) for logits, page in rows]
         return bits
 
-    def _pass(self, slots: list[Slot]) -> list[torch.Tensor | None]:
+    def _pass(self, slots: list[Slot], shape: Shape) -> list[torch.Tensor | None]:
+        logits, replayed = self.forward.run(slots, shape)
         self.passes += 1
-        return self.forward(slots)
+        self.replays += replayed
+        return logits
 
     def _read(self, logits: torch.Tensor, row: int, page: int) -> Bits:
         return Bits(logits.clone(), self.forward.kv_of(row, page))

@@ -7,9 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.engine import settings
-from llm42_sglang.engine.names import REFUSED_TO_START
-
-PINNED_SGLANG = "0.5.23"
+from llm42_sglang.engine.errors import EngineError
+from llm42_sglang.engine.names import PINNED_SGLANG, REFUSED_TO_START
 
 
 class LaunchError(ValueError):
@@ -57,8 +56,8 @@ def serve(config: Config, argv: list[str]) -> None:
 
 def prepare(config: Config, argv: list[str]):
     """Checked server arguments, with the hooks registered in this process."""
-    from llm42_sglang.engine.start.limits import UnsupportedError, require_supported
-    from llm42_sglang.engine.seams import SEAMS, SeamError, check
+    from llm42_sglang.engine.seams import SEAMS, check
+    from llm42_sglang.engine.start.limits import require_supported
 
     try:
         check(SEAMS)
@@ -67,7 +66,7 @@ def prepare(config: Config, argv: list[str]):
         flags = ["--page-size", str(config.page)]
         server_args = _parse([*_without_conflicts(argv, config), *flags])
         require_supported(server_args, config)
-    except (ConfigError, SeamError, UnsupportedError) as error:
+    except (ConfigError, EngineError) as error:
         raise LaunchError(str(error)) from None
     return server_args
 

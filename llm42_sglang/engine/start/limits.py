@@ -9,8 +9,8 @@ from sglang.srt.arg_groups.overrides import attention_backends_of, resolving_vie
 from sglang.srt.server_args import ServerArgs
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends import require_known
-from llm42_sglang.engine.unsupported import UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)

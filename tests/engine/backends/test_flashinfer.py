@@ -22,8 +22,8 @@ from sglang.srt.layers.attention.flashinfer_backend import (
 from sglang.srt.layers.radix_attention import AttentionType
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
+from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends import BACKENDS
-from llm42_sglang.engine.unsupported import UnsupportedError
 
 PAGED = flashinfer.BatchPrefillWithPagedKVCacheWrapper
 RAGGED = flashinfer.BatchPrefillWithRaggedKVCacheWrapper

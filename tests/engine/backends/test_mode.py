@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
 
+from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes import backends
 from llm42_sglang.engine.passes.backends.mode import attributes
-from llm42_sglang.engine.unsupported import UnsupportedError
 
 README = Path(__file__).parents[3] / "README.md"
 

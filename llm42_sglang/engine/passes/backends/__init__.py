@@ -16,9 +16,9 @@ from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
 from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
 from sglang.srt.model_executor.model_runner import ModelRunner
 
+from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends import flash_attention, flashinfer
 from llm42_sglang.engine.passes.backends.mode import Mode, unchanged
-from llm42_sglang.engine.unsupported import UnsupportedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends.mode import Mode, attributes
-from llm42_sglang.engine.unsupported import UnsupportedError
 
 WORKSPACE_BYTES = 128 * 2**20  # FlashInfer's documentation recommends 128 MiB
 

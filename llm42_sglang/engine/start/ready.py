@@ -1,0 +1,70 @@
+"""What a scheduler process does once, with its model loaded, before it serves."""
+
+import logging
+from typing import NamedTuple
+
+from sglang.srt.managers.scheduler import Scheduler
+
+from llm42_sglang.core.config import Config
+from llm42_sglang.core.receipts import fingerprint
+from llm42_sglang.engine import faults
+from llm42_sglang.engine.errors import UnsupportedError
+from llm42_sglang.engine.passes.backends import canonical_mode
+from llm42_sglang.engine.passes.canonical import CanonicalForward
+from llm42_sglang.engine.passes.ranks import join_ranks
+from llm42_sglang.engine.start import weights
+from llm42_sglang.engine.start.certify import Certificate, certify
+from llm42_sglang.engine.start.fingerprint import facts_of
+from llm42_sglang.engine.start.limits import require_whole_pages
+
+logger = logging.getLogger(__name__)
+
+
+class Ready(NamedTuple):
+    """What the scheduler serves with."""
+
+    forward: CanonicalForward  # of the certified shape
+    certificate: Certificate
+    facts: dict[str, object]  # what the fingerprint is a hash of
+    fingerprint: str
+
+
+def make_ready(scheduler: Scheduler, config: Config) -> Ready:
+    """Certify the scheduler's model, and freeze its weights. All ranks do this together.
+
+    Raises UnsupportedError, CertificationError or RanksDisagreeError.
+    """
+    runner = scheduler.tp_worker.model_runner
+    _require_supported_model(scheduler, config)
+    mode = canonical_mode(runner)
+    weights.freeze(runner)
+    ranks = join_ranks()
+    parts = {"fault": faults.pass_fault(ranks.rank), "mode": mode, "ranks": ranks}
+    asked = CanonicalForward(runner, config, **parts)
+    certificate = certify(asked, with_steps=config.verify == "uncertified")
+    logger.info("llm42: %s", certificate)
+    forward = CanonicalForward(runner, config, certificate.shape, **parts)
+    facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len, ranks)
+    digest = fingerprint(facts)
+    if len({*ranks.gather(digest)}) > 1:
+        raise UnsupportedError(
+            "the ranks differ in device, threads or versions; give them the same"
+        )
+    logger.info("llm42: fingerprint %s", digest)
+    return Ready(forward, certificate, facts, digest)
+
+
+def _require_supported_model(scheduler: Scheduler, config: Config) -> None:
+    """Raise UnsupportedError for a kind of model that no canonical pass can run."""
+    model = scheduler.tp_worker.model_runner.model_config
+    if scheduler.is_hybrid_swa:
+        raise UnsupportedError(
+            "a KV pool of its own for sliding windows is not supported with deterministic "
+            "service; add --disable-hybrid-swa-memory (not with flashinfer attention)"
+        )
+    if scheduler.is_hybrid_ssm or model.is_multimodal:
+        raise UnsupportedError(
+            "models with recurrent state or images are not supported with deterministic "
+            "service yet; serve this one without llm42"
+        )
+    require_whole_pages(model.context_len, config)
