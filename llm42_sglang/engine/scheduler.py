@@ -111,12 +111,14 @@ class DeterministicScheduler(Scheduler):
         return partial(HomogeneousPrefillAdder, slots=slots, overtaking=overtaking)
 
     def _should_defer_prefill(self, running_batch: ScheduleBatch) -> bool:
-        """SGLang's `--prefill-decode-interval` in small: ordinary requests that decode get a step
-        between two prompts of which one is deterministic, unless more wait than decode."""
+        """SGLang's `--prefill-decode-interval` in small: `core.fairness` says when."""
         deferred = super()._should_defer_prefill(running_batch)  # counts steps
-        many_decode = running_batch.batch_size() > len(self.waiting_queue)
-        owed = self.llm42_verifier.owes_decode(self._next_prompt())
-        return deferred or (owed and many_decode and ordinary_decodes(running_batch))
+        owed = self.llm42_verifier.since.owes_step(
+            next_is_deterministic=is_deterministic(self._next_prompt()),
+            decoding=running_batch.batch_size(),
+            waiting=len(self.waiting_queue),
+        )
+        return deferred or (owed and ordinary_decodes(running_batch))
 
     def _next_prompt(self) -> Req | None:
         """Whose prompt SGLang would most likely prefill next."""

@@ -117,7 +117,7 @@ def test_what_holds_each_guarantee_and_its_control_exist():
 def test_every_fact_and_every_sampling_name_is_in_its_page():
     page = (ROOT / "docs" / "operations.md").read_text()
     told = set(re.findall(r"`(\w+)`", page.partition("| fact |")[2].partition("\n\n")[0]))
-    source = (ROOT / "llm42_sglang" / "engine" / "fingerprint.py").read_text()
+    source = (ROOT / "llm42_sglang" / "engine" / "start" / "fingerprint.py").read_text()
     facts = source.partition("def facts_of(")[2].partition("\n    }\n")[0]
     assert set(re.findall(r'^        "(\w+)": ', facts, re.M)) == told
     names, end, _ = CI.partition("Sampling names are")[2].partition("A name that is not")

@@ -99,8 +99,9 @@ def ask_all(
 
 
 def run(url: str, in_flight: int, shuffle: int | None = None, only=slice(None), **how):
-    """The prompts, at most `in_flight` at a time; answers in the order of `prompts()[only]`."""
-    requests = [body(ids, **how) for ids in prompts()[only]]
+    """The prompts, at most `in_flight` at a time, with logprobs; answers in the order of
+    `prompts()[only]`."""
+    requests = [body(ids, **how) | {"return_logprob": True} for ids in prompts()[only]]
     return ask_all(url, requests, in_flight, shuffle)
 
 
@@ -156,6 +157,11 @@ def metrics(url: str) -> dict[str, float]:
 def ids_of(answers: Sequence[Answer]) -> list[tuple[int, ...]]:
     """Output ids, answer by answer."""
     return [answer.ids for answer in answers]
+
+
+def bits_of(answers: Sequence[Answer]) -> list[tuple[tuple[int, ...], list]]:
+    """Output ids and their logprobs, answer by answer."""
+    return [(answer.ids, answer.meta["output_token_logprobs"]) for answer in answers]
 
 
 def total(answers: Sequence[Answer], counter: str) -> int:

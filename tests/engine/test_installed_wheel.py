@@ -25,7 +25,7 @@ def test_it_serves_deterministic_requests(url):
     alone = client.run(url, in_flight=1)
     with client.ordinary_traffic(url, streams=2):
         loaded = client.run(url, in_flight=4)
-    assert client.ids_of(loaded) == client.ids_of(alone)
+    assert client.bits_of(loaded) == client.bits_of(alone)
     assert all(answer.meta["llm42"]["verified"] for answer in alone + loaded)
     assert client.get(url, "/llm42/fingerprint").json()["facts"]["page"] == 32
 

@@ -8,8 +8,9 @@ from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
+from llm42_sglang.core.fairness import MOST_PASSED_OVER
 from llm42_sglang.core.track import Track
-from llm42_sglang.engine.loop.admission import MOST_PASSED_OVER, HomogeneousPrefillAdder
+from llm42_sglang.engine.loop.admission import HomogeneousPrefillAdder
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from tests.engine.fakes import FULL, Loop, T, batch_of, decoding, end, lane, ordinary, request

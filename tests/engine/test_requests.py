@@ -28,9 +28,9 @@ def test_load_and_cache_do_not_show(url, reference, in_flight, streams):
     """Beside ordinary traffic on an empty cache, then on the warm one."""
     client.flush(url)
     with client.ordinary_traffic(url, streams):
-        assert client.ids_of(client.run(url, in_flight, shuffle=1)) == client.ids_of(reference)
+        assert client.bits_of(client.run(url, in_flight, shuffle=1)) == client.bits_of(reference)
     warm = client.run(url, in_flight, shuffle=2)
-    assert client.ids_of(warm) == client.ids_of(reference)
+    assert client.bits_of(warm) == client.bits_of(reference)
     assert sum(answer.meta["cached_tokens"] for answer in warm) > 0
 
 
@@ -80,7 +80,7 @@ def test_disconnects_and_aborts_leave_the_others_alone(url, reference):
         answers = client.run(url, in_flight=6, shuffle=4)
         for leaver in leavers:
             leaver.result()
-    assert client.ids_of(answers) == client.ids_of(reference)
+    assert client.bits_of(answers) == client.bits_of(reference)
     reasons = [answer["meta_info"]["finish_reason"]["type"] for answer in aborted.result()]
     assert "abort" in reasons  # it was not all over before
     client.flush(url)  # succeeds only when nothing is left running

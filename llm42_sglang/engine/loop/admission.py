@@ -9,30 +9,26 @@ Everything else about admission stays SGLang's.
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
+from llm42_sglang.core.fairness import PrefillBatch, Turn
 from llm42_sglang.engine.loop.request import DeterministicReq
-
-MOST_PASSED_OVER = 32  # requests; SGLang looks each one's prefix up before it asks
 
 
 class HomogeneousPrefillAdder(PrefillAdder):
-    """Passes over requests of another kind than the first one's.
-
-    They are passed over once: whoever is taken from behind them is prefilled whole, in this batch,
-    so that the first of them is the first of the next. A batch that goes on with a prompt's next
-    chunk ends at the first of the other kind, which it has held up already.
-    """
+    """Asks `core.fairness` whose turn it is. A batch that goes on with a prompt's next chunk passes
+    nobody over: the chunk has held the others up already."""
 
     rem_chunk_tokens: int | None
 
     def __init__(self, *args, slots: int, overtaking: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.slots = slots  # of a pass
-        self.overtaking = overtaking  # whether anybody may be passed over
+        self.overtaking = overtaking
         self.passed_over = 0
 
     def preempt_to_schedule(self, req: Req) -> bool:
         """Nobody is evicted for a request that this batch cannot take."""
-        return not self._would_mix(req) and super().preempt_to_schedule(req)
+        mixes = self._batch().kind not in (None, is_deterministic(req))
+        return not mixes and super().preempt_to_schedule(req)
 
     def add_chunked_req(self, req: Req) -> Req | None:
         """As SGLang's; of a deterministic prompt, one pass while ordinary requests decode."""
@@ -44,21 +40,21 @@ class HomogeneousPrefillAdder(PrefillAdder):
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
         """As SGLang's, but CONTINUE (the next one, please) or OTHER (no more) when the kinds would
         mix, and OTHER when the pass is full; `Scheduler._get_new_batch_prefill_raw` obeys."""
-        if self._would_mix(req):
+        deterministic, batch = is_deterministic(req), self._batch()
+        full = deterministic and batch.kind is not False and not self._keep_to_one_pass()
+        turn = batch.turn(deterministic, self._fits_whole(req))
+        if turn is Turn.PASS_OVER:
             self.passed_over += 1
-            goes_on = self.overtaking and self.passed_over <= MOST_PASSED_OVER
-            return AddReqResult.CONTINUE if goes_on else AddReqResult.OTHER
-        if is_deterministic(req) and not self._keep_to_one_pass():
+            return AddReqResult.CONTINUE
+        if full or turn is Turn.END:
             return AddReqResult.OTHER
-        if self.passed_over and not self._fits_whole(req):
-            return AddReqResult.OTHER
-        if is_deterministic(req):
+        if deterministic:
             req.take_grammar()  # compiled by now, and not yet part of any batch
         return super().add_one_req(req, *args, **kwargs)
 
-    def _would_mix(self, req: Req) -> bool:
-        admitted = self.can_run_list[:1]
-        return any(is_deterministic(other) != is_deterministic(req) for other in admitted)
+    def _batch(self) -> PrefillBatch:
+        kind = next(map(is_deterministic, self.can_run_list), None)
+        return PrefillBatch(kind, self.passed_over, self.overtaking)
 
     def _keep_to_one_pass(self) -> bool:
         """Lower the budget of tokens to the slots that are left; whether there are any.

@@ -6,8 +6,6 @@
     at its launch   a step of a certified size is canonical for every request without candidates:
                     what it draws is committed, and nothing here is needed for it
     in a prefill    pages to verify take the free slots of its last pass
-    after a prefill ordinary requests that decode are owed a step before a deterministic prompt,
-                    and after a deterministic one before any
 
 With overlap scheduling the results of the last step may not have been seen yet when the next one
 is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
@@ -17,17 +15,17 @@ pass is to run, or when a request cannot propose its next token without having s
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from sglang.srt.managers.overlap_utils import RelayPayload
-from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+from sglang.srt.managers.schedule_batch import ScheduleBatch
 from sglang.srt.managers.scheduler import Scheduler
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.core.fairness import SinceStep
 from llm42_sglang.core.policy import Due, LanePolicy
-from llm42_sglang.engine.loop.admission import is_deterministic
 from llm42_sglang.engine.loop.lane import CanonicalLane, PageRows
 from llm42_sglang.engine.loop.request import DeterministicReq, Outlook
 
@@ -50,15 +48,6 @@ class View:
     due: list[Due[DeterministicReq]]  # pages to verify
     undecided: int  # requests with candidates, the due ones included
     waits_for_results: bool  # somebody draws its next token by the last one, which is in flight
-
-
-@dataclass(slots=True)
-class SinceStep:
-    """What has run since the last decode step."""
-
-    passes: int = 0  # of verification
-    prompts: bool = False
-    deterministic_prompts: bool = False
 
 
 class Verifier:
@@ -94,15 +83,9 @@ class Verifier:
                 req.launch(certified)
         return certified
 
-    def owes_decode(self, following: Req | None) -> bool:
-        """Whether ordinary requests that decode get a step before this prompt."""
-        return self.since.deterministic_prompts or (
-            self.since.prompts and is_deterministic(following)
-        )
-
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """The forward of a deterministic prefill batch: one next token per request."""
-        self.since.deterministic_prompts = True
+        self.since = replace(self.since, deterministic_prompts=True)
         jobs = self.lane.prompt_pages(batch)
         guests = self._free_riders(self.lane.forward.shape.free_slots(len(jobs)))
         tokens, pages = self.lane.prefill(batch, jobs, guests)
@@ -113,7 +96,7 @@ class Verifier:
     def launched(self, batch: ScheduleBatch) -> None:
         """SGLang has launched the batch: settle what was verified in a prefill's passes."""
         if batch.forward_mode.is_extend():
-            self.since.prompts = True
+            self.since = replace(self.since, prompts=True)
             decisions, self._of_prefill = self._of_prefill, []
             self._settle([self.scheduler.running_batch], decisions)
 
@@ -158,7 +141,7 @@ class Verifier:
 
     def _run(self, reqs: Sequence[DeterministicReq]) -> list[Decision]:
         """One pass; nothing is decided if an audit fails in it."""
-        self.since.passes += 1
+        self.since = replace(self.since, passes=self.since.passes + 1)
         decisions = [self._judge(page) for page in self.lane.verify(reqs)]
         self.lane.forward.ranks.agree()
         return decisions

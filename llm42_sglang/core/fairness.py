@@ -1,0 +1,58 @@
+"""What an ordinary request may have to wait for, because deterministic ones are served beside it.
+
+    a pass          One canonical pass for verification may run between two decode steps. More run
+                    only while a deterministic request is blocked (policy.py).
+    a prompt        While ordinary requests decode, a deterministic prompt runs one pass at a time,
+                    and a decode step follows before any other prompt. Nor does a deterministic
+                    prompt follow another prompt without a decode step in between.
+    the other kind  A prefill batch holds one kind of request. A request of the other kind is passed
+                    over by one batch at most: the first one passed over leads the next batch.
+
+Where more prompts wait than requests decode, prompts go first, as in SGLang.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+MOST_PASSED_OVER = 32  # requests; SGLang looks each one's prefix up before it asks
+
+
+@dataclass(frozen=True, slots=True)
+class SinceStep:
+    """What has run since the last decode step."""
+
+    passes: int = 0  # for verification
+    prompts: bool = False  # some prompt, or a part of one
+    deterministic_prompts: bool = False
+
+    def owes_step(self, next_is_deterministic: bool, decoding: int, waiting: int) -> bool:
+        """Whether requests that decode get a step before the next prompt."""
+        owed = self.deterministic_prompts or (self.prompts and next_is_deterministic)
+        return owed and decoding > waiting
+
+
+class Turn(Enum):
+    """What a prefill batch does with the next request of the queue."""
+
+    TAKE = "take"
+    PASS_OVER = "pass over"  # and look at the one after it
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillBatch:
+    """A prefill batch that is being put together."""
+
+    kind: bool | None  # whether its requests are deterministic; None while it is empty
+    passed_over: int  # requests of the other kind
+    overtaking: bool  # whether any may be passed over
+
+    def turn(self, deterministic: bool, fits_whole: bool) -> Turn:
+        """What becomes of the next request; fits_whole: its prompt needs no second batch.
+
+        Whoever overtakes is prefilled whole: a prompt with a rest would lead the next batch.
+        """
+        if self.kind not in (None, deterministic):
+            may_pass = self.overtaking and self.passed_over < MOST_PASSED_OVER
+            return Turn.PASS_OVER if may_pass else Turn.END
+        return Turn.END if self.passed_over and not fits_whole else Turn.TAKE
