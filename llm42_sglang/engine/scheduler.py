@@ -1,8 +1,9 @@
 """SGLang's scheduler with verification between its steps.
 
-The loop, admission, batching, decode, retraction and aborts are SGLang's. This class adds: who is
-deterministic (`_create_generation_req`), whose forward is canonical (`init_tp_model_worker`), and
-when candidates are verified (`get_next_batch_to_run`).
+The loop, admission, batching, decode, retraction and aborts are SGLang's. This class adds three
+things: who is deterministic (`_create_generation_req`), which forwards are canonical passes
+(`init_tp_model_worker`), and when candidates are verified (`get_next_batch_to_run`). docs/loop.md
+walks through it.
 """
 
 import logging
@@ -53,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 class DeterministicScheduler(Scheduler):
-    """Replaces `sglang.srt.managers.scheduler.Scheduler` in the scheduler process."""
+    """Stands in for `sglang.srt.managers.scheduler.Scheduler` in the scheduler process."""
 
     def __init__(self, server_args, port_args):
         config = settings.load()
@@ -70,7 +71,7 @@ class DeterministicScheduler(Scheduler):
             sys.exit(REFUSED_TO_START)  # the parent knows the status
 
     def _get_ready(self) -> None:
-        """Between loading the model and the first request."""
+        """Certify the loaded model, before the first request."""
         config = self.llm42_config
         self.llm42: Ready = make_ready(self, config)
         labels = {
@@ -84,7 +85,7 @@ class DeterministicScheduler(Scheduler):
         self.batch_result_processor = replace(self.batch_result_processor, lane=lane)
 
     def get_init_info(self) -> dict:
-        """Tells the parent process that deterministic service is live, and certified."""
+        """Tell the parent process that deterministic service is live and certified."""
         return super().get_init_info() | {
             INFO_KEY: {
                 "fingerprint": self.llm42.fingerprint,
@@ -94,7 +95,7 @@ class DeterministicScheduler(Scheduler):
         }
 
     def run_event_loop(self) -> None:
-        """As SGLang's, until the ranks disagree: then the server ends."""
+        """As SGLang's. If the ranks disagree, the server ends."""
         try:
             super().run_event_loop()
         except RanksDisagreeError as error:
@@ -121,7 +122,7 @@ class DeterministicScheduler(Scheduler):
         return deferred or (owed and ordinary_decodes(running_batch))
 
     def _next_prompt(self) -> Req | None:
-        """Whose prompt SGLang would most likely prefill next."""
+        """The request whose prompt SGLang would most likely prefill next."""
         return self.chunked_req or next(iter(self.waiting_queue), None)
 
     def get_output_streamer_class(self) -> Callable[..., SchedulerOutputStreamer]:
@@ -145,7 +146,7 @@ class DeterministicScheduler(Scheduler):
         return req
 
     def abort_request(self, recv_req: AbortReq) -> None:
-        """As SGLang's, for this one name, or for all."""
+        """As SGLang's, but a name ends no other request whose name begins with it."""
         if recv_req.abort_all:
             super().abort_request(recv_req)
             return
@@ -154,13 +155,13 @@ class DeterministicScheduler(Scheduler):
             super().abort_request(recv_req)
 
     def not_ended(self, batches: Sequence[ScheduleBatch]) -> list[DeterministicReq]:
-        """The deterministic requests that go on, in these batches or waiting, each once."""
+        """Deterministic requests that nothing has ended, in these batches or waiting."""
         waiting = [*self.waiting_queue, *self.grammar_manager.grammar_queue, self.chunked_req]
         known = {id(req): req for req in [*_reqs_of(batches), *waiting] if _goes_on(req)}
         return list(known.values())
 
     def end_all(self, reqs: Sequence[DeterministicReq], batches: Sequence[ScheduleBatch]) -> None:
-        """After an audit has failed: these end with an error, ordinary requests go on."""
+        """End these requests with an error, after an audit has failed. Ordinary ones go on."""
         for req in reqs:
             req.withdraw()
         # Those who decode end here and now: nothing drains or verifies for them any more.
@@ -169,7 +170,7 @@ class DeterministicScheduler(Scheduler):
         self.batch_result_processor.commit(ending, [[] for _ in ending])
 
     def init_tp_model_worker(self) -> None:
-        """Deterministic prefill batches go to the canonical lane; every other batch is SGLang's."""
+        """Send deterministic prefill batches to the canonical lane. All others are SGLang's."""
         super().init_tp_model_worker()
         worker = self.tp_worker
         worker.forward_batch_generation = partial(
@@ -201,7 +202,7 @@ class DeterministicScheduler(Scheduler):
         return result
 
     def run_batch(self, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
-        """As SGLang's; due pages may have ridden in the batch."""
+        """As SGLang's. Pages that were verified in the batch are settled."""
         result = super().run_batch(batch, *args, **kwargs)
         self.llm42_verifier.launched(batch)
         return result

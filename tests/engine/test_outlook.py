@@ -163,7 +163,7 @@ def test_nobody_rides_in_a_prefill_who_is_not_known_or_after_an_audit_has_failed
         (False, decoding(frequency_penalty=1.0), []),
     ],
 )
-def test_the_loop_drains_for_a_pass_and_for_who_looks_back(in_flight, req, events):
+def test_the_loop_drains_for_a_pass_and_for_who_depends_on_output(in_flight, req, events):
     loop = Loop(req, lane=lane(8))
     loop.result_queue.extend([(batch_of(ordinary()), "result")] * in_flight)
     loop.before_step()

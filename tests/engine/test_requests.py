@@ -36,7 +36,9 @@ def test_load_and_cache_do_not_show(url, reference, in_flight, streams):
 
 def test_receipt_covers_prompt_and_output(url, reference):
     for prompt, answer in zip(client.prompts(), reference, strict=True):
-        assert answer.meta["llm42"]["output_digest"] == output_digest(prompt, answer.ids)
+        logprobs = [value for value, *_ in answer.meta["output_token_logprobs"]]
+        digest = output_digest(prompt, answer.ids, logprobs)
+        assert answer.meta["llm42"]["output_digest"] == digest
 
 
 @pytest.mark.parametrize("max_new_tokens", [0, 1, 2, 15, 16, 17])

@@ -15,7 +15,6 @@ from llm42_sglang.core.receipts import FACTS_PATH
 from llm42_sglang.engine.front.bounded import FrontBounds
 from llm42_sglang.engine.front.samples import expect_samples, next_sample
 from llm42_sglang.engine.front.stream import keep_messages
-from llm42_sglang.engine.loop.chooser import adjustments_of, plan_of
 from llm42_sglang.engine.metrics import RefusalMetrics
 from llm42_sglang.engine.names import (
     AUDIT_FAILED,
@@ -25,6 +24,7 @@ from llm42_sglang.engine.names import (
     RECEIPT_KEY,
     REPLICAS_KEY,
 )
+from llm42_sglang.engine.parameters import adjustments_of, plan_of
 from llm42_sglang.frontend.administration import AdministrationGate
 from llm42_sglang.frontend.gates import FieldGate, facts_response
 from llm42_sglang.frontend.health import HealthGate

@@ -1,9 +1,8 @@
 """Admission: a prefill batch holds deterministic requests or ordinary ones, never both.
 
-An ordinary batch keeps SGLang's forward and its free shape; a deterministic one is run by the
-canonical lane, and while ordinary requests decode it is cut to what one pass may hold then. Among
-themselves deterministic requests are prefilled as SGLang prefills: first, and all that fit.
-Everything else about admission stays SGLang's.
+An ordinary batch keeps SGLang's forward and its free shape. A deterministic batch is run by the
+canonical lane. While ordinary requests decode, it is cut to what one pass can hold. Everything else
+about admission is SGLang's.
 """
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
@@ -14,8 +13,8 @@ from llm42_sglang.engine.loop.request import DeterministicReq
 
 
 class HomogeneousPrefillAdder(PrefillAdder):
-    """Asks `core.fairness` whose turn it is. A batch that goes on with a prompt's next chunk passes
-    nobody over: the chunk has held the others up already."""
+    """SGLang's adder, which asks `core.fairness` whose turn it is. A batch that goes on with the
+    next chunk of a prompt passes nobody over, because that prompt has held them up already."""
 
     rem_chunk_tokens: int | None
 
@@ -31,15 +30,17 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return not mixes and super().preempt_to_schedule(req)
 
     def add_chunked_req(self, req: Req) -> Req | None:
-        """As SGLang's; of a deterministic prompt, one pass while ordinary requests decode."""
+        """As SGLang's. While ordinary requests decode, a deterministic chunk is one pass."""
         self.overtaking = False
         if is_deterministic(req):
             self._keep_to_one_pass()
         return super().add_chunked_req(req)
 
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
-        """As SGLang's, but CONTINUE (the next one, please) or OTHER (no more) when the kinds would
-        mix, and OTHER when the pass is full; `Scheduler._get_new_batch_prefill_raw` obeys."""
+        """As SGLang's, but a request is passed over (CONTINUE) or ends the batch (OTHER) where the
+        kinds would mix, and ends it where the pass is full.
+
+        `Scheduler._get_new_batch_prefill_raw` obeys."""
         deterministic, batch = is_deterministic(req), self._batch()
         full = deterministic and batch.kind is not False and not self._keep_to_one_pass()
         turn = batch.turn(deterministic, self._fits_whole(req))
@@ -57,7 +58,8 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return PrefillBatch(kind, self.passed_over, self.overtaking)
 
     def _keep_to_one_pass(self) -> bool:
-        """Lower the budget of tokens to the slots that are left; whether there are any.
+        """Lower the batch's budget of tokens to the slots that are left. Returns whether there are
+        any.
 
         Nothing is cut where no ordinary request has to wait, or where SGLang cuts no prompts.
         """
@@ -74,7 +76,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return -(-tokens // self.page_size) * self.page_size <= self.rem_chunk_tokens
 
     def _pages(self, req: Req) -> int:
-        """Pages that a request of this batch runs, [prefix_len, extend_end)."""
+        """How many pages the request runs in this batch, over rows [prefix_len, extend_end)."""
         return -(-req.extend_end // self.page_size) - req.prefix_len // self.page_size
 
 
@@ -84,11 +86,11 @@ def is_deterministic(req: Req | None) -> bool:
 
 
 def ordinary_decodes(running: ScheduleBatch | None) -> bool:
-    """Whether an ordinary stream is under way, that would wait while the lane runs.
+    """Whether an ordinary request decodes, and would wait while a pass runs.
 
-    One that has its first token and no other is not, whatever waits: what comes in one burst is
-    prefilled before any of it decodes, as stock SGLang does, or whoever comes first would decode
-    through all the others' prompts.
+    A request with a single token does not count. What comes in one burst is prefilled before any of
+    it decodes, as in stock SGLang. Otherwise the first of a burst would decode through the prompts
+    of all others.
     """
     if running is None:
         return False

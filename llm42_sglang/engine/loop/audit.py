@@ -1,10 +1,12 @@
-"""The running audit: what certification has measured is measured again while the server serves.
+"""The running audit measures again, while the server serves, what certification has measured.
 
-Of the pages that outputs fill, and those that they end in, one in so many is run again by a
-canonical pass, whether steps or passes have written it. Its KV of every layer must come out as it
-was, bit for bit, and of a greedy request the tokens too. If not, nobody may rely on canonical rows
-any more: deterministic service ends. A page that was picked rides in a pass that has a slot to
-spare, or runs when its request ends. Requests that are prefilled and never decode are not audited.
+One in so many pages of outputs is run again by a canonical pass, whether steps or passes have
+written it. The KV of every layer must come out as it was, bit for bit. The tokens of a greedy
+request must too. If anything differs, nobody may rely on canonical rows any more, and deterministic
+service ends.
+
+A page that was picked takes a free slot of a pass. If there is none before its request ends, it
+runs then. Requests that never decode are not audited.
 """
 
 from collections.abc import Iterator
@@ -21,14 +23,14 @@ from llm42_sglang.sampling import greedy
 
 
 class Audited(NamedTuple):
-    """A page that is run again, and its KV before that: [layers, 2, rows, heads * head_dim]."""
+    """A page to run again, and the KV it has: [layers, 2, rows, heads * head_dim]."""
 
     job: PageJob[DeterministicReq]
     expected: torch.Tensor
 
 
 class Audit:
-    """Picks pages and compares them."""
+    """Picks pages, and compares them when they have run again."""
 
     def __init__(self, forward: CanonicalForward, service: Service):
         self.forward = forward
@@ -38,11 +40,11 @@ class Audit:
         self._picked: list[tuple[DeterministicReq, Span]] = []  # positions in one page
 
     def committed(self, req: DeterministicReq) -> None:
-        """A token of the request is in its output, perhaps its last."""
+        """A token of the request was committed. It may be the last one."""
         known = len(req.origin_input_ids) + len(req.output_ids)
         end = min(req.track.canonical_len, known - 1)
         if req.audited_len is None:
-            req.audited_len = end  # the prompt
+            req.audited_len = end  # the prompt is not audited
         if not req.finished():
             end -= end % self._size  # a page that is not full yet will be
         start = req.audited_len
@@ -55,13 +57,13 @@ class Audit:
         req.audited_len = end
 
     def riders(self, free: int) -> list[Audited]:
-        """Pages that take up to `free` spare slots of a pass."""
+        """Picked pages, at most `free` of them, for the free slots of a pass."""
         self._picked = [one for one in self._picked if not one[0].finished() and _is_there(*one)]
         riding, self._picked = self._picked[:free], self._picked[free:]
         return list(self._boarded(riding))
 
     def leaving(self, req: DeterministicReq) -> list[Audited]:
-        """What was picked of a request that ends, while its KV is still its own."""
+        """The picked pages of a request that ends. Its KV is still its own."""
         mine = [one for one in self._picked if one[0] is req and _is_there(*one)]
         self._picked = [one for one in self._picked if one[0] is not req]
         return list(self._boarded(mine))
@@ -90,12 +92,12 @@ class Audit:
 
 
 def _is_there(req: DeterministicReq, span: Span) -> bool:
-    """Whether the rows are still canonical: a retraction takes them, and others get their place."""
+    """Whether the rows are still there. A retraction gives their place to others."""
     return req.track.canonical_len >= span.end
 
 
 def _same_tokens(job: PageJob[DeterministicReq], rows: torch.Tensor, size: int) -> bool:
-    """Whether a greedy request's output follows from these rows as it did."""
+    """Whether these rows give the output that a greedy request has. rows: [rows, vocab]."""
     req, start = job.request, job.page * size
     if not req.chooser.plain:
         return True

@@ -1,6 +1,6 @@
-"""The rows of deterministic requests in a decode step, drawn by their own chooser.
+"""In a decode step, the rows of deterministic requests are drawn by their own choosers.
 
-SGLang samples the whole batch as ever and sees such a row as a greedy one; its token is then
+SGLang samples the whole batch as ever, and takes such a row for a greedy one. Then its token is
 replaced. Ordinary rows keep SGLang's sampler, its speed and its randomness.
 """
 
@@ -13,14 +13,14 @@ from sglang.srt.managers.schedule_batch import Req
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.sampling import greedy
 
-# Of the decode step this process is in, by row. Where a greedy request proposes a candidate it is
-# not in here: SGLang's sampler proposes the same.
+# Deterministic requests of the decode step this process is in, by row. A greedy request that only
+# proposes a candidate is left out: SGLang's sampler proposes the same token.
 _rows: dict[int, DeterministicReq] = {}
 
 
 @contextmanager
 def drawing(reqs: Sequence[Req]) -> Iterator[None]:
-    """While active, `sample_own_rows` knows whose rows the decode batch holds."""
+    """While active, `sample_own_rows` draws the rows of these requests, the batch of the step."""
     _rows.update(
         (i, req)
         for i, req in enumerate(reqs)
@@ -43,7 +43,7 @@ def sample_own_rows(original, runner, logits_output, forward_batch) -> torch.Ten
 
 
 def _drawn(raw: torch.Tensor) -> list[int]:
-    """A token per row; raw: [rows, vocab]. Those of the greedy ones in one call."""
+    """One token per row. raw: [rows, vocab]. All greedy rows are drawn in one call."""
     reqs = list(_rows.values())
     plain = [i for i, req in enumerate(reqs) if req.chooser.plain]
     largest = dict(zip(plain, greedy(raw[plain]).tolist(), strict=True)) if plain else {}

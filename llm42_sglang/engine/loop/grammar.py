@@ -1,8 +1,8 @@
-"""A request's grammar, held at its committed output.
+"""A request's grammar, which stands at its committed output.
 
-SGLang advances a grammar by the tokens it appends; here tokens are proposed and taken back, so the
-grammar is taken over at admission and advanced by committed tokens only. Candidates are walked
-along and undone again.
+SGLang advances a grammar by every token it appends. Here tokens are proposed and taken back. So we
+take the grammar over at admission, and advance it by committed tokens only. Candidates are tried
+and undone again.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
 
 
 class Grammar:
-    """What may come next, after the committed output or after candidates beyond it."""
+    """Says what may come next, after the committed output or after candidates beyond it."""
 
     def __init__(self, matcher: BaseGrammarObject):
         self._matcher = matcher
 
     @property
     def complete(self) -> bool:
-        """Nothing can follow: whatever comes is unconstrained, and the request ends."""
+        """Whether nothing can follow. The next token is unconstrained, and the request ends."""
         return self._matcher.is_terminated()
 
     def commit(self, token: int) -> None:
@@ -29,10 +29,8 @@ class Grammar:
 
     @contextmanager
     def lookahead(self) -> Iterator[Callable[[int], bool]]:
-        """Yields a step over tokens that may never be committed; all is undone at the end.
-
-        The step says whether the grammar allows the token.
-        """
+        """Yields a function that steps over a token and says whether the grammar allows it. All
+        steps are undone at the end."""
         steps = 0
 
         def step(token: int) -> bool:
@@ -55,7 +53,7 @@ class Grammar:
                 self._matcher.rollback(steps)
 
     def mask(self, row: torch.Tensor) -> torch.Tensor:
-        """row: [vocab] logits, written to: -inf where a token is not allowed."""
+        """Set logits of tokens that are not allowed to -inf, in place. row: [vocab]; returns it."""
         if not self.complete:
             allowed = self._matcher.allocate_vocab_mask(len(row), 1, row.device)
             self._matcher.fill_vocab_mask(allowed, 0)

@@ -1,4 +1,4 @@
-"""The canonical lane: prefill pages and verification pages, run as slots of canonical passes."""
+"""The canonical lane runs pages of prompts and pages to verify as slots of canonical passes."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -19,14 +19,14 @@ Job = PageJob[DeterministicReq]
 
 
 class PageRows(NamedTuple):
-    """A page was verified; rows: [n, vocab] logits of positions n-1 on, in order."""
+    """Of a page that was verified, the logits of positions n-1 on. rows: [n, vocab]."""
 
     req: DeterministicReq
     rows: torch.Tensor
 
 
 class CanonicalLane:
-    """Turns requests into page jobs, jobs into passes, and hands each request its rows."""
+    """Makes page jobs of requests and passes of jobs, and hands each request its rows."""
 
     def __init__(
         self, forward: CanonicalForward, config: Config, service: Service, metrics: LaneMetrics
@@ -91,10 +91,10 @@ class CanonicalLane:
         return pages if self.service.live else []
 
     def committed(self, req: DeterministicReq, stepped: bool) -> None:
-        """A token of the request is in its output, and its KV is still its own.
+        """A token of the request was committed, and its KV is still its own.
 
-        Where it ends, the pages of it that were picked are audited; after a failed audit nobody
-        gets an answer. stepped: a canonical step has given the token.
+        When the request ends, those of its pages that were picked are audited. After a failed audit
+        nobody gets an answer. stepped: whether a canonical step has given the token.
         """
         if stepped:
             self.metrics.stepped()
@@ -125,9 +125,9 @@ class CanonicalLane:
         return job
 
     def _run(self, jobs: Sequence[Job], prefilling: int = 0) -> Iterator[torch.Tensor | None]:
-        """Per job the logits of its real rows, [tokens, vocab], pass by pass, in order.
+        """Yields, for each job in order, the logits of its real rows, [tokens, vocab].
 
-        Of the first `prefilling` jobs only those that somebody reads have logits, else None.
+        The first `prefilling` jobs are pages of prompts. Those that nobody reads yield None.
         """
         scored = (
             i >= prefilling or job.request.reads_page(job.page, len(job.tokens))

@@ -1,7 +1,7 @@
-"""Logprobs of a deterministic request: read from canonical rows, handed over in SGLang's layout.
+"""Logprobs of a deterministic request are read from canonical rows, in SGLang's layout.
 
-They are the model's own: log_softmax of the raw row, before temperature, penalties and masks. So
-scoring prompt and output as a prompt gives the bits that generating the output gave.
+They are the model's own: log_softmax of the raw row, before temperature, penalties and masks. So an
+output that is scored as a part of a prompt has the bits it had when it was generated.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from llm42_sglang.sampling import NO_TOKEN, logprobs, token_logprobs, top_logpro
 
 
 class Entry(NamedTuple):
-    """What one row says of the token that follows it."""
+    """What one row says about the token that follows it."""
 
     token: int
     value: float
@@ -33,9 +33,9 @@ class LogprobReader:
         self._prompt: dict[int, Entry] = {}  # by the position of the token
 
     def read(self, rows: torch.Tensor, tokens: Sequence[int]) -> None:
-        """Committed tokens and the rows they were chosen from; rows: [>= len(tokens), vocab].
+        """Read committed tokens from the rows they were drawn from. rows: [>= len(tokens), vocab].
 
-        NO_TOKEN, with which a run may end, has no logprob.
+        A run may end with NO_TOKEN, which has no logprob.
         """
         known = (token for token in tokens if token != NO_TOKEN)
         self._committed += map(self._entry, rows, known)
@@ -43,9 +43,10 @@ class LogprobReader:
     def read_prompt(
         self, rows: torch.Tensor, start: int, prompt: Sequence[int], first: int
     ) -> None:
-        """rows: [n, vocab] of positions from `start` on; tokens after position `first` are scored.
+        """Score tokens of the prompt after position `first`. rows: [n, vocab], of positions from
+        `start` on.
 
-        A page may come again, after a chunk that ended inside it: with the same bits.
+        A page comes twice where a chunk ended inside it, with the same bits.
         """
         if self.target.input_token_logprobs_val is not None or first < 0:
             return  # scored before a retraction, or not asked for
@@ -54,12 +55,12 @@ class LogprobReader:
                 self._prompt[position + 1] = self._entry(row, prompt[position + 1])
 
     def forget(self) -> None:
-        """What was not handed over will be committed again."""
+        """Drop what was not handed over: it will be committed again."""
         self._committed.clear()
 
     def hand_over(self, tokens: int) -> None:
-        """Append the entries of the next so many committed tokens; a prefill that left no token to
-        choose has committed none."""
+        """Give SGLang the entries of the next `tokens` committed tokens, or of all there are: a
+        prefill that left no token to choose has committed none."""
         target = self.target
         for _ in range(min(tokens, len(self._committed))):
             entry = self._committed.popleft()
@@ -73,7 +74,8 @@ class LogprobReader:
                 target.output_token_ids_logprobs_idx.append(target.token_ids_logprob)
 
     def hand_over_prompt(self, prompt: Sequence[int], first: int) -> None:
-        """Once the prompt is prefilled: the tokens from `first` on, of which the first has none.
+        """Give SGLang the entries of the prompt, once it is prefilled: of tokens from `first` on,
+        of which the first has none.
 
         A negative `first` asks for none of them, as in SGLang.
         """

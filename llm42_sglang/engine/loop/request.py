@@ -1,7 +1,7 @@
-"""A request whose tokens exist for SGLang only once a canonical pass has confirmed them.
+"""SGLang's request, for which only committed tokens exist.
 
-Candidates live in `track`, never in `output_ids`: streaming, finish checks, stop logic, retraction
-and the radix cache read `output_ids` and so see committed tokens only, without being hooked.
+Candidates live in `track`, never in `output_ids`. Streaming, finish checks, stop logic, retraction
+and the radix cache read `output_ids`. So they see committed tokens only, and need no hook.
 """
 
 from collections import deque
@@ -29,31 +29,27 @@ from llm42_sglang.core.track import (
     Verified,
     step,
 )
-from llm42_sglang.engine.loop.chooser import Chooser, plain_copy, sampling_of
+from llm42_sglang.engine.loop.chooser import Chooser
+from llm42_sglang.engine.loop.finish import may_finish, nothing_left, stop_tokens
 from llm42_sglang.engine.loop.grammar import Grammar
 from llm42_sglang.engine.loop.logprobs import LogprobReader
 from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
-from llm42_sglang.frontend.patterns import error, search
+from llm42_sglang.engine.parameters import plain_copy, sampling_of
 from llm42_sglang.sampling import NO_TOKEN
-
-NOTHING_LEFT = (
-    "no token is left to choose: what regex, json_schema, ebnf or structural_tag allows, "
-    "logit_bias or min_new_tokens forbids; relax one of them"
-)
 
 
 class Outlook(NamedTuple):
-    """How a decoding request stands to the canonical lane."""
+    """What verification needs to know of a request that decodes and has candidates."""
 
-    due: bool
-    ahead: int  # candidates past the end of its page
-    waited: int  # decode steps since it became due
-    suspected: bool  # a candidate may end it
+    due: bool  # its page is to verify
+    ahead: int  # candidates past the end of that page
+    waited: int  # decode steps since the page became due
+    suspected: bool  # a candidate may end the request
     at_limit: bool  # another decode step would need KV that the request may never own
 
 
 class DeterministicReq(Req):
-    """SGLang's request, with the protocol's state beside it."""
+    """A deterministic request: SGLang's own, with the protocol's state beside it."""
 
     sampling_params: SamplingParams
     grammar: BaseGrammarObject | None
@@ -69,10 +65,10 @@ class DeterministicReq(Req):
         self._track: Track | None = None
         self._steps = 0  # decode steps launched
         self._due_since: int | None = None  # the same number, when its page became due
-        # Decode steps launched and not seen yet, in order: whether each is canonical.
+        # Of each decode step that is launched and not seen yet, in order: whether it is canonical.
         self.in_flight: deque[bool] = deque()
-        self.audited_len: int | None = None  # up to here pages were audited, or not picked
-        self.stepped = False  # the step that was seen last was canonical
+        self.audited_len: int | None = None  # the audit has decided about rows up to here
+        self.stepped = False  # whether the step that was seen last was canonical
         self.withdrawn = False
         super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
         self._asked = self.sampling_params
@@ -81,7 +77,7 @@ class DeterministicReq(Req):
 
     @property
     def track(self) -> Track:
-        """The protocol's state; there is none before the first prefill begins."""
+        """The protocol's state. There is none before the first prefill begins."""
         assert self._track is not None, "no prefill has begun"
         return self._track
 
@@ -91,12 +87,12 @@ class DeterministicReq(Req):
 
     @cached_property
     def chooser(self) -> Chooser:
-        """Made when first needed: the scheduler gives the tokenizer after construction."""
+        """It is made when it is first needed: the tokenizer comes after construction."""
         return Chooser(self._asked, len(self.origin_input_ids), self._stop_tokens)
 
     @property
     def logprobs(self) -> LogprobReader | None:
-        """None unless asked for; SGLang withdraws that from a request it aborts."""
+        """None unless logprobs were asked for. SGLang takes them from a request that it aborts."""
         return self._reader if self.return_logprob else None
 
     def apply(self, event: Event) -> Action:
@@ -105,35 +101,35 @@ class DeterministicReq(Req):
         return action
 
     def take_grammar(self) -> None:
-        """At admission, when it is compiled: from now on it follows committed tokens only."""
+        """Take the compiled grammar from SGLang, at admission. It follows committed tokens only."""
         if self.grammar is not None:
             self.chooser.grammar, self.grammar = Grammar(self.grammar), None
 
-    # -- Rows of canonical passes, and what they decide --
+    # -- What rows of canonical passes decide --
 
     def begin_prefill(self) -> None:
-        """Before each chunk: what the radix cache or an earlier chunk holds is canonical."""
+        """Called before each chunk. Rows from the radix cache or an earlier chunk are canonical."""
         if self._track is None:
             known = len(self.origin_input_ids) + len(self.output_ids)
             self.track = Track(page_size=self.page_size, committed_len=known)
         self.apply(Prefilled(self.prefix_len))
 
     def read_prompt(self, rows: torch.Tensor, start: int) -> None:
-        """Score the prompt, if asked to; rows: [n, vocab] of positions from `start` on."""
+        """Score the prompt, if asked to. rows: [n, vocab], of positions from `start` on."""
         if self.logprobs is not None:
             self.logprobs.read_prompt(rows, start, self.origin_input_ids, self.logprob_start_len)
 
     def reads_page(self, page: int, tokens: int) -> bool:
-        """Whether a prefilled page needs logits: its last row gives the first token, or its rows
-        score the prompt."""
+        """Whether a page of the prompt needs logits. It does if its last row gives the first token,
+        or if its rows score the prompt."""
         end = page * self.page_size + tokens
         scores = self.logprobs is not None and 0 <= self.logprob_start_len < end
         return end == self.track.committed_len or scores
 
     def prefilled(self, upto: int, last_row: torch.Tensor | None) -> int:
-        """Rows [0, upto) are canonical; returns the next token, a placeholder inside the prompt.
+        """Rows [0, upto) are canonical. Returns the next token; inside the prompt, a placeholder.
 
-        last_row: [vocab]; None only inside the prompt.
+        last_row: [vocab], the logits of the last of these rows; None only inside the prompt.
         """
         self.apply(Prefilled(upto))
         if upto < self.track.committed_len:
@@ -141,7 +137,7 @@ class DeterministicReq(Req):
         assert last_row is not None, "the prompt's last page ran without logits"
         token = self.chooser.follow(last_row, self.output_ids, ())
         if token == NO_TOKEN:
-            self.to_finish = self.to_finish or _nothing_left()
+            self.to_finish = self.to_finish or nothing_left()
             return 0
         self.apply(Born(token))
         if self.logprobs is not None:
@@ -152,32 +148,32 @@ class DeterministicReq(Req):
 
     @property
     def settled(self) -> bool:
-        """No candidates, and none will come of what is in flight."""
+        """Whether there are no candidates, and none will come from steps in flight."""
         return self._track is not None and self._track.settled and all(self.in_flight)
 
     def launch(self, certified: bool) -> None:
-        """A decode step with this request is launched; certified: its size."""
+        """A decode step with this request is launched. certified: whether its size is."""
         self._steps += 1
         self.in_flight.append(certified and self.settled)
 
     def draw(self, row: torch.Tensor) -> int:
-        """The token of the step that was launched last; row: [vocab], its logits.
+        """Draw the token of the step that was launched last. row: [vocab], its logits.
 
-        Earlier steps in flight count for the position; a request that looks back at tokens is
-        never decoded past them.
+        Earlier steps in flight count for the position. A choice that depends on output is never
+        made while a token of that output is still in flight.
         """
         *unseen, canonical = self.in_flight
-        assert not unseen or not self.chooser.looks_back
+        assert not unseen or not self.chooser.depends_on_output
         token = self.chooser.propose(
             row, self.output_ids, self.track.candidates, self.track.known_len + len(unseen)
         )
         return self.drawn(row, token) if canonical else max(token, 0)
 
     def drawn(self, row: torch.Tensor, token: int) -> int:
-        """`token` was drawn from a canonical row; row: [vocab]. Returns the next step's input.
+        """`token` was drawn from a canonical row. row: [vocab]. Returns the next step's input.
 
-        A row that allows no token proposes token 0, for the next step must have some input: a pass
-        will find none allowed either, disagree, and end the request.
+        Where a row allows no token, token 0 becomes a candidate: the next step must have some
+        input. A pass finds no token allowed either, and ends the request.
         """
         if token == NO_TOKEN:
             self.in_flight[-1] = False
@@ -186,17 +182,17 @@ class DeterministicReq(Req):
         return max(token, 0)
 
     def seen(self, token: int) -> list[int]:
-        """The oldest step in flight has given `token`: what that commits, in order."""
+        """The oldest step in flight has given `token`. Returns what that commits, in order."""
         self.stepped = self.in_flight.popleft()
         if self.finished() or self.is_retracted:
             return []
         if self.stepped:
             return list(self.apply(Stepped(token)).commit)
-        self.apply(Proposed(token, self._may_finish(token)))
+        self.apply(Proposed(token, may_finish(self, self._stop_tokens, token)))
         return []
 
     def verified(self, rows: torch.Tensor) -> Action:
-        """The canonical rows of positions [n-1, due_span.end); rows: [n, vocab]."""
+        """Judge the candidates. rows: [n, vocab], canonical, of positions [n-1, due_span.end)."""
         tokens = self.chooser.follow_all(rows, self.output_ids, self.track.candidates)
         action = self.apply(Verified(tokens))
         self._due_since = None
@@ -205,9 +201,12 @@ class DeterministicReq(Req):
         return action
 
     def outlook(self, certified: bool) -> Outlook | None:
-        """Where the request stands for the lane, once the steps in flight have been seen; None
-        unless it decodes and has candidates then. certified: the size of the next step, so that
-        only the candidates keep it from committing."""
+        """How the request will stand when the steps in flight have been seen. None unless it
+        decodes and has candidates then.
+
+        certified: whether the size of the next step is. Then the page is to verify at once: only
+        its candidates keep the request from canonical steps.
+        """
         track = self._track
         if track is None or not track.decoding or self.finished() or self.settled:
             return None
@@ -226,30 +225,29 @@ class DeterministicReq(Req):
 
     @property
     def waited(self) -> int:
-        """Decode steps since its page became due."""
+        """Decode steps since the page became due."""
         return 0 if self._due_since is None else self._steps - self._due_since
 
     def next_input(self, run: Sequence[int]) -> int:
-        """The token that the fast path goes on from, after `run` was committed."""
+        """The token that the next step goes on from, after `run` was committed."""
         return [0, *run, *self.track.candidates][-1]
 
     def next_output_finishes_by_length(self) -> bool:
-        """Of candidates it is not known before a pass has confirmed them (SGLang would stop
-        decoding)."""
+        """SGLang stops decoding if so. Of candidates nobody knows before a pass has judged them."""
         return self.settled and super().next_output_finishes_by_length()
 
     @property
     def known_tokens(self) -> list[int]:
-        """Prompt, committed output and candidates, from position 0."""
+        """The prompt, committed output and candidates, from position 0."""
         return [*self.origin_input_ids, *self.output_ids, *self.track.candidates]
 
     @property
     def refused(self) -> bool:
-        """Ended by an error, which the client gets instead of an answer."""
+        """Whether an error ended the request. The client gets it instead of an answer."""
         return getattr(self.finished_reason, "status_code", None) is not None
 
     def withdraw(self) -> None:
-        """An audit has failed: end with an error, and vouch for nothing."""
+        """End the request with an error, because an audit has failed."""
         self.withdrawn = True
         status = HTTPStatus.SERVICE_UNAVAILABLE
         if self._track is None and self.grammar is None:  # its prompt need not run
@@ -258,12 +256,12 @@ class DeterministicReq(Req):
             self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
 
     def revoke(self) -> None:
-        """An audit has failed as it ended: an error in place of the answer."""
+        """Put an error in place of the answer, because an audit has failed as the request ended."""
         self.withdraw()
         self.finished_reason = self.to_finish
 
     def receipt(self) -> Receipt:
-        """What the response carries. Call when the request is finished."""
+        """The receipt that the response carries. The request must be finished."""
         outputs = self.output_ids_through_stop
         known = len(self.origin_input_ids) + len(self.output_ids)  # less, if it ended inside a run
         values = self.logprob.output_token_logprobs_val if self.return_logprob else []
@@ -284,40 +282,19 @@ class DeterministicReq(Req):
 
     @cached_property
     def _stop_tokens(self) -> frozenset[int]:
-        """Tokens that end the request."""
-        stops = set(self.sampling_params.stop_token_ids or ()) | set(self.eos_token_ids or ())
-        if self.tokenizer is not None:
-            stops.add(self.tokenizer.eos_token_id)
-            stops.update(getattr(self.tokenizer, "additional_stop_token_ids", None) or ())
-        return frozenset(stops - {None})
-
-    def _may_finish(self, token: int) -> bool:
-        """Whether `token`, as the next candidate, could end the request. Only a hint."""
-        params, candidates = self.sampling_params, self.track.candidates
-        if len(self.output_ids) + len(candidates) + 1 >= params.max_new_tokens:
-            return True
-        if not params.ignore_eos and token in self._stop_tokens:
-            return True
-        if not params.stop_strs and not params.stop_regex_strs:
-            return False
-        length = max(params.stop_str_max_len, params.stop_regex_max_len) + 1
-        before = [*self.output_ids[-length:], *candidates, token]
-        tail = self.tokenizer.decode(before[-length:])
-        return any(stop in tail for stop in params.stop_strs) or any(
-            _matches(stop, tail) for stop in params.stop_regex_strs
-        )
+        return stop_tokens(self)
 
     def accept(self, tokens: Sequence[int]) -> list[int]:
-        """The next committed token, if there is one, as SGLang may see it: where no token was left
-        to choose there is none, and the request ends."""
+        """The tokens that SGLang may see. Where no token was left to choose there are none, and the
+        request ends."""
         if NO_TOKEN in tokens:
-            self.to_finish = self.to_finish or _nothing_left()
+            self.to_finish = self.to_finish or nothing_left()
             return []
         return list(tokens)
 
     def update_finish_state(self, new_accepted_len: int = 1) -> None:
-        """As SGLang's, which knows nothing of steps that commit nothing (0 tokens): only an abort
-        can finish the request then."""
+        """As SGLang's, but it knows no step without a token. Only an abort can finish a request
+        then."""
         if not new_accepted_len and not self.to_finish:
             return
         super().update_finish_state(new_accepted_len)
@@ -338,15 +315,15 @@ class DeterministicReq(Req):
         except ValueError as error:  # never with a token we chose: the mask allows no other
             self.finished_reason = FINISH_ABORT(f"llm42: {error}")
 
-    # -- SGLang's own methods, where a candidate would otherwise be taken for a token --
+    # -- Methods of SGLang that would take a candidate for a token --
 
     @property
     def skip_radix_cache_insert(self) -> bool:
-        """Nothing enters the tree while provisional KV rows could go with it.
+        """Whether provisional KV rows could enter the tree: then nothing enters.
 
-        SGLang (`release_kv_cache`, `checkpoint_kv_cache`) inserts whole pages: of a finished
-        request those of the KV it owns, of another one those of its prefill; with overlap, a
-        decode step may have been launched since.
+        SGLang (`release_kv_cache`, `checkpoint_kv_cache`) inserts whole pages. Of a finished
+        request it takes all KV that the request owns, of another one the KV of its prefill. With
+        overlap, a decode step may have been launched since.
         """
         if self._track is None:
             return self._skip_radix_cache_insert
@@ -359,20 +336,9 @@ class DeterministicReq(Req):
         self._skip_radix_cache_insert = value
 
     def reset_for_retract(self) -> None:
-        """Candidates go with the KV they were computed on; committed tokens stay."""
+        """As SGLang's. Candidates go with their KV, committed tokens stay."""
         super().reset_for_retract()
         if self._track is not None:
             self.apply(Retracted(len(self.origin_input_ids) + len(self.output_ids)))
             self._reader.forget()
         self._due_since = None
-
-
-def _nothing_left() -> FINISH_ABORT:
-    return FINISH_ABORT(f"llm42: {NOTHING_LEFT}", HTTPStatus.BAD_REQUEST, "BadRequestError")
-
-
-def _matches(pattern: str, text: str) -> bool:
-    try:
-        return search(pattern, text) is not None
-    except error:
-        return True  # SGLang will say so, on the committed tokens

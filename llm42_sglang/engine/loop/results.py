@@ -1,9 +1,9 @@
-"""Decode results: ordinary rows go SGLang's way, and so do those of canonical steps; other rows of
-deterministic requests become candidates.
+"""Results of decode steps: which tokens are committed, and which become candidates.
 
-What a pass commits comes back through the very same method, one token at a time, so that finishing,
-streaming, KV release and metrics are SGLang's for both. How many tokens a verification commits
-follows from load; nobody behind this file can see it.
+Tokens of ordinary rows and of canonical steps go SGLang's way. Other tokens of deterministic
+requests become candidates. What a pass commits comes back through the same method, one token at a
+time. So finishing, streaming, release of KV and metrics are SGLang's for all of them. How many
+tokens a pass commits follows from the load, and nobody behind this file can see it.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from llm42_sglang.engine.loop.request import DeterministicReq
 
 
 class PrefillResult(GenerationBatchResult):
-    """The first tokens of a deterministic prefill batch; its logits stay with the requests."""
+    """The first tokens of a deterministic prefill batch. Logits stay with the requests."""
 
     def copy_to_cpu(self, return_logprob: bool, return_hidden_states: bool = True) -> None:
-        """In the overlap loop: there are tokens only."""
+        """Called in the overlap loop. There are tokens only."""
         super().copy_to_cpu(return_logprob=False, return_hidden_states=False)
 
 
 @dataclass
 class CommitResult(GenerationBatchResult):
-    """One committed token per request, dressed as the result of a decode step."""
+    """One committed token per request, as the result of a decode step."""
 
     tokens: list[list[int]] = field(default_factory=list)  # [token], or [] for none
 
@@ -41,7 +41,7 @@ class CommitResult(GenerationBatchResult):
 
 
 class _NoPasses:
-    """The metrics of a commit: it runs no forward."""
+    """The metrics of a commit, which runs no forward."""
 
     def increment_decode_cuda_graph_pass(self, value: bool) -> None:
         """Nothing to count."""
@@ -49,12 +49,12 @@ class _NoPasses:
 
 @dataclass(kw_only=True, frozen=True)
 class DeterministicResultProcessor(SchedulerBatchResultProcessor):
-    """Diverts rows that are not canonical into candidates."""
+    """SGLang's processor, which makes candidates of tokens that are not canonical."""
 
     lane: CanonicalLane | None = None  # SGLang makes this object before there is one
 
     def _normalize_decode_outputs(self, *, batch, result, logits_output, next_token_ids):
-        """SGLang's hand-over point: per request, the tokens this step adds to the output."""
+        """Per request, the tokens that this step adds to the output."""
         if isinstance(result, CommitResult):
             return result.tokens, None
         tokens, logprobs = super()._normalize_decode_outputs(
@@ -72,18 +72,18 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         return tokens, logprobs
 
     def commit(self, reqs: Sequence[DeterministicReq], runs: Sequence[Sequence[int]]) -> None:
-        """Hand verified runs over, token by token: finish, stream and release as after a decode.
+        """Hand verified runs to SGLang, one token a request at a time, as after a decode step.
 
-        What follows the end of a request is never handed over. An empty run is one step without a
+        Tokens after the end of a request are never handed over. An empty run is a step without a
         token, in which an abort can end the request.
         """
         reporter = self.metrics_reporter
         forwards = reporter.forward_ct_decode
         processor = replace(self, metrics_collector=_NoPasses())
         rows = list(zip(reqs, runs, strict=True))
-        at = 0  # runs[:][:at] is handed over
+        at = 0  # tokens of each run that are handed over
         while rows:
-            # SGLang counts a forward a step, and logs at multiples of its interval.
+            # SGLang would count a forward, and log at multiples of its interval.
             reporter.forward_ct_decode = 0
             processor._commit_step([(req, run[at : at + 1]) for req, run in rows])
             at += 1
@@ -102,14 +102,14 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         self.process_batch_result_decode(batch, CommitResult(tokens=tokens))
 
     def _handle_finish_state_updated_req(self, req, batch, result, *args, **kwargs) -> None:
-        """Its output has grown and its finish is known; KV is released in here."""
+        """Called when the output has grown and SGLang knows whether it ends. It releases KV."""
         if isinstance(req, DeterministicReq):
             stepped = batch.forward_mode.is_decode() and not isinstance(result, CommitResult)
             assert self.lane is not None, "no request comes before the lane is ready"
             self.lane.committed(req, stepped and req.stepped)
         super()._handle_finish_state_updated_req(req, batch, result, *args, **kwargs)
 
-    # -- Logprobs of deterministic requests come from their canonical rows, not from the batch --
+    # -- Logprobs of deterministic requests come from canonical rows, not from the batch --
 
     def move_logprobs_to_cpu(self, *, batch, logits_output) -> None:
         """A canonical prefill has no logits output to move."""
@@ -117,7 +117,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             super().move_logprobs_to_cpu(batch=batch, logits_output=logits_output)
 
     def _apply_prefill_logprobs(self, *, req: Req, logprob_pt: int, **kwargs) -> int:
-        """The prompt is complete, and its first token committed."""
+        """Called when the prompt is complete and its first token committed."""
         if not isinstance(req, DeterministicReq):
             return super()._apply_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
         if req.logprobs is not None:
@@ -132,7 +132,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         return super()._apply_chunked_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
 
     def _apply_decode_logprobs(self, *, req: Req, next_token_id: list[int], **kwargs) -> None:
-        """After a decode step there is nothing to hand over, after a commit its token."""
+        """A commit hands its token's logprobs over. A step that gave a candidate has none."""
         if not isinstance(req, DeterministicReq):
             super()._apply_decode_logprobs(req=req, next_token_id=next_token_id, **kwargs)
         elif req.logprobs is not None:

@@ -1,4 +1,4 @@
-"""Output: a stream carries committed tokens only, and a finished response carries its receipt."""
+"""Streams carry committed tokens only, and a finished response carries its receipt."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,8 +13,10 @@ from llm42_sglang.engine.names import AUDIT_KEY, RECEIPT_KEY
 
 @dataclass(kw_only=True)
 class DeterministicOutputStreamer(SchedulerOutputStreamer):
-    """Says nothing for steps that committed nothing; adds receipts, and the word that an audit has
-    failed, to everybody's output: the front process must hear of it at once."""
+    """SGLang's streamer. It says nothing for steps that committed nothing, and adds receipts.
+
+    After a failed audit it says so with everybody's output: the front process must hear at once.
+    """
 
     service: Service
     has_additional_customized_info: ClassVar[bool] = True
@@ -23,14 +25,14 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
         super()._stream_output_generation(list(filter(_has_news, reqs)), *args, **kwargs)
 
     def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
-        """One list per request, as SGLang wants it: the receipt, or nothing."""
+        """One list per request, as SGLang wants it, with the receipt or with nothing."""
         info: dict[str, list] = {RECEIPT_KEY: [_receipts(req) for req in reqs]}
         if not self.service.live:
             info[AUDIT_KEY] = [[True] for _ in reqs]
         return info
 
     def is_request_level_customized_info_key(self, key: str) -> bool:
-        """They speak of the request, not of each token."""
+        """Whether a key belongs to the request, not to each token."""
         return key in (RECEIPT_KEY, AUDIT_KEY)
 
 

@@ -1,15 +1,16 @@
 """Verification between SGLang's steps: whose pages run in a canonical pass, and what follows.
 
-    before a step   plan: whose pages to verify, from one look at the batches
-                    run: the pages in one pass, until the policy wants no more
-                    settle: commit what agrees, roll back what does not
-    at its launch   a step of a certified size is canonical for every request without candidates:
-                    what it draws is committed, and nothing here is needed for it
+    before a step   plan: look at the batches once, and choose the pages to verify
+                    run: verify them in one pass
+                    settle: commit what agrees, and roll back what does not
+                    and so on, until the policy wants no other pass
+    at its launch   a step of a certified size is canonical for every request without candidates;
+                    what it draws is committed, and no pass follows
     in a prefill    pages to verify take the free slots of its last pass
 
-With overlap scheduling the results of the last step may not have been seen yet when the next one
-is planned. Page ends and length limits are foreseen by counting; the loop is drained only when a
-pass is to run, or when a request cannot propose its next token without having seen the last one.
+With overlap scheduling, the results of the last step may not have been seen when the next one is
+planned. Page ends and length limits are foreseen by counting. Results are waited for only when a
+pass is to run, or when a request draws its next token by the last one.
 """
 
 import logging
@@ -35,7 +36,7 @@ Batches = Sequence[ScheduleBatch]
 
 
 class Decision(NamedTuple):
-    """What a verification decided; the request's own state has moved already."""
+    """What a verification decided. The request's own state has moved already."""
 
     req: DeterministicReq
     run: list[int]  # tokens to commit, in order
@@ -51,7 +52,7 @@ class View:
 
 
 class Verifier:
-    """One scheduler's lane and policy."""
+    """Verifies for one scheduler."""
 
     def __init__(self, scheduler: Scheduler, lane: CanonicalLane, config: Config):
         self.scheduler = scheduler
@@ -65,18 +66,19 @@ class Verifier:
     # -- What the scheduler calls --
 
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
-        """Verify before the next step is planned. `last` may have been prefilled, not merged."""
+        """Verify before the next step is planned. `last`: a batch that may not be merged yet."""
         batches = [running] if last is None or last is running else [running, last]
         while reqs := self._plan(batches):
             self._settle(batches, self._run(reqs))
 
     def planned(self, batch: ScheduleBatch | None) -> None:
-        """What comes next; None for nothing."""
+        """SGLang has planned what runs next. None: nothing does."""
         if batch is not None and batch.forward_mode.is_decode():
             self.since = SinceStep()
 
     def launching(self, batch: ScheduleBatch) -> bool:
-        """A decode step with deterministic requests in it is about to run; is it canonical?"""
+        """A decode step with deterministic requests is about to run. Returns whether its size is
+        certified."""
         certified = len(batch.reqs) in self.lane.forward.shape.step_sizes
         for req in batch.reqs:
             if isinstance(req, DeterministicReq):
@@ -84,7 +86,7 @@ class Verifier:
         return certified
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
-        """The forward of a deterministic prefill batch: one next token per request."""
+        """Run a deterministic prefill batch. Returns one next token per request."""
         self.since = replace(self.since, deterministic_prompts=True)
         jobs = self.lane.prompt_pages(batch)
         guests = self._free_riders(self.lane.forward.shape.free_slots(len(jobs)))
@@ -94,7 +96,7 @@ class Verifier:
         return tokens
 
     def launched(self, batch: ScheduleBatch) -> None:
-        """SGLang has launched the batch: settle what was verified in a prefill's passes."""
+        """SGLang has launched the batch. Settle what was verified in a prefill's passes."""
         if batch.forward_mode.is_extend():
             self.since = replace(self.since, prompts=True)
             decisions, self._of_prefill = self._of_prefill, []
@@ -103,7 +105,7 @@ class Verifier:
     # -- Plan, run --
 
     def _plan(self, batches: Batches) -> list[DeterministicReq]:
-        """Whose pages run in a pass now; nobody's: decode on."""
+        """The requests whose pages run in a pass now. If there are none, decode goes on."""
         view = self._look(batches)
         chosen = self.policy.choose(view.due, self.since.passes, view.undecided)
         left = [] if self.service.live else self.scheduler.not_ended(batches)
@@ -117,7 +119,7 @@ class Verifier:
         return []
 
     def _look(self, batches: Batches) -> View:
-        """Each request once; with steps in flight, as it will stand when they are seen."""
+        """Look at each request once, as it will stand when the steps in flight are seen."""
         reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
         certified = len(reqs) in self.lane.forward.shape.step_sizes
         decoding = [req for req in reqs if isinstance(req, DeterministicReq)]
@@ -125,7 +127,7 @@ class Verifier:
         return View(
             [self._due(req, outlook) for req, outlook in outlooks if outlook and outlook.due],
             sum(outlook is not None for _, outlook in outlooks),
-            any(req.chooser.looks_back for req, _ in outlooks),
+            any(req.chooser.depends_on_output for req, _ in outlooks),
         )
 
     def _due(self, req: DeterministicReq, outlook: Outlook) -> Due[DeterministicReq]:
@@ -133,14 +135,14 @@ class Verifier:
         return Due(req, ahead, outlook.waited, outlook.suspected)
 
     def _free_riders(self, free: int) -> list[DeterministicReq]:
-        """Whose pages take the free slots of a prefill pass; nobody's while results are in flight,
-        nor after a failed audit."""
+        """The requests whose pages take the free slots of a prefill pass. There are none while
+        results are in flight, and none after a failed audit."""
         if not free or self._queue or not self.service.live:
             return []
         return self.policy.fill(self._look([self.scheduler.running_batch]).due, free)
 
     def _run(self, reqs: Sequence[DeterministicReq]) -> list[Decision]:
-        """One pass; nothing is decided if an audit fails in it."""
+        """Verify in one pass. Nothing is decided if an audit fails in it."""
         self.since = replace(self.since, passes=self.since.passes + 1)
         decisions = [self._judge(page) for page in self.lane.verify(reqs)]
         self.lane.forward.ranks.agree()
@@ -177,7 +179,7 @@ class Verifier:
     def _rewind(
         self, batch: ScheduleBatch, decisions: Sequence[Decision], indices: list[int]
     ) -> None:
-        """Make the batch go on from what was committed and kept."""
+        """Make the batch go on from the tokens that were committed and kept."""
         at = torch.tensor(indices)
         lengths = torch.tensor([decision.req.track.kv_len for decision in decisions])
         for name in ("seq_lens", "seq_lens_cpu", "orig_seq_lens"):
@@ -195,7 +197,7 @@ class Verifier:
         self.scheduler.future_map.stash(rows, payload)
 
     def _rewind_kv(self, req: DeterministicReq) -> None:
-        """Whole pages past the known tokens go back; within a page the next steps write again."""
+        """Free whole pages past the known tokens. Within a page the next steps write again."""
         kv, kv_len = req.kv, req.track.kv_len  # SGLang's ReqKvInfo
         whole_end = -(-kv_len // self.page) * self.page
         if kv.kv_allocated_len > whole_end:  # [whole_end, kv_allocated_len) was decoded ahead
@@ -208,12 +210,12 @@ class Verifier:
 
     @property
     def _queue(self) -> deque:
-        """Steps launched and not yet processed: (batch, result); none without overlap. See
-        `Scheduler.event_loop_overlap`."""
+        """Steps that are launched and not processed yet, as (batch, result). Without overlap there
+        are none. See `Scheduler.event_loop_overlap`."""
         return getattr(self.scheduler, "result_queue", None) or deque()
 
     def _take_results(self) -> None:
-        """Process what is in flight; the loop then finds nothing left of the last step."""
+        """Process what is in flight. The loop then finds nothing left of the last step."""
         while self._queue:
             self.scheduler.process_batch_result(*self.scheduler.result_queue.popleft())
         self.scheduler.last_batch = None

@@ -1,0 +1,66 @@
+"""What SGLang's sampling parameters mean for a deterministic request."""
+
+from sglang.srt.sampling.sampling_params import TOP_K_ALL, SamplingParams
+
+from llm42_sglang.sampling import DEFAULT_SEED, Adjustments, Plan, bias_pairs
+
+# What SGLang itself sees of a deterministic request: greedy and unadjusted. So its sampler is as
+# fast for the rest of the batch as without that request.
+_PLAIN = {
+    "temperature": 1.0,
+    "top_k": 1,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "min_new_tokens": 0,
+    "logit_bias": None,
+    "sampling_seed": None,
+}
+
+
+def plan_of(params: SamplingParams) -> Plan:
+    """How the request samples. Without a seed it has the documented default."""
+    seed = params.sampling_seed
+    return Plan(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        seed=DEFAULT_SEED if seed is None else seed,
+    )
+
+
+def sampling_of(params: SamplingParams) -> dict[str, float]:
+    """The parameters that a receipt names. Greedy is temperature 0, however it was asked for. A
+    top_k of -1 is the whole vocabulary."""
+    return {
+        "temperature": 0.0 if plan_of(params).greedy else params.temperature,
+        "top_p": params.top_p,
+        "top_k": -1 if params.top_k == TOP_K_ALL else params.top_k,
+        "min_p": params.min_p,
+        "frequency_penalty": params.frequency_penalty,
+        "presence_penalty": params.presence_penalty,
+        "repetition_penalty": params.repetition_penalty,
+    }
+
+
+def adjustments_of(params: SamplingParams, stops: frozenset[int]) -> Adjustments:
+    """What changes the request's logits before it samples. Raises ValueError naming the option."""
+    return Adjustments(
+        frequency_penalty=params.frequency_penalty,
+        presence_penalty=params.presence_penalty,
+        repetition_penalty=params.repetition_penalty,
+        min_new_tokens=params.min_new_tokens,
+        stop_ids=stops,
+        logit_bias=bias_pairs(params.logit_bias),
+    )
+
+
+def plain_copy(params: SamplingParams) -> SamplingParams:
+    """The parameters without anything that would change SGLang's own sampling of a batch."""
+    copied = params.__copy__()
+    for name, value in _PLAIN.items():
+        setattr(copied, name, value)
+    return copied
