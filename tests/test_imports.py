@@ -28,6 +28,10 @@ MAY_IMPORT = {
     "core": set(),
     "": set(),
 }
+# The rooms of the engine, from the ground up: a room may import those on lower floors and itself.
+# `plugin` and `scheduler` put the rooms together; all other files of the folder are leaves.
+FLOORS = [{"leaves"}, {"seams"}, {"passes"}, {"front", "start", "loop"}, {"top"}]
+TOP = {"plugin", "scheduler"}
 # Of the world outside, these have the standard library only.
 STANDARD_LIBRARY_ONLY = {"core"}
 # Who may import sglang; the others never do, not even inside a function.
@@ -107,6 +111,57 @@ def _complaint(layer: str, found: Import) -> str | None:
 
 def test_dependencies_point_one_way() -> None:
     assert violations(ROOT) == []
+
+
+def _room(module: str) -> str:
+    """Of a module of the engine, by its name behind `engine.`."""
+    first, _, rest = module.partition(".")
+    if (ROOT / "engine" / first).is_dir():
+        return first
+    return "top" if first in TOP else "leaves"
+
+
+def _may_enter(here: str, there: str) -> bool:
+    floors = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    return here == there or floors[there] < floors[here]
+
+
+def test_rooms_of_the_engine_have_floors() -> None:
+    engine = f"{PACKAGE}.engine."
+    seen = set()
+    for path in sorted((ROOT / "engine").rglob("*.py")):
+        inside = path.relative_to(ROOT / "engine").with_suffix("").parts
+        here = _room(".".join(inside))
+        for found in imports_of(path, (PACKAGE, "engine", *inside[:-1])):
+            if found.module.startswith(engine):
+                there = _room(found.module.removeprefix(engine))
+                seen.add((here, there))
+                assert _may_enter(here, there), f"{path.name}:{found.line}: {here} -> {there}"
+    assert ("top", "loop") in seen and ("loop", "passes") in seen
+    assert not _may_enter("passes", "loop") and not _may_enter("front", "start")
+
+
+def _circle(root: Path) -> set[str]:
+    """Modules that import themselves by way of others; deferred imports count."""
+    modules = {}
+    for path in root.rglob("*.py"):
+        parts = (PACKAGE, *path.relative_to(root).with_suffix("").parts)
+        modules[".".join(parts).removesuffix(".__init__")] = path, parts[:-1]
+    graph = {}
+    for name, (path, package) in modules.items():
+        named = {found.module for found in imports_of(path, package)}
+        named |= {module.rpartition(".")[0] for module in named - set(modules)}
+        graph[name] = named & set(modules) - {name}
+    while leaves := {name for name, targets in graph.items() if not targets}:
+        graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
+    return set(graph)
+
+
+def test_no_module_imports_itself_by_way_of_others(tmp_path: Path) -> None:
+    assert _circle(ROOT) == set()
+    _write(tmp_path / "engine" / "a.py", "from llm42_sglang.engine import b")
+    _write(tmp_path / "engine" / "b.py", "def f():\n    from llm42_sglang.engine.a import g")
+    assert _circle(tmp_path) == {f"{PACKAGE}.engine.a", f"{PACKAGE}.engine.b"}
 
 
 def test_every_layer_of_the_table_exists() -> None:

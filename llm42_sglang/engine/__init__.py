@@ -1,9 +1,11 @@
-"""Where the protocol meets SGLang 0.5.23: the only folder that hooks it, seam by seam.
+"""Where the protocol meets SGLang 0.5.23. This is the only folder that hooks it.
 
-`seams` lists every SGLang symbol in use and why. `plugin` is the entry point. In the scheduler
-process: `scheduler` (SGLang's loop, extended), `verifier` (who rides in a pass, what follows from
-it), `lane` and `canonical` (pages into passes of certified shapes), `graphs` and `backends` (CUDA
-graphs, and attention in canonical mode), `admission`, `request`, `chooser`, `results`, `streamer`,
-and at the start `certify`, `fingerprint`; `ranks` and `replicas` where there are several.
-In the tokenizer and HTTP process: `gatekeeper`, `openai_api`.
+    plugin, scheduler  put the rooms together, in each process of a server
+    front              the HTTP and tokenizer process
+    start              flags, limits, certification, the fingerprint
+    loop               the scheduler's loop: admission, decode steps, verification, commits
+    passes             canonical passes, and attention backends in canonical mode
+    seams              every symbol of SGLang that is relied upon, and why
+
+docs/loop.md follows a verification pass and a canonical step through it.
 """

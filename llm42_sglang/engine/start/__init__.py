@@ -1,0 +1,1 @@
+"""What happens before a server serves: flags, limits, certification, the fingerprint."""
