@@ -115,7 +115,7 @@ def test_dependencies_point_one_way() -> None:
 
 def _room(module: str) -> str:
     """Of a module of the engine, by its name behind `engine.`."""
-    first, _, rest = module.partition(".")
+    first, _, _rest = module.partition(".")
     if (ROOT / "engine" / first).is_dir():
         return first
     return "top" if first in TOP else "leaves"
