@@ -39,7 +39,7 @@ from llm42_sglang.engine.loop.admission import (
 from llm42_sglang.engine.loop.fastpath import drawing
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.results import PrefillResult
+from llm42_sglang.engine.loop.results import DeterministicResultProcessor, PrefillResult
 from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.loop.verifier import Verifier
@@ -55,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 class DeterministicScheduler(Scheduler):
     """Stands in for `sglang.srt.managers.scheduler.Scheduler` in the scheduler process."""
+
+    batch_result_processor: DeterministicResultProcessor
 
     def __init__(self, server_args, port_args):
         config = settings.load()

@@ -1,15 +1,13 @@
 """Requests that nobody should send: each must be answered, by 200 or by a 4xx of one line.
 
-Tables of what is wrong, times the endpoints and the two kinds of request. V is the vocabulary of
-the test models.
+Tables of what is wrong, times the endpoints and the two kinds of request.
 """
 
 from typing import Any, NamedTuple
 
-V = 49152
-HUGE = 10**9
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-MESSAGES = [{"role": "user", "content": "Hi"}]
+from tests.engine.hostile_others import CHAT, HUGE, MESSAGES, OTHERS, V
+
+COMPLETIONS = "/v1/completions"
 # json.dumps writes them as NaN and Infinity, as many clients do.
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -199,132 +197,6 @@ PROMPTS: list[dict] = [
     {"prompt": "Hi", "best_of": 20000},
     {"prompt": "Hi", "suffix": 5},
     {"prompt": "Hi", "echo": True, "logprobs": 60000},
-]
-MORE = ", ".join(f"a{i}=1" for i in range(26))
-TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-# No body, or one that is well; in every state that a profile can be in.
-PROFILES: list[tuple] = [
-    ("/start_profile", None, "GET"),
-    ("/start_profile", None),
-    ("/start_profile", {}),
-    ("/start_profile", {"start_step": 1, "num_steps": 1}),
-    ("/start_profile", {"profile_by_stage": True, "num_steps": 1}),
-    ("/generate", {"text": "Hi", "sampling_params": {"max_new_tokens": 4}}),
-    ("/start_profile", {"activities": ["CPU"]}),
-    ("/start_profile", {"profile_by_stage": True, "num_steps": 2}),
-    ("/stop_profile", None),
-    ("/stop_profile", None, "GET"),
-]
-OTHERS: list[tuple] = [
-    ("/release_memory_occupation", {}),
-    ("/resume_memory_occupation", {}),
-    ("/resume_memory_occupation", {"tags": ["none"]}),
-    ("/stop_profile", {}),
-    ("/start_profile", {"activities": ["RPD"]}),
-    ("/start_profile", {"output_dir": "/nowhere/at/all"}),
-    ("/start_profile", {"num_steps": -1}),
-    ("/start_profile", {"profile_prefix": "../../x"}),
-    ("/start_profile", [1]),
-    ("/start_expert_distribution_record", {}),
-    ("/stop_expert_distribution_record", {}),
-    ("/dump_expert_distribution_record", {}),
-    ("/update_weights_from_disk", {}),
-    ("/update_weights_from_disk", {"model_path": "/nowhere"}),
-    ("/update_weights_from_tensor", {"serialized_named_tensors": ["x"]}),
-    ("/update_weights_from_distributed", {"names": [], "dtypes": [], "shapes": []}),
-    ("/update_weights_from_ipc", {"zmq_handles": {}}),
-    ("/init_weights_update_group", {"master_address": "nowhere", "master_port": 1}),
-    ("/destroy_weights_update_group", {"group_name": "none"}),
-    ("/begin_weight_update", {}),
-    ("/end_weight_update", {}),
-    ("/send_weights_to_remote_instance", {}),
-    ("/get_weights_by_name", {"name": ""}),
-    ("/get_weights_by_name", {"name": "none", "truncate_size": -5}),
-    ("/get_weights_by_name", {"name": "model.norm.weight", "truncate_size": HUGE}),
-    ("/weights_checker", {"action": "none"}),
-    ("/load_lora_adapter", {"lora_name": "a", "lora_path": "/nowhere"}),
-    ("/unload_lora_adapter", {"lora_name": "a"}),
-    ("/load_lora_adapter_from_tensors", {}),
-    ("/open_session", {"capacity_of_str_len": -1}),
-    ("/close_session", {"session_id": "none"}),
-    ("/slow_down", {"forward_sleep_time": -1}),
-    ("/slow_down", {"forward_sleep_time": HUGE}),
-    ("/slow_down", {"forward_sleep_time": "long"}),
-    ("/set_internal_state", {"server_args": {"none": 1}}),
-    ("/set_internal_state", {"server_args": {"pp_max_micro_batch_size": -1}}),
-    ("/configure_logging", {"log_requests_level": 99}),
-    ("/configure_logging", {"dump_requests_folder": 5}),
-    ("/abort_request", {}),
-    ("/abort_request", {"rid": ""}),
-    ("/abort_request", {"rid": 5}),
-    ("/abort_request", {"rid": "nobody"}),
-    ("/pause_generation", {"mode": "none"}),
-    ("/hicache/storage-backend/clear", {}),
-    ("/add_external_corpus", [1]),
-    ("/add_external_corpus", {"documents": ["a"]}),
-    ("/remove_external_corpus", [1]),
-    ("/pd_role_switch", {"new_role": "none"}),
-    ("/scale_elastic_ep", {"new_ep_size": -1}),
-    ("/freeze_gc", {}),
-    ("/set_trace_level?level=-1", {}),
-    ("/flush_cache?timeout=-1", {}),
-    ("/parse_function_call", {"text": "", "tools": [], "tool_call_parser": "none"}),
-    ("/separate_reasoning", {"text": "", "reasoning_parser": "none"}),
-    ("/encode", {"text": "Hi"}),
-    ("/encode", {"input_ids": [V]}),
-    ("/classify", {"text": ""}),
-    ("/v1/embeddings", {"model": "default", "input": ""}),
-    ("/v1/embeddings", {"model": "default", "input": [V]}),
-    ("/v1/classify", {"model": "default", "input": "Hi"}),
-    ("/v1/rerank", {"query": "", "documents": []}),
-    ("/v1/score", {"query": "a", "items": ["b"], "label_token_ids": [V], "model": "default"}),
-    ("/v1/score", {"query": "", "items": [], "label_token_ids": [], "model": "default"}),
-    ("/tokenize", {"model": "default", "prompt": 5}),
-    ("/detokenize", {"model": "default", "tokens": [-1]}),
-    ("/detokenize", {"model": "default", "tokens": [2**70]}),
-    ("/v1/responses", {"model": "default", "input": ""}),
-    ("/v1/responses", {"model": "default", "input": "Hi", "top_logprobs": 60000}),
-    ("/v1/messages", {"model": "default", "max_tokens": -1, "messages": MESSAGES}),
-    ("/api/chat", {"model": "default", "messages": []}),
-    ("/api/generate", {"model": "default", "prompt": "", "options": {"num_predict": -9}}),
-    ("/v1/decisions", {}),
-    ("/v1/systemone", {}),
-    ("/invocations", {}),
-    ("/vertex_generate", {"instances": []}),
-    *PROFILES,
-    # Patterns that backtrack; MORE is a list of arguments.
-    (
-        "/parse_function_call",
-        {"text": f"[f({MORE}", "tools": TOOLS, "tool_call_parser": "pythonic"},
-    ),
-    (
-        "/parse_function_call",
-        {"text": f"[f({MORE})]", "tools": TOOLS, "tool_call_parser": "pythonic"},
-    ),
-    (
-        "/parse_function_call",
-        {"text": "<tool_call>" * 20_000, "tools": TOOLS, "tool_call_parser": "glm45"},
-    ),
-    ("/separate_reasoning", {"text": "<think>" * 20_000, "reasoning_parser": "qwen3"}),
-    # Long for a converter.
-    ("/tokenize", {"model": "default", "prompt": "a b " * 500_000}),
-    ("/tokenize", {"model": "default", "prompt": ["a b " * 10_000] * 20}),
-    ("/tokenize", {"model": "default", "messages": MESSAGES * 5000}),
-    ("/detokenize", {"model": "default", "tokens": [5] * 200_000}),
-    ("/detokenize", {"model": "default", "tokens": [[5] * 1000] * 200}),
-    # Names that take room, or look like places.
-    ("/generate", {"x" * 100_000: {f"k{i}": {} for i in range(8000)}, "text": "\u00e9"}),
-    (CHAT, {"messages": MESSAGES, "response_format.json_schema": {"schema": {"deterministic": 1}}}),
-    *(
-        ("/generate", {"text": "Hi", "session_params": params})
-        for params in (
-            {"id": [1]},
-            {"id": "s", "rid": ["x"]},
-            {"id": "s", "offset": "x"},
-            {"id": "s", "offset": 2**70},
-            {"id": "s", "replace": "x"},
-        )
-    ),
 ]
 
 

@@ -9,12 +9,12 @@ from llm42_sglang.frontend import last_resort
 from llm42_sglang.frontend.administration import RULES, AdministrationGate
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.last_resort import LastResort
-from tests.engine import hostile
+from tests.engine import hostile_others
 
 HARMFUL = [
     (path, body)
-    for path, body, *_ in hostile.OTHERS
-    if path in RULES and isinstance(body, dict) and (path, body) not in hostile.PROFILES
+    for path, body, *_ in hostile_others.OTHERS
+    if path in RULES and isinstance(body, dict) and (path, body) not in hostile_others.PROFILES
 ]
 app = FastAPI()
 

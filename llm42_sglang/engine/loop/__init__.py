@@ -1,1 +1,1 @@
-"""The scheduler's loop: admission, decode steps, verification, commits, output. See docs/loop.md."""
+"""The scheduler's loop: admission, steps, verification, commits, output. See docs/loop.md."""

@@ -79,7 +79,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         """
         reporter = self.metrics_reporter
         forwards = reporter.forward_ct_decode
-        processor = replace(self, metrics_collector=_NoPasses())
+        processor = replace(self, **{"metrics_collector": _NoPasses()})
         rows = list(zip(reqs, runs, strict=True))
         at = 0  # tokens of each run that are handed over
         while rows:

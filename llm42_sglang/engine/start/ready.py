@@ -1,6 +1,7 @@
 """What a scheduler process does once, with its model loaded, before it serves."""
 
 import logging
+from functools import partial
 from typing import NamedTuple
 
 from sglang.srt.managers.scheduler import Scheduler
@@ -39,11 +40,11 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     mode = canonical_mode(runner)
     weights.freeze(runner)
     ranks = join_ranks()
-    parts = {"fault": faults.pass_fault(ranks.rank), "mode": mode, "ranks": ranks}
-    asked = CanonicalForward(runner, config, **parts)
-    certificate = certify(asked, with_steps=config.verify == "uncertified")
+    fault = faults.pass_fault(ranks.rank)
+    forward_of = partial(CanonicalForward, runner, config, fault=fault, mode=mode, ranks=ranks)
+    certificate = certify(forward_of(), with_steps=config.verify == "uncertified")
     logger.info("llm42: %s", certificate)
-    forward = CanonicalForward(runner, config, certificate.shape, **parts)
+    forward = forward_of(shape=certificate.shape)
     facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len, ranks)
     digest = fingerprint(facts)
     if len({*ranks.gather(digest)}) > 1:
