@@ -10,7 +10,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -48,7 +47,6 @@ from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.start.limits import require_supported
 from llm42_sglang.engine.start.ready import Ready, make_ready
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
-from llm42_sglang.platform.gemm import one_row_as_two
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +189,8 @@ class DeterministicScheduler(Scheduler):
         return PrefillResult(next_token_ids=torch.tensor(tokens, device=batch.device))
 
     def _decode(self, original, batch: ScheduleBatch, *args, **kwargs) -> GenerationBatchResult:
-        certified = self.llm42_verifier.launching(batch)
-        with drawing(batch.reqs), one_row_as_two() if certified else nullcontext():
+        self.llm42_verifier.launching(batch)
+        with drawing(batch.reqs):
             result = original(batch, *args, **kwargs)
         if (sample := result.delay_sample_func) is not None:  # overlap, and a grammar in the batch
 

@@ -7,28 +7,11 @@ passes of every width have the same bits, and a decode step of two rows or more 
 what the pass will say. Certification finds out where that does not hold. Experts are not covered.
 
 One row alone is torch's matrix-vector product, which adds up in another order. That is why answers
-depend on load here; on GPUs split-K and its like do that. Where one row has to be canonical
-(`one_row_as_two`), it goes to oneDNN beside a row of zeros.
+depend on load here; on GPUs split-K and its like do that.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-
-_fewest = 1  # rows that are computed
-
-
-@contextmanager
-def one_row_as_two() -> Iterator[None]:
-    """While active, one row is summed up as it is among several."""
-    global _fewest
-    _fewest = 2
-    try:
-        yield
-    finally:
-        _fewest = 1
 
 
 def fp32_linear(
@@ -38,11 +21,10 @@ def fp32_linear(
     rows = x.float().reshape(-1, x.shape[-1])
     bias = None if bias is None else bias.float().contiguous()  # oneDNN does not look at strides
     count = len(rows)
-    wanted = max(count, _fewest)
-    if wanted == 1 or not torch.backends.mkldnn.is_available():
+    if count == 1 or not torch.backends.mkldnn.is_available():
         y = F.linear(rows, weight, bias)
     else:
-        padded = F.pad(rows, (0, 0, 0, padded_rows(wanted) - count))
+        padded = F.pad(rows, (0, 0, 0, padded_rows(count) - count))
         # Private to torch, whose compiler emits it; the version of torch is pinned.
         y = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")[:count]
     return y.view(*x.shape[:-1], len(weight))

@@ -19,7 +19,6 @@ def test_the_answers_are_the_undisturbed_ones(url, reference):
     with client.ordinary_traffic(url, streams=1):
         answers = client.run(url, in_flight=6, shuffle=7)
     assert client.bits_of(answers) == client.bits_of(reference)
-    assert client.total(reference, "canonical_steps") > len(reference)  # here verified, there not
     pages = sum(len(answer.ids) for answer in answers) // client.T
     assert client.total(answers, "rollbacks") > pages / 2
     assert client.total(answers, "tokens_rolled_back") > pages / 2

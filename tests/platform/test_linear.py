@@ -59,19 +59,6 @@ def test_product_sum_and_shape(monkeypatch, rows, library):
     torch.testing.assert_close(y, x @ weight.T + bias)
 
 
-def test_one_row_is_summed_up_as_among_several_where_it_has_to_be():
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("this torch has no oneDNN")
-    torch.manual_seed(3)
-    x, weight = torch.randn(4, 2048), torch.randn(64, 2048)
-    among = gemm.fp32_linear(x, weight)
-    with gemm.one_row_as_two():
-        lone = torch.cat([gemm.fp32_linear(row, weight) for row in x.split(1)])
-    assert torch.equal(lone, among)
-    faster = torch.cat([gemm.fp32_linear(row, weight) for row in x.split(1)])
-    assert not torch.equal(faster, among)
-
-
 def test_few_shapes_are_kept_and_canonical_ones_are_not_padded():
     """A shape that oneDNN has seen stays in memory; prompts come in every length."""
     sizes = {count: gemm.padded_rows(count) for count in range(8193)}

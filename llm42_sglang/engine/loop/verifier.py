@@ -76,14 +76,12 @@ class Verifier:
         if batch is not None and batch.forward_mode.is_decode():
             self.since = SinceStep()
 
-    def launching(self, batch: ScheduleBatch) -> bool:
-        """A decode step with deterministic requests is about to run. Returns whether its size is
-        certified."""
+    def launching(self, batch: ScheduleBatch) -> None:
+        """A decode step with deterministic requests is about to run."""
         certified = len(batch.reqs) in self.lane.forward.shape.step_sizes
         for req in batch.reqs:
             if isinstance(req, DeterministicReq):
                 req.launch(certified)
-        return certified
 
     def prefill(self, batch: ScheduleBatch) -> list[int]:
         """Run a deterministic prefill batch. Returns one next token per request."""

@@ -32,7 +32,6 @@ from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutpu
 from llm42_sglang.core.pages import page_index, page_span
 from llm42_sglang.engine.passes.canonical import CanonicalForward, DecodeRows, Slot, same_bits
 from llm42_sglang.engine.start.exam import SEED, room
-from llm42_sglang.platform.gemm import one_row_as_two
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +206,6 @@ def decode_step(runner: ModelRunner, rows: DecodeRows) -> ModelRunnerOutput:
         seq_lens_sum=int(lengths.sum()),
         out_cache_loc=rows.out_cache_loc,
     )
-    with one_row_as_two():  # as where it serves a deterministic request
-        return runner.forward(
-            ForwardBatch.init_new(batch, runner, return_hidden_states_before_norm=False)
-        )
+    return runner.forward(
+        ForwardBatch.init_new(batch, runner, return_hidden_states_before_norm=False)
+    )
