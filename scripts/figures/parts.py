@@ -1,0 +1,67 @@
+"""What sections have in common: commands, hardware, load, tables."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Result = dict[str, Any]  # one benchmark's JSON
+
+
+def head(title: str, *results: Result) -> Iterator[str]:
+    """Commands and hardware."""
+    yield f"## {title}"
+    yield ""
+    yield from (f"    {result['command']}" for result in results)
+    yield ""
+    machines = dict.fromkeys(_hardware(result["hardware"]) for result in results)
+    loads = dict.fromkeys(_load(result) for result in results if len(results) == 1)
+    yield " ".join(filter(None, [*machines, *loads]))
+    yield ""
+
+
+def _hardware(hardware: dict[str, Any]) -> str:
+    return (
+        f"On {machine(hardware)}, {hardware['memory_gib']} GiB; torch {hardware['torch']}, "
+        f"SGLang {hardware['sglang']}."
+    )
+
+
+def machine(hardware: dict[str, Any]) -> str:
+    cpu, simd = hardware["cpu"], hardware.get("simd")
+    gpus = hardware.get("gpus", "none")  # older files do not say: there was none
+    kind = f"{cpu}, {simd}" if simd else cpu
+    return f"{hardware['cores']} cores ({kind}), {'no GPU' if gpus == 'none' else gpus}"
+
+
+def _load(result: Result) -> str:
+    workload = result.get("workload", {})
+    if "rounds" not in workload:
+        return ""
+    load = workload.get("loads") or f"{workload['in_flight']} in flight"
+    load = load.replace("/s", " requests/s, Poisson arrivals")
+    return (
+        f"{model(workload)}; {load}; prompts of {workload['prompt_tokens']} tokens, "
+        f"{workload['new_tokens']} new tokens; {rounds(workload)}."
+    )
+
+
+def rounds(workload: dict[str, Any]) -> str:
+    rounds = workload["rounds"]
+    return f"{rounds} round{'s' * (rounds > 1)} of {workload['requests']} requests"
+
+
+def model(workload: dict[str, Any]) -> str:
+    return re.sub("-[0-9a-f]{8}$", "", workload["model"])  # without the hash of its files
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns in which no row has anything are left out."""
+    kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    lines = [f"| {' | '.join(line[i] for i in kept)} |" for line in (columns, *rows)]
+    yield lines[0]
+    yield "|---" * len(kept) + "|"
+    yield from lines[1:]
+
+
+def percent(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.1f} %"
