@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llm42_sglang.cli.bench.outcome import percentiles
 from simulator.costs import CostModel
 from simulator.request import Deterministic, Request
 from simulator.server import Server
 from simulator.systems import System
 from simulator.workload import Workload
-
-from llm42_sglang.cli.bench.outcome import percentiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field, replace
 from math import inf, log
 from random import Random
-from simulator.workload import Arrival
 
 from llm42_sglang.core.policy import Due
 from llm42_sglang.core.track import Born, Prefilled, Proposed, Stepped, Track, Verified, step
+from simulator.workload import Arrival
 
 RIGHT, WRONG = 0, 1
 

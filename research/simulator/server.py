@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from llm42_sglang.core.policy import Due
 from simulator.costs import CostModel
 from simulator.request import Deterministic, Request
 from simulator.systems import System
 from simulator.workload import Arrival, Workload
-
-from llm42_sglang.core.policy import Due
 
 
 @dataclass(slots=True)

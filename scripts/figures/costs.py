@@ -1,6 +1,6 @@
 """What forwards cost, and what follows from it in the simulator."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from scripts.figures.parts import Result, head, percent, table
 
@@ -8,6 +8,7 @@ SWEPT = 6  # settings of the sweep that are shown, besides the default's place
 
 
 def attention(result: Result) -> Iterator[str]:
+    """The section on `research/attention.py`."""
     yield from head("The CPU attention backend", result)
     yield (
         f"Random layers of SmolLM2-135M, T = {result['page']}, medians of {result['rounds']} "
@@ -16,7 +17,10 @@ def attention(result: Result) -> Iterator[str]:
     yield ""
     far = result["far_page_over_page_0"]
     groups = list(next(iter(far.values())))
-    rows = [[f"`{backend}`", *(f"{by[group]:.2f}" for group in groups)] for backend, by in far.items()]
+    rows = [
+        [f"`{backend}`", *(f"{by_group[group]:.2f}" for group in groups)]
+        for backend, by_group in far.items()
+    ]
     yield from table(("backend", *groups), rows)
     yield ""
     decode = ", ".join(
@@ -30,6 +34,7 @@ def attention(result: Result) -> Iterator[str]:
 
 
 def passes(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench passes`."""
     yield from head("A canonical pass and a decode step", result)
     yield "Milliseconds of a pass on page 0 and on page 20, by its slots:"
     yield ""
@@ -50,16 +55,19 @@ def _costs(result: Result, kind: str) -> Iterator[str]:
     """A row for each T."""
     costs = result["costs_s"]
     widths = list(next(iter(costs.values()))[kind])
-    yield from table(
-        ("T", *widths),
-        [
-            [page, *(", ".join(f"{1e3 * s:.0f}" for s in by[kind][width].values()) for width in widths)]
-            for page, by in costs.items()
-        ],
-    )
+    rows = [
+        [page, *(_milliseconds(by_kind[kind][width].values()) for width in widths)]
+        for page, by_kind in costs.items()
+    ]
+    yield from table(("T", *widths), rows)
+
+
+def _milliseconds(seconds: Iterable[float]) -> str:
+    return ", ".join(f"{1e3 * one:.0f}" for one in seconds)
 
 
 def sweep(result: Result) -> Iterator[str]:
+    """The section on `research/sweep.py`."""
     if result["costs_from"] is None:
         raise SystemExit(
             "sweep.json is of guessed costs: give research/sweep.py a file of measured ones"
@@ -85,20 +93,21 @@ def sweep(result: Result) -> Iterator[str]:
 
 
 def simulation(result: Result) -> Iterator[str]:
+    """The section on `research/simulate.py`."""
     runs = result["runs"]
     offline, online = runs["offline, all deterministic"], runs["online, half deterministic"]
     workload = offline["workload"]
     (ordinary,) = runs["offline, none deterministic"]["reports"]
-    yield "## The policy against the paper's, simulated"
+    yield "## Canonical steps, and the paper's policy, simulated"
     yield ""
     yield f"    {result['command']}"
     yield ""
     yield (
-        f"Protocol and policy are the real ones, without an engine. The costs are guesses for an 8B "
-        f"model on one H100 (`research/simulator/costs.py`). A load has {workload['requests']} "
+        f"Protocol and policy are the real ones, without an engine. The costs are guesses for an "
+        f"8B model on one H100 (`research/simulator/costs.py`). A load has {workload['requests']} "
         f"requests, with prompts of {workload['prompt_mean']} tokens and answers of "
-        f"{workload['output_mean']} in the mean; {100 * workload['flip_rate']:g} % of the candidates "
-        f"are wrong. `synchronous` is LLM-42's artifact as this project reads it."
+        f"{workload['output_mean']} in the mean; {100 * workload['flip_rate']:g} % of the "
+        f"candidates are wrong. `synchronous` is LLM-42's artifact as this project reads it."
     )
     yield ""
     rows = [
@@ -118,6 +127,14 @@ def simulation(result: Result) -> Iterator[str]:
         "half of them, Poisson: P99 to their first token",
     )
     yield from table(columns, rows)
+    yield ""
+    verified, *others = offline["reports"]
+    stepped = max(others, key=lambda report: report["canonical_step_rate"])
+    gain = stepped["output_tokens_per_s"] / verified["output_tokens_per_s"]
+    yield (
+        f"Where nearly all tokens come from canonical steps, the server makes **{gain:.2f}** times "
+        f"the tokens/s of the first row, which verifies every token."
+    )
     yield ""
     yield from _windows(result["paper_recompute_per_output"], runs["window x group"])
 

@@ -8,6 +8,7 @@ from scripts.figures.parts import Result, head, machine, model, percent, rounds,
 
 
 def throughput(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench throughput`."""
     yield from head("Throughput", result)
     yield "Output tokens per second, llm42's over stock SGLang's: the median of the rounds."
     yield ""
@@ -44,9 +45,10 @@ def _shares(result: Result) -> Iterator[list[str]]:
 
 
 def other_throughput(*results: Result) -> Iterator[str]:
+    """The section on other runs of it: a row for each share of each."""
     results = tuple(sorted(results, key=lambda one: (one["workload"]["in_flight"], _flags(one))))
     yield from head("Other loads and settings", *results)
-    yield "The same load with other numbers of requests in flight, or other flags of llm42's server."
+    yield "The same load, with other numbers of requests in flight or other flags of our server."
     yield ""
     rows = [
         [str(one["workload"]["in_flight"]), _flags(one), rounds(one["workload"]), *row]
@@ -65,6 +67,7 @@ def _flags(result: Result) -> str:
 
 
 def latency(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench latency`."""
     yield from head("Latency", result)
     yield "llm42's over stock's; in brackets the seconds, llm42's and stock's. A gap is the time"
     yield "between two messages of a stream. Percentiles are over the requests of all rounds."
@@ -92,11 +95,10 @@ def latency(result: Result) -> Iterator[str]:
             f"{percent(result['canonical_step_rate'])} came from canonical steps."
         )
     for (load, share), at in zip(columns, points, strict=True):
-        if ("llm42", "ordinary") in at and ("llm42", "deterministic") in at:
-            ours, others = (_seconds(at, kind) for kind in ("deterministic", "ordinary"))
+        if ratio := _gap_over_ordinary(at):
             yield (
                 f"{load}, {share} %: on llm42's server the median gap of deterministic requests "
-                f"is **{ours / others:.2f}** times that of the ordinary ones beside them."
+                f"is **{ratio:.2f}** times that of the ordinary ones beside them."
             )
 
 
@@ -112,8 +114,13 @@ def _points(result: Result, load: str, share: str) -> Points:
     }
 
 
-def _seconds(points: Points, kind: str) -> float:
-    return points["llm42", kind]["gap"]["p50"]
+def _gap_over_ordinary(points: Points) -> float | None:
+    """On llm42's server: the median gap of deterministic requests over that of ordinary ones."""
+    kinds = [("llm42", kind) for kind in ("deterministic", "ordinary")]
+    if not all(kind in points for kind in kinds):
+        return None
+    deterministic, ordinary = (points[kind]["gap"]["p50"] for kind in kinds)
+    return deterministic / ordinary
 
 
 def _of_stock(points: Points, kind: str, metric: str, percentile: str) -> str:
@@ -130,7 +137,7 @@ def _of_stock(points: Points, kind: str, metric: str, percentile: str) -> str:
 
 
 def summary(throughput: Result, latency: Result) -> Iterator[str]:
-    """For the README."""
+    """The lines of the README."""
     ratios = ", ".join(
         f"**{ratio:.2f}** with {share} %" for share, ratio in throughput["ratio_to_stock"].items()
     )
@@ -143,6 +150,12 @@ def summary(throughput: Result, latency: Result) -> Iterator[str]:
         if gap is not None
     ]
     yield f"- 99th percentiles of waiting times over stock's: {', '.join(waits)}."
+    for share in firsts:
+        if ratio := _gap_over_ordinary(_points(latency, load, share)):
+            yield (
+                f"- With {share} % deterministic, their median time between two messages of a "
+                f"stream is **{ratio:.2f}** times that of the ordinary requests beside them."
+            )
     yield f"- {_provenance(throughput, latency)}"
 
 

@@ -8,14 +8,15 @@ Result = dict[str, Any]  # one benchmark's JSON
 
 
 def head(title: str, *results: Result) -> Iterator[str]:
-    """Commands and hardware."""
+    """Commands and hardware; of a single result its load as well."""
     yield f"## {title}"
     yield ""
     yield from (f"    {result['command']}" for result in results)
     yield ""
-    machines = dict.fromkeys(_hardware(result["hardware"]) for result in results)
-    loads = dict.fromkeys(_load(result) for result in results if len(results) == 1)
-    yield " ".join(filter(None, [*machines, *loads]))
+    sentences = list(dict.fromkeys(_hardware(result["hardware"]) for result in results))
+    if len(results) == 1 and "rounds" in results[0].get("workload", {}):
+        sentences.append(_load(results[0]["workload"]))
+    yield " ".join(sentences)
     yield ""
 
 
@@ -27,16 +28,14 @@ def _hardware(hardware: dict[str, Any]) -> str:
 
 
 def machine(hardware: dict[str, Any]) -> str:
+    """Cores and GPUs, for a sentence."""
     cpu, simd = hardware["cpu"], hardware.get("simd")
     gpus = hardware.get("gpus", "none")  # older files do not say: there was none
     kind = f"{cpu}, {simd}" if simd else cpu
     return f"{hardware['cores']} cores ({kind}), {'no GPU' if gpus == 'none' else gpus}"
 
 
-def _load(result: Result) -> str:
-    workload = result.get("workload", {})
-    if "rounds" not in workload:
-        return ""
+def _load(workload: dict[str, Any]) -> str:
     load = workload.get("loads") or f"{workload['in_flight']} in flight"
     load = load.replace("/s", " requests/s, Poisson arrivals")
     return (
@@ -46,16 +45,18 @@ def _load(result: Result) -> str:
 
 
 def rounds(workload: dict[str, Any]) -> str:
-    rounds = workload["rounds"]
-    return f"{rounds} round{'s' * (rounds > 1)} of {workload['requests']} requests"
+    """How many, and of how many requests."""
+    number = workload["rounds"]
+    return f"{number} round{'s' * (number > 1)} of {workload['requests']} requests"
 
 
 def model(workload: dict[str, Any]) -> str:
-    return re.sub("-[0-9a-f]{8}$", "", workload["model"])  # without the hash of its files
+    """Its name without the hash of its files."""
+    return re.sub("-[0-9a-f]{8}$", "", workload["model"])
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns in which no row has anything are left out."""
+    """A Markdown table; columns in which no row has anything are left out."""
     kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
     lines = [f"| {' | '.join(line[i] for i in kept)} |" for line in (columns, *rows)]
     yield lines[0]
@@ -64,4 +65,5 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 
 def percent(rate: float | None) -> str:
+    """Empty where nothing was counted."""
     return "" if rate is None else f"{100 * rate:.1f} %"

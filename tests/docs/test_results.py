@@ -74,7 +74,8 @@ def test_rounds_and_canonical_steps_show_where_a_file_has_them(write):
     assert "| 100 % | **0.850** | 0.800, 0.900 | 8.5 | 10.0 | 25.0 % |" in page
     assert "canonical steps" not in page and "one request at a time" not in page
     steps = {"canonical_step_rate_by_share": {"0": None, "100": 0.992}}
-    page = write("throughput", throughput(16, speedup_over_serial=4, speedup_at_share="100", **steps))
+    faster = {"speedup_over_serial": 4, "speedup_at_share": "100"}
+    page = write("throughput", throughput(16, **steps, **faster))
     assert "| 8.5 | 10.0 | 99.2 % | 25.0 % |" in page and "At 100 % it is **4.00** times" in page
 
 
@@ -95,6 +96,6 @@ def test_the_readme_is_told_spread_steps_and_rollbacks(tmp_path, write):
     write("throughput", throughput(16, canonical_step_rate=0.5))
     write("latency", real("latency"))
     said = results.summary(tmp_path)
-    assert len(said.splitlines()) == 3 and "**0.85** with 100 %" in said
+    assert len(said.splitlines()) == 4 and "**0.85** with 100 %" in said
     assert "Single rounds gave 0.80 to 1.10. Canonical steps gave 50.0 %" in said
     assert said.endswith("Rollbacks: 3.")
