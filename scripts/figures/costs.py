@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from scripts.figures.parts import Result, head, percent, table
+from scripts.figures.parts import Result, command, head, percent, table
 
 SWEPT = 6  # settings of the sweep that are shown, besides the default's place
 
@@ -78,7 +78,7 @@ def sweep(result: Result) -> Iterator[str]:
         "every token. The default is in bold."
     )
     yield ""
-    yield f"    {result['command']}"
+    yield f"    {command(result)}"
     yield ""
     settings, default = result["settings"], result["default"]
     best = settings[0]["tokens_per_s"]
@@ -100,7 +100,7 @@ def simulation(result: Result) -> Iterator[str]:
     (ordinary,) = runs["offline, none deterministic"]["reports"]
     yield "## Canonical steps, and the paper's policy, simulated"
     yield ""
-    yield f"    {result['command']}"
+    yield f"    {command(result)}"
     yield ""
     yield (
         f"Protocol and policy are the real ones, without an engine. The costs are guesses for an "

@@ -51,11 +51,16 @@ def other_throughput(*results: Result) -> Iterator[str]:
     yield "The same load, with other numbers of requests in flight or other flags of our server."
     yield ""
     rows = [
-        [str(one["workload"]["in_flight"]), _flags(one), rounds(one["workload"]), *row]
+        [str(one["workload"]["in_flight"]), _flags(one), _measured(one), *row]
         for one in results
         for row in _shares(one)
     ]
     yield from table(("in flight", "flags", "measured", "deterministic", *SHARE_COLUMNS), rows)
+
+
+def _measured(result: Result) -> str:
+    """How often, and the rollbacks in all of that."""
+    return f"{rounds(result['workload'])}, {result['rollbacks']} rollbacks"
 
 
 def _flags(result: Result) -> str:

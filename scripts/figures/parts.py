@@ -11,13 +11,18 @@ def head(title: str, *results: Result) -> Iterator[str]:
     """Commands and hardware; of a single result its load as well."""
     yield f"## {title}"
     yield ""
-    yield from (f"    {result['command']}" for result in results)
+    yield from (f"    {command(result)}" for result in results)
     yield ""
     sentences = list(dict.fromkeys(_hardware(result["hardware"]) for result in results))
     if len(results) == 1 and "rounds" in results[0].get("workload", {}):
         sentences.append(_load(results[0]["workload"]))
     yield " ".join(sentences)
     yield ""
+
+
+def command(result: Result) -> str:
+    """What measured it, without the file that it was told to write."""
+    return re.sub(r" --(out|plot) \S+", "", result["command"])
 
 
 def _hardware(hardware: dict[str, Any]) -> str:

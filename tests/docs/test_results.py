@@ -16,7 +16,7 @@ def throughput(in_flight: int, flags: str = "", **more) -> dict:
     workload = {"model": "Tiny-0123abcd", "prompt_tokens": "9", "new_tokens": "8", "rounds": 2}
     speeds = {"0": [10, 11], "100": [8, 9]}
     return {
-        "command": f"llm42 bench throughput --in-flight {in_flight} {flags}".strip(),
+        "command": f"llm42 bench throughput --out /x --in-flight {in_flight} {flags}".strip(),
         "hardware": MACHINE,
         "workload": workload | {"requests": 7, "in_flight": in_flight, "flags": f"--x 1 {flags}"},
         "ratios_to_stock": ratios,
@@ -89,7 +89,8 @@ def test_other_loads_and_flags_share_a_table(write):
         ["| 4", ""],
         ["| 16", "--llm42-audit 1"],
     ]
-    assert page.count("    llm42 bench throughput") == 3 and page.count("Abacus") == 1
+    assert page.count("    llm42 bench throughput --in-flight") == 3 and page.count("Abacus") == 1
+    assert page.count("2 rounds of 7 requests, 3 rollbacks") == 6
 
 
 def test_the_readme_is_told_spread_steps_and_rollbacks(tmp_path, write):
