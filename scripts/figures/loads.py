@@ -135,7 +135,7 @@ def _of_stock(points: Points, kind: str, metric: str, percentile: str) -> str:
     ours, stock = (points[server, kind][metric][percentile] for server in ("llm42", "stock"))
     if ours is None or stock is None:
         return ""
-    return f"**{ours / stock:.2f}** ({ours:.2f}, {stock:.2f})"
+    return f"**{ours / stock:.2f}** ({ours:.3g}, {stock:.3g})"
 
 
 # -- README --
