@@ -1,16 +1,15 @@
-"""Attention backend `llm42_cpu` against SGLang's torch_native, without a model.
+"""The attention backend `llm42_cpu` against SGLang's torch_native, without a model.
 
     scripts/run python research/attention.py [--repeats 15] [--page 32] [--out FILE]
 
-The layers of SmolLM2-135M with random weights, and the platform's fp32 linears. Every round times
-every case once, in turn; a ratio is the median of the rounds'.
+The layers are those of SmolLM2-135M, with random weights and the platform's fp32 linears. Every
+round times every case once, in turn. A ratio is the median of the ratios of all rounds:
 
-- a canonical pass of G slots, all on page 20 or all on page 0: attention and linears, page 20 over
-  page 0;
-- a decode step of 8 requests at 500 tokens, and at mixed lengths: ours over torch_native's.
+- a canonical pass of G slots, all on page 20, over one with all on page 0: attention and linears;
+- a decode step of 8 requests, all at 500 tokens or at mixed lengths: ours over torch_native's.
 
-Norms, rotary embedding and activation are left out; they would pull every ratio with linears
-towards 1. The last line is JSON: ms of a layer, and the ratios.
+Norms, rotary embedding and activation are left out. They would pull ratios of layers towards 1. The
+last line is JSON: ms of a layer, and the ratios.
 """
 
 import argparse
@@ -53,7 +52,7 @@ Times = dict[Case, list[float]]  # ms of a layer, round by round
 
 
 class Pool:
-    """A KV pool for every layer, as SGLang's: [slots, KV heads, dim] each."""
+    """A KV pool for each layer, as SGLang has it: [slots, KV heads, dim]."""
 
     def __init__(self, slots: int, page: int):
         self.page_size = page
@@ -73,7 +72,7 @@ class Pool:
 
 
 class Layers:
-    """`LAYERS` layers' attention, and the linears of as many."""
+    """Attention and linears of `LAYERS` layers."""
 
     def __init__(self, page: int):
         pages = max(FAR_PAGE + 1, 1 + max(map(max, DECODES.values())) // page)
@@ -90,7 +89,7 @@ class Layers:
         self.weights = [[torch.randn(size) for size in LINEARS] for _ in range(LAYERS)]
 
     def attend(self, backend: str, batch: SimpleNamespace) -> None:
-        """Every layer's attention."""
+        """Run the attention of every layer."""
         rows = len(batch.out_cache_loc)
         q, k, v = (
             torch.randn(rows, heads * DIM).bfloat16() for heads in (HEADS, KV_HEADS, KV_HEADS)
@@ -101,7 +100,7 @@ class Layers:
             chosen.forward(q, k, v, layer, batch)
 
     def multiply(self, rows: int) -> None:
-        """Every layer's linears."""
+        """Run the linears of every layer."""
         inputs = {size: torch.randn(rows, size).bfloat16() for size in (HIDDEN, MLP)}
         for weight in (weight for layer in self.weights for weight in layer):
             x = inputs[weight.shape[1]]
@@ -170,7 +169,7 @@ def main() -> None:
 
 
 def cases(layers: Layers, works: dict[str, SimpleNamespace]) -> dict[Case, Callable[[], None]]:
-    """What to time. The linears are the same for both backends, and depend on the rows alone."""
+    """What to time. The linears are timed once for both backends: only the rows matter to them."""
     timed: dict[Case, Callable[[], None]] = {}
     for work, batch in works.items():
         for backend in BACKENDS:
@@ -181,7 +180,7 @@ def cases(layers: Layers, works: dict[str, SimpleNamespace]) -> dict[Case, Calla
 
 
 def measure(timed: dict[Case, Callable[[], None]], repeats: int) -> Times:
-    """Every case once a round."""
+    """Time every case once a round."""
     times: Times = {case: [] for case in timed}
     for number in track(range(repeats + 1), "rounds", console=console, transient=True):
         for case, run in timed.items():
@@ -193,7 +192,7 @@ def measure(timed: dict[Case, Callable[[], None]], repeats: int) -> Times:
 
 
 def report(times: Times, rows: dict[str, str]) -> dict[str, Any]:
-    """Print medians and ratios; both again for the JSON. rows: of each workload, as in `times`."""
+    """Print medians and ratios, and return them for the JSON; rows: of each workload, as text."""
     for work in rows:
         for backend in BACKENDS:
             pairs = zip(times[work, backend], times[rows[work], "linears"], strict=True)
@@ -233,7 +232,7 @@ def report(times: Times, rows: dict[str, str]) -> dict[str, Any]:
 
 
 def ratio(ours: list[float], others: list[float]) -> float:
-    """The median over rounds of one over the other."""
+    """Ours over the other's in each round; the median."""
     return round(statistics.median(a / b for a, b in zip(ours, others, strict=True)), 3)
 
 

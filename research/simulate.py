@@ -1,9 +1,9 @@
-"""Our lane against LLM-42's, in a simulated server: the real protocol and policy, modelled costs.
+"""This project's policy against LLM-42's, and what canonical steps save, in a simulated server.
 
     scripts/run python research/simulate.py [--requests 300] [--out sim.json] [--plot windows.png]
 
-Prints the cost model and each workload above its table. The last line is JSON, in seconds and
-tokens: workloads, costs and every report.
+Protocol and policy are the real ones, costs are modelled. The script prints the cost model, and
+each workload above its table. The last line is JSON, in seconds and tokens.
 """
 
 import argparse
@@ -16,23 +16,23 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from simulator import (
+from simulator.costs import CostModel
+from simulator.report import Latency, Report, simulate
+from simulator.systems import (
     ABLATION,
     PAPER_RECOMPUTE,
-    CostModel,
-    Latency,
-    Report,
-    Workload,
     ours,
-    simulate,
     sliding,
     synchronous,
+    with_steps,
     without_run_ahead,
 )
+from simulator.workload import Workload
 
 from llm42_sglang.files import write_whole
 
-COUNTS = ("tok/s", "recompute %", "per output %", "passes", "slots", "verify %")
+COUNTS = ("tok/s", "recompute %", "per output %", "steps %", "passes", "slots", "verify %")
+CERTIFIABLE = 64  # requests of a decode step; certification examines no larger ones
 LATENCIES = ("TTFT ms", "gap ms", "ms/token")
 console = Console(width=180)  # also where the output is a file
 
@@ -42,14 +42,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=300, help="of each workload")
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
-    parser.add_argument("--plot", type=Path, help="draw the window x group ablation here")
+    parser.add_argument("--plot", type=Path, help="draw window x group here")
     arguments = parser.parse_args()
     offline = Workload(requests=arguments.requests)
     online = replace(offline, rate_per_s=12.0, deterministic_share=0.5)
     long = replace(offline, output_mean=1024)
-    systems = [ours(32, 16), without_run_ahead(ours(32, 16)), synchronous(32), synchronous(256)]
-    ordinary = replace(ours(32, 16), name="ordinary serving")
-    print("cost model (guesses, see simulator.py):", asdict(CostModel()))
+    system = ours(32, 16)
+    ordinary = replace(system, name="ordinary serving")
+    steps = [with_steps(system, most) for most in (CERTIFIABLE, system.max_running)]
+    systems = [system, *steps, without_run_ahead(system), synchronous(32), synchronous(256)]
+    print("cost model (guesses, see simulator/costs.py):", asdict(CostModel()))
     runs = {
         "offline, all deterministic": (offline, systems),
         "offline, none deterministic": (replace(offline, deterministic_share=0), [ordinary]),
@@ -90,6 +92,7 @@ def table(title: str, reports: Sequence[Report]) -> Table:
             f"{report.output_tokens_per_s:.0f}",
             f"{100 * report.recompute_rate:.1f}",
             f"{100 * report.recompute_per_output:.1f}",
+            f"{100 * report.canonical_step_rate:.1f}",
             str(report.verify_passes),
             f"{report.slots_per_pass:.1f}",
             f"{100 * report.verify_share:.0f}",

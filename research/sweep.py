@@ -3,11 +3,13 @@
     scripts/bench passes --out costs.json
     scripts/run python research/sweep.py costs.json [--out sweep.json]
 
-The real protocol and policy serve two workloads under the costs in that file, with every setting:
-everything deterministic, and half of it beside ordinary requests. Without a file the costs are
-those guessed for an 8B model on one H100 (simulator.py). What ordinary requests wait is not told:
-the simulated server prefills all that wait before it decodes on, ours does not; and its prefill
-passes take due pages along, which ours seldom do with overlap scheduling. The last line is JSON.
+Every setting serves two loads under the costs in that file: all requests deterministic, and half of
+them. Protocol and policy are the real ones. No decode step is canonical, so every token is
+verified. Without a file the costs are guesses for an 8B model on one H100 (simulator/costs.py).
+
+Two things differ from a real server, so do not read waiting times out of this. The simulated server
+prefills all prompts that wait before it decodes on. And its prefill passes verify due pages in
+their free slots, which a real one with overlap scheduling can seldom do. The last line is JSON.
 """
 
 import argparse
@@ -22,7 +24,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from simulator import CostModel, System, Workload, cost_model, simulate
+from simulator.costs import CostModel, cost_model
+from simulator.report import simulate
+from simulator.systems import System
+from simulator.workload import Workload
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.policy import LanePolicy
@@ -30,7 +35,7 @@ from llm42_sglang.files import write_whole
 
 GROUPS = (1, 2, 4, 8, 16)
 WAITS = (0, 4, 8, 16, 32)  # decode steps, at most T
-SHOWN = 12  # rows of the table, besides the defaults
+SHOWN = 12  # rows of the table, besides the default's
 
 
 def main() -> None:
@@ -61,7 +66,7 @@ def main() -> None:
         "in_flight": arguments.in_flight,
         "settings": rows,
     }
-    print("costs from:", result["costs_from"] or "guesses, see simulator.py")
+    print("costs from:", result["costs_from"] or "guesses, see simulator/costs.py")
     print("workload:", result["workload"])
     Console(width=140).print(table(rows))
     if arguments.out:
@@ -76,9 +81,9 @@ def provenance(path: Path) -> dict[str, Any]:
 
 
 def measured(path: Path) -> dict[int, CostModel]:
-    """By T. A decode step is the same whatever T is, so its least cost counts for all: what one
-    server decodes faster than the next is the hour of a shared host, and not T's doing. Passes
-    do differ with T; what the hour adds to them stays."""
+    """By T. A decode step costs the same whatever T is, so the least of the measured costs is taken
+    for every T: the rest is what other users of the host took. Passes do differ with T, so they
+    are taken as measured, with whatever the others took."""
     costs = json.loads(path.read_text())["costs_s"]
     decodes = [by["decode"] for by in costs.values()]
     decode = {
@@ -96,7 +101,7 @@ def guessed() -> dict[int, CostModel]:
 def sweep(
     models: dict[int, CostModel], everything: Workload, in_flight: int
 ) -> Iterator[dict[str, Any]]:
-    """Every setting: its throughput, and what it recomputes."""
+    """One row a setting: its throughput, and what it recomputes."""
     half = replace(everything, deterministic_share=0.5)
     for page, group, wait in product(models, GROUPS, WAITS):
         if wait > page:
@@ -117,7 +122,7 @@ def sweep(
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The best settings, and the defaults wherever they come."""
+    """The best settings, and the default wherever it comes."""
     default = Config()
     best = rows[0]["tokens_per_s"]
     made = Table(title="all deterministic: output tokens/s over the best setting's")

@@ -1,4 +1,4 @@
-"""The pictures of README.md and docs/performance.md, from what benchmarks wrote to docs/results.
+"""The picture of README.md and docs/performance.md, from docs/results/throughput.json.
 
 Usage: scripts/run python scripts/plots.py
 """
@@ -32,38 +32,20 @@ def throughput(axes: Sequence[Any], result: Mapping[str, Any]) -> None:
         right.plot([share] * len(ratios[share]), ratios[share], "C0_-")
     right.plot(shares, [result["ratio_to_stock"][share] for share in shares], "C0o-")
     right.axhline(1, color="grey", linestyle="--")
-    right.set(ylabel="llm42 / stock, median and range over rounds", ylim=(0, None))
+    right.set(ylabel="llm42 over stock, median and range of the rounds", ylim=(0, None))
     for panel in axes:
         panel.set(xlabel="deterministic requests, %")
 
 
-def passes(axes: Sequence[Any], result: Mapping[str, Any]) -> None:
-    """Passes by rows, decode steps by requests; a line for each page or context."""
-    for panel, kind, place_name in zip(axes, ("pass", "decode"), ("page", "context"), strict=True):
-        lines: dict[str, list[tuple[int, float]]] = {}
-        for page, kinds in result["costs_s"].items():
-            rows_each = int(page) if kind == "pass" else 1
-            for width, places in kinds[kind].items():
-                for place, seconds in places.items():
-                    line = lines.setdefault(f"T = {page}, {place_name} {place}", [])
-                    line.append((int(width) * rows_each, 1e3 * seconds))
-        for label, points in lines.items():
-            panel.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-        rows = "rows of a canonical pass" if kind == "pass" else "requests of a decode step"
-        panel.set(xlabel=rows, ylabel="ms", ylim=(0, None))
-        panel.legend(fontsize="x-small")
-
-
 def main() -> None:
-    """Draw a PNG of two panels for each."""
+    """Draw a PNG of two panels."""
     from matplotlib import pyplot
 
-    for draw in (throughput, passes):
-        result = json.loads((RESULTS / f"{draw.__name__}.json").read_text(encoding="utf-8"))
-        figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-        draw(list(axes), result)
-        with replacing(RESULTS / f"{draw.__name__}.png") as new:
-            figure.savefig(new, dpi=150, format="png")
+    result = json.loads((RESULTS / "throughput.json").read_text(encoding="utf-8"))
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    throughput(list(axes), result)
+    with replacing(RESULTS / "throughput.png") as new:
+        figure.savefig(new, dpi=150, format="png")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
     def stream(self, max_new_tokens, custom_params=None, **_):
         self.send_response(200)
         self.end_headers()
-        receipt = {"verified": True, "rollbacks": 1, "tokens_rolled_back": 3}
+        receipt = {"verified": True, "canonical_steps": 6, "rollbacks": 1, "tokens_rolled_back": 3}
         run = 4 if custom_params else 1
         for end in [*range(1, max_new_tokens, run), max_new_tokens]:
             time.sleep(options.token_s * run)

@@ -1,6 +1,5 @@
 """The documentation says what is there: commands, options, links, facts, figures."""
 
-import json
 import os
 import re
 import shlex
@@ -15,12 +14,11 @@ from typer.main import get_command
 
 from llm42_sglang.cli.main import app, main
 from llm42_sglang.repro.suite import Sampling
-from scripts import results
 from tests.repro.fake_endpoint import FakeEndpoint
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 # A block is fenced, or indented after an empty line.
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n|\n(?= {4}))+)")
@@ -157,19 +155,3 @@ def test_the_workflow_is_one_and_its_commands_exist():
     found = commands_in("\n".join(step.get("run", "") for step in job["steps"]))
     assert {one.split()[1] for one in found} >= {"serve", "record", "check"}
     assert [complaint(one) for one in found] == [None] * len(found)
-
-
-@pytest.mark.parametrize("path", results.PAGES, ids=lambda path: path.name)
-def test_a_page_has_the_figures_of_the_files(path):
-    page = path.read_text(encoding="utf-8")
-    assert results.filled(page, results.PAGES[path]()) == page, "python scripts/results.py"
-    assert {file.stem for file in results.RESULTS.glob("*.json")} == results.SECTIONS.keys()
-
-
-def test_another_figure_in_a_file_shows(tmp_path):
-    """Negative control."""
-    result = json.loads((results.RESULTS / "throughput.json").read_text(encoding="utf-8"))
-    result["ratio_to_stock"]["100"] += 0.1
-    (tmp_path / "throughput.json").write_text(json.dumps(result))
-    changed = results.figures(tmp_path)
-    assert changed and changed not in results.figures()

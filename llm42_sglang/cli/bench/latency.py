@@ -9,7 +9,7 @@ import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Measured, Target
-from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, time_s
+from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, recompute, time_s
 from llm42_sglang.cli.bench.workload import Source, mark
 from llm42_sglang.cli.output import cell, require_writable
 from llm42_sglang.errors import UserError
@@ -152,7 +152,14 @@ def summary(outcomes: Outcomes) -> dict[str, Any]:
                 for by_kind in (outcomes[at, share, server] for server in ("llm42", "stock"))
             )
             ratios[key][at][f"{share:g}"] = ratio(ours, stock)
-    return {**ratios, "points": points}
+    ours = (by_kind for (_, _, server), by_kind in outcomes.items() if server == "llm42")
+    verified = recompute(chain(*(by_kind["deterministic"] for by_kind in ours)))
+    return {
+        **ratios,
+        "rollbacks": verified.rollbacks,
+        "canonical_step_rate": verified.canonical_step_rate,
+        "points": points,
+    }
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:

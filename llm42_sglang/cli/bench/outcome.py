@@ -109,12 +109,13 @@ def time_s(load: Sequence[Outcome]) -> float:
 
 
 class Recompute(NamedTuple):
-    """What verification threw away, over deterministic requests."""
+    """Of deterministic requests: what verification threw away, and what needed none."""
 
     requests: int
     rolled_back: int  # tokens
     rollbacks: int
     rate: float | None  # of all tokens made, the share rolled back; None where nothing was made
+    canonical_step_rate: float | None  # of all tokens of the answers; None where there are none
 
 
 def recompute(outcomes: Iterable[Outcome]) -> Recompute:
@@ -125,4 +126,5 @@ def recompute(outcomes: Iterable[Outcome]) -> Recompute:
     made = sum(len(outcome.output_ids) for outcome in served)
     lost = sum(outcome.receipt["tokens_rolled_back"] for outcome in served)
     rollbacks = sum(outcome.receipt["rollbacks"] for outcome in served)
-    return Recompute(len(served), lost, rollbacks, ratio(lost, made + lost))
+    steps = sum(outcome.receipt["canonical_steps"] for outcome in served)
+    return Recompute(len(served), lost, rollbacks, ratio(lost, made + lost), ratio(steps, made))

@@ -119,7 +119,11 @@ def summary(measured: Measured) -> dict[str, Any]:
         "speedup_at_share": most,
         "recompute_rate": total.rate,
         "rollbacks": total.rollbacks,
+        "canonical_step_rate": total.canonical_step_rate,
         "recompute_rate_by_share": {share: one.rate for share, one in verified.items()},
+        "canonical_step_rate_by_share": {
+            share: one.canonical_step_rate for share, one in verified.items()
+        },
         "deterministic_requests_by_share": {share: one.requests for share, one in verified.items()},
         "ratios_to_stock": ratios,
         "tokens_per_s": {"stock": stock, "llm42": ours, "serial": serial},
@@ -130,14 +134,20 @@ def _over(ours: Sequence[float], others: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(ours, others, strict=True)]
 
 
-COLUMNS = ("deterministic %", "requests", "stock", "llm42", "ratio", "least", "most", "recompute %")
+COLUMNS = (
+    *("deterministic %", "requests", "stock", "llm42", "ratio", "least", "most"),
+    *("recompute %", "canonical steps %"),
+)
 ONE_AT_A_TIME = "one at a time"
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
     speeds = result["tokens_per_s"]
     for share, ratios in result["ratios_to_stock"].items():
-        rate = result["recompute_rate_by_share"][share]
+        rates = (
+            result[name][share]
+            for name in ("recompute_rate_by_share", "canonical_step_rate_by_share")
+        )
         yield (
             share,
             result["deterministic_requests_by_share"][share],
@@ -146,9 +156,9 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             result["ratio_to_stock"][share],
             min(ratios),
             max(ratios),
-            None if rate is None else 100 * rate,
+            *(None if rate is None else 100 * rate for rate in rates),
         )
     if speeds["serial"]:
         every = median(speed for several in speeds["stock"].values() for speed in several)
         speed = median(speeds["serial"])
-        yield ONE_AT_A_TIME, None, every, speed, speed / every, None, None, None
+        yield ONE_AT_A_TIME, None, every, speed, speed / every, *[None] * 4

@@ -82,6 +82,8 @@ def test_throughput_compares_the_servers_within_a_round(bench):
     assert result["rollbacks"] == 2 * 3  # the fake's receipts: one each, of 3 tokens
     assert result["recompute_rate"] == 3 / (12 + 3)
     assert result["recompute_rate_by_share"] == {"0": None, "50": 3 / (12 + 3)}
+    assert result["canonical_step_rate"] == 6 / 12
+    assert result["canonical_step_rate_by_share"] == {"0": None, "50": 6 / 12}
     assert result["deterministic_requests_by_share"] == {"0": 0, "50": 6}
     assert result["workload"]["flags"] == "--max-total-tokens 20000 --llm42-group 4"
     assert shown.index("hardware: ") < shown.index("workload: ") < shown.index("ratio")
@@ -109,6 +111,7 @@ def test_latency_tells_kinds_apart(bench, fakes):
     assert ours["itl"]["count"] == 6 * 11 and ours["gap"]["count"] == 6 * 3
     assert ours["gap"]["p99"] > 2 * ours["itl"]["p99"]  # it comes in runs of three and four
     assert "90/s" in shown and "ordinary" in shown
+    assert result["rollbacks"] > 0 and result["canonical_step_rate"] == 6 / 12
     assert result["rates_per_s"].keys() == {"90/s", "50 % of stock"}
 
 

@@ -1,0 +1,179 @@
+"""What servers under load did: throughput and latency beside stock SGLang."""
+
+import re
+from collections.abc import Iterator
+from statistics import median
+
+from scripts.figures.parts import Result, head, machine, model, percent, rounds, table
+
+
+def throughput(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench throughput`."""
+    yield from head("Throughput", result)
+    yield "Output tokens per second, llm42's over stock SGLang's: the median of the rounds."
+    yield ""
+    shares = list(_shares(result))
+    yield from table(("deterministic", *SHARE_COLUMNS), shares)
+    yield ""
+    yield f"Rollbacks in this run: {result['rollbacks']}."
+    if faster := result["speedup_over_serial"]:
+        yield (
+            f"At {result['speedup_at_share']} % it is **{faster:.2f}** times as fast as stock "
+            f"SGLang with one request at a time."
+        )
+
+
+SHARE_COLUMNS = (
+    *("llm42 over stock", "least, most", "tokens/s, llm42", "tokens/s, stock"),
+    *("tokens from canonical steps", "recomputed"),
+)
+
+
+def _shares(result: Result) -> Iterator[list[str]]:
+    """A row for each share of deterministic requests."""
+    steps = result.get("canonical_step_rate_by_share", {})  # older files do not say
+    for share, ratios in result["ratios_to_stock"].items():
+        speeds = (result["tokens_per_s"][server][share] for server in ("llm42", "stock"))
+        yield [
+            f"{share} %",
+            f"**{result['ratio_to_stock'][share]:.3f}**",
+            f"{min(ratios):.3f}, {max(ratios):.3f}" if len(ratios) > 1 else "",
+            *(f"{median(several):.1f}" for several in speeds),
+            percent(steps.get(share)),
+            percent(result["recompute_rate_by_share"][share]),
+        ]
+
+
+def other_throughput(*results: Result) -> Iterator[str]:
+    """The section on other runs of it: a row for each share of each."""
+    results = tuple(sorted(results, key=lambda one: (one["workload"]["in_flight"], _flags(one))))
+    yield from head("Other loads and settings", *results)
+    yield "The same load, with other numbers of requests in flight or other flags of our server."
+    yield ""
+    rows = [
+        [str(one["workload"]["in_flight"]), _flags(one), _measured(one), *row]
+        for one in results
+        for row in _shares(one)
+    ]
+    yield from table(("in flight", "flags", "measured", "deterministic", *SHARE_COLUMNS), rows)
+
+
+def _measured(result: Result) -> str:
+    """How often, and the rollbacks in all of that."""
+    return f"{rounds(result['workload'])}, {result['rollbacks']} rollbacks"
+
+
+def _flags(result: Result) -> str:
+    """Those of llm42's server alone."""
+    return " ".join(re.findall(r"--llm42-\S+(?: (?!--)\S+)?", result["workload"]["flags"]))
+
+
+# -- Latency --
+
+
+def latency(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench latency`."""
+    yield from head("Latency", result)
+    yield "llm42's over stock's; in brackets the seconds, llm42's and stock's. A gap is the time"
+    yield "between two messages of a stream. Percentiles are over the requests of all rounds."
+    yield ""
+    columns = [
+        (load, share) for load, by_share in result["p99_ttft_ratio"].items() for share in by_share
+    ]
+    points = [_points(result, *column) for column in columns]
+    firsts = [result["p99_ttft_ratio"][load][share] for load, share in columns]
+    rows = [["first token, all requests, P99", *(f"**{ratio:.2f}**" for ratio in firsts)]]
+    for what, metric, percentile in (
+        ("gap, {}, P50", "gap", "p50"),
+        ("gap, {}, P99", "gap", "p99"),
+        ("whole answer, {}, P50", "e2e", "p50"),
+    ):
+        for kind in ("ordinary", "deterministic"):
+            cells = [_of_stock(at, kind, metric, percentile) for at in points]
+            rows.append([what.format(kind), *cells])
+    names = [f"{load}, {share} % deterministic" for load, share in columns]
+    yield from table(("what, of whom", *names), rows)
+    yield ""
+    if (rollbacks := result.get("rollbacks")) is not None:  # older files do not say
+        yield (
+            f"Rollbacks in this run: {rollbacks}. Of the deterministic tokens "
+            f"{percent(result['canonical_step_rate'])} came from canonical steps."
+        )
+    for (load, share), at in zip(columns, points, strict=True):
+        if ratio := _gap_over_ordinary(at):
+            yield (
+                f"{load}, {share} %: on llm42's server the median gap of deterministic requests "
+                f"is **{ratio:.2f}** times that of the ordinary ones beside them."
+            )
+
+
+Points = dict[tuple[str, str], dict]  # by server and kind of request
+
+
+def _points(result: Result, load: str, share: str) -> Points:
+    """What was measured at a load and a share."""
+    return {
+        (one["server"], one["kind"]): one
+        for one in result["points"]
+        if (one["load"], f"{one['share']:g}") == (load, share)
+    }
+
+
+def _gap_over_ordinary(points: Points) -> float | None:
+    """On llm42's server: the median gap of deterministic requests over that of ordinary ones."""
+    kinds = [("llm42", kind) for kind in ("deterministic", "ordinary")]
+    if not all(kind in points for kind in kinds):
+        return None
+    deterministic, ordinary = (points[kind]["gap"]["p50"] for kind in kinds)
+    return deterministic / ordinary
+
+
+def _of_stock(points: Points, kind: str, metric: str, percentile: str) -> str:
+    """A ratio, and the seconds that it is of; empty where there is no such request, or no gap."""
+    if ("stock", kind) not in points:
+        return ""
+    ours, stock = (points[server, kind][metric][percentile] for server in ("llm42", "stock"))
+    if ours is None or stock is None:
+        return ""
+    return f"**{ours / stock:.2f}** ({ours:.3g}, {stock:.3g})"
+
+
+# -- README --
+
+
+def summary(throughput: Result, latency: Result) -> Iterator[str]:
+    """The lines of the README."""
+    ratios = ", ".join(
+        f"**{ratio:.2f}** with {share} %" for share, ratio in throughput["ratio_to_stock"].items()
+    )
+    yield f"- Tokens per second over stock SGLang's: {ratios} of the requests deterministic."
+    ((load, firsts), *_) = latency["p99_ttft_ratio"].items()
+    most, first = [*firsts.items()][-1]
+    waits = [f"**{first:.2f}** to the first token with {most} % deterministic"] + [
+        f"**{gap:.2f}** between two tokens of ordinary requests with {share} %"
+        for share, gap in latency["p99_gap_ordinary_ratio"][load].items()
+        if gap is not None
+    ]
+    yield f"- 99th percentiles of waiting times over stock's: {', '.join(waits)}."
+    for share in firsts:
+        if ratio := _gap_over_ordinary(_points(latency, load, share)):
+            yield (
+                f"- With {share} % deterministic, their median time between two messages of a "
+                f"stream is **{ratio:.2f}** times that of the ordinary requests beside them."
+            )
+    yield f"- {_provenance(throughput, latency)}"
+
+
+def _provenance(throughput: Result, latency: Result) -> str:
+    workload = throughput["workload"]
+    machines = dict.fromkeys(machine(one["hardware"]) for one in (throughput, latency))
+    text = (
+        f"Measured on {'; latency on '.join(machines)}: {model(workload)}, "
+        f"{workload['in_flight']} requests in flight, {rounds(workload)}."
+    )
+    single = [ratio for ratios in throughput["ratios_to_stock"].values() for ratio in ratios]
+    if workload["rounds"] > 1:
+        text += f" Single rounds gave {min(single):.2f} to {max(single):.2f}."
+    if steps := throughput.get("canonical_step_rate"):  # older files do not say
+        text += f" Canonical steps gave {percent(steps)} of the deterministic tokens."
+    return f"{text} Rollbacks: {throughput['rollbacks']}."
