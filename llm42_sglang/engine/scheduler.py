@@ -164,8 +164,9 @@ class DeterministicScheduler(Scheduler):
         """End these requests with an error, after an audit has failed. Ordinary ones go on."""
         for req in reqs:
             req.withdraw()
-        # Those who decode end here and now: nothing drains or verifies for them any more.
-        decoding = {*map(id, _reqs_of(batches))}
+        # Those who decode end here and now: nothing drains or verifies for them any more. A prompt
+        # with a next chunk is in a batch too, and SGLang goes on with it: it ends at its last one.
+        decoding = {*map(id, _reqs_of(batches))} - {id(self.chunked_req)}
         ending = [req for req in reqs if id(req) in decoding]
         self.batch_result_processor.commit(ending, [[] for _ in ending])
 

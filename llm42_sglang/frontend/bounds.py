@@ -203,7 +203,7 @@ def _refuse_rid(rid: Any, most: int | None) -> None:
     if isinstance(rid, list) and most is not None:
         require(len(rid) <= most, f"rid: at most {most} in one request")
     for each in leaves(rid):
-        # A name that begins with a control character hides from aborts; see engine.aborts.
+        # A name that begins with a control character hides from aborts; see engine.loop.aborts.
         good = isinstance(each, str) and 0 < len(each) <= MAX_RID_LENGTH and each.isprintable()
         require(good, f"rid must be a string of 1 to {MAX_RID_LENGTH} printable characters")
 

@@ -36,6 +36,6 @@ def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONRespons
     """`{"fingerprint", "facts", "certificate"}`; 503 with the reason while there is a problem.
 
     The fingerprint is `core.receipts.fingerprint(facts)`: a client can check that. The certificate
-    is what was measured at this start (`engine.certify.Certificate`), and no part of the hash.
+    (`engine.start.certify.Certificate`) is what this start has measured. It is no part of the hash.
     """
     return JSONResponse(dict(proof)) if problem is None else error_response(503, problem)

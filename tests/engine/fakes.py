@@ -22,6 +22,7 @@ from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.passes.shape import Shape
+from llm42_sglang.engine.scheduler import DeterministicScheduler
 
 T = 16
 FULL = T - 2  # candidates that fill the page behind a prompt and an output of one token each
@@ -123,6 +124,8 @@ class Loop:
         self.events: list[str] = []
         self.running_batch = batch_of(*reqs)
         self.result_queue: deque = deque()  # steps in flight: (batch, result)
+        self.waiting_queue, self.chunked_req = [], None
+        self.grammar_manager = SimpleNamespace(grammar_queue=[])
         self.future_map = SimpleNamespace(stash=lambda rows, payload: None)
         self.batch_result_processor = SimpleNamespace(commit=self._commit)
         lane.forward.happened = self.events.append
@@ -140,14 +143,10 @@ class Loop:
     def process_batch_result(self, batch, result) -> None:
         self.events.append("results")
 
-    def not_ended(self, batches) -> list[Req]:
-        return [req for batch in batches for req in batch.reqs if not req.finished()]
-
-    def end_all(self, reqs, batches) -> None:
-        self.events += [f"ended {req.rid}" for req in reqs]
+    not_ended, end_all = DeterministicScheduler.not_ended, DeterministicScheduler.end_all
 
     def _commit(self, reqs, runs) -> None:
         for req, run in zip(reqs, runs, strict=True):
             req.output_ids.extend(run)
             req.update_finish_state(len(run))
-            self.events.append(f"commit {req.rid}")
+            self.events.append(f"{'end' if req.finished() else 'commit'} {req.rid}")

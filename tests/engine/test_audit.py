@@ -110,7 +110,7 @@ def test_another_token_of_a_greedy_request_fails_it(row, equal):
 
 
 @pytest.mark.parametrize("equal", [True, False])
-def test_a_request_is_audited_before_it_leaves_and_gets_no_answer_if_that_fails(equal):
+def test_a_request_is_audited_before_it_leaves(equal):
     made, req = lane(1, 8, audit=1), end(decoding(row=3, output=[0] * 4))
     loop, req.audited_len = Loop(req, lane=made), 0
     run = made.forward.__class__.__call__
@@ -124,16 +124,16 @@ def test_a_request_is_audited_before_it_leaves_and_gets_no_answer_if_that_fails(
     req.chooser = SimpleNamespace(plain=False, plan=None)
     made.committed(req, stepped=True)
     assert loop.events == ["pass"]
-    assert req.refused != equal and made.service.live == equal
+    assert made.service.live == equal
 
 
-def test_after_a_failed_audit_nobody_gets_an_answer():
-    made = lane(8)
-    req, due = end(decoding(row=3)), decoding(row=2, candidates=T)
-    Loop(req, lane=made)
+def test_after_a_failed_audit_nothing_comes_of_a_pass_and_nothing_is_audited():
+    made, due = lane(8, audit=1), decoding(row=2, candidates=T)
+    leaving = end(decoding(row=3, output=[0] * 4))
+    leaving.audited_len = 0
     made.service.end()
-    made.committed(req, stepped=False)
-    assert req.refused
+    made.committed(leaving, stepped=False)
+    assert made.forward.passes == []
     batch = batch_of(prompt())
     _, verified = made.prefill(batch, made.prompt_pages(batch), [due])
     assert verified == []

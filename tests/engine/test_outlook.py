@@ -246,3 +246,41 @@ def test_sglangs_own_interval_counts_on(scheduler, monkeypatch):
     assert owed(scheduler)
     prefilled(scheduler, DeterministicReq)
     assert owed(scheduler) and own.call_count == 2
+
+
+# -- After a failed audit --
+
+
+def failed(*reqs: Req) -> Loop:
+    loop = Loop(*reqs, lane=lane(8))
+    loop.verifier.service.end()
+    return loop
+
+
+def test_all_deterministic_requests_end_wherever_they_are_and_ordinary_ones_go_on():
+    waiting, in_grammar, stranger = decoding("waiting"), decoding("grammar"), ordinary()
+    loop = failed(decoding("one"), stranger, decoding("another", candidates=OVER))
+    loop.waiting_queue, loop.grammar_manager.grammar_queue = [waiting, stranger], [in_grammar]
+    loop.before_step()
+    assert loop.events == ["end one", "end another"]
+    assert waiting.withdrawn and in_grammar.withdrawn  # they end when their turn comes
+    assert not stranger.finished() and stranger.to_finish is None
+
+
+def test_a_prompt_with_a_next_chunk_is_not_ended_under_sglangs_hands():
+    """It is in the batch that has run, and SGLang goes on with it."""
+    chunked = decoding("chunked")
+    loop = failed(decoding("one"))
+    loop.chunked_req = chunked
+    loop.verifier.between_steps(loop.running_batch, batch_of(chunked, mode=ForwardMode.EXTEND))
+    assert loop.events == ["end one"]
+    assert chunked.withdrawn and not chunked.finished()
+
+
+def test_the_loop_is_drained_once_for_those_who_end_and_never_again():
+    loop = failed(decoding("one", frequency_penalty=1.0))
+    for events in (["results", "end one"], []):
+        loop.result_queue.append((batch_of(ordinary()), "result"))
+        loop.events.clear()
+        loop.before_step()
+        assert loop.events == events

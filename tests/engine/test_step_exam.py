@@ -15,10 +15,12 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.engine.passes import canonical
 from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.start import step_exam
 from llm42_sglang.engine.start.step_exam import MOST, StepExam, shapes
 
 T, VOCABULARY = 16, 50
+SHAPE = Shape((1, 4))
 ALL = tuple(range(1, MOST + 1))
 
 
@@ -88,7 +90,7 @@ def plain_batches(monkeypatch) -> None:
 
 
 def examined(toy: Toy) -> tuple[int, ...]:
-    return StepExam(CanonicalForward(toy, Config(page=T, group=4))).canonical_sizes()
+    return StepExam(CanonicalForward(toy, Config(page=T, group=4)), SHAPE).canonical_sizes()
 
 
 def sound(step: Step) -> None:
@@ -207,4 +209,4 @@ def test_one_rank_that_differs_is_enough():
 
     toy = Toy(sound, requests=2)
     forward = CanonicalForward(toy, Config(page=T, group=4), ranks=Two())
-    assert StepExam(forward).canonical_sizes() == (1,)
+    assert StepExam(forward, SHAPE).canonical_sizes() == (1,)

@@ -58,12 +58,16 @@ class Audit:
 
     def riders(self, free: int) -> list[Audited]:
         """Picked pages, at most `free` of them, for the free slots of a pass."""
+        if not self.service.live:
+            return []
         self._picked = [one for one in self._picked if not one[0].finished() and _is_there(*one)]
         riding, self._picked = self._picked[:free], self._picked[free:]
         return list(self._boarded(riding))
 
     def leaving(self, req: DeterministicReq) -> list[Audited]:
         """The picked pages of a request that ends. Its KV is still its own."""
+        if not self.service.live:
+            return []
         mine = [one for one in self._picked if one[0] is req and _is_there(*one)]
         self._picked = [one for one in self._picked if one[0] is not req]
         return list(self._boarded(mine))

@@ -93,8 +93,8 @@ class CanonicalLane:
     def committed(self, req: DeterministicReq, stepped: bool) -> None:
         """A token of the request was committed, and its KV is still its own.
 
-        When the request ends, those of its pages that were picked are audited. After a failed audit
-        nobody gets an answer. stepped: whether a canonical step has given the token.
+        When the request ends, those of its pages that were picked are audited. stepped: whether a
+        canonical step has given the token.
         """
         if stepped:
             self.metrics.stepped()
@@ -105,8 +105,6 @@ class CanonicalLane:
         if req.finished() and (audited := self.audit.leaving(req)):
             self.forward.wait()  # the next step may be under way
             self._compare(audited, self._run([one.job for one in audited]))
-        if req.finished() and not self.service.live:
-            req.revoke()
 
     def _compare(self, audited: Sequence[Audited], rows_of: Iterator[torch.Tensor]) -> None:
         for one, rows in zip(audited, rows_of, strict=False):

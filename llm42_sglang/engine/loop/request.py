@@ -256,7 +256,7 @@ class DeterministicReq(Req):
             self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
 
     def revoke(self) -> None:
-        """Put an error in place of the answer, because an audit has failed as the request ended."""
+        """Put an error in place of the answer, because an audit failed before it was sent."""
         self.withdraw()
         self.finished_reason = self.to_finish
 

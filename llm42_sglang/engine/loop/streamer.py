@@ -22,6 +22,8 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
     has_additional_customized_info: ClassVar[bool] = True
 
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
+        if not self.service.live:
+            _revoke_answers(reqs)
         super()._stream_output_generation(list(filter(_has_news, reqs)), *args, **kwargs)
 
     def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
@@ -34,6 +36,15 @@ class DeterministicOutputStreamer(SchedulerOutputStreamer):
     def is_request_level_customized_info_key(self, key: str) -> bool:
         """Whether a key belongs to the request, not to each token."""
         return key in (RECEIPT_KEY, AUDIT_KEY)
+
+
+def _revoke_answers(reqs: list[Req]) -> None:
+    """After a failed audit nobody gets an answer: not who ended before it in the same step, and not
+    who ends with its prompt."""
+    for req in reqs:
+        is_answer = req.finished() and not req.finished_output
+        if isinstance(req, DeterministicReq) and is_answer and not req.refused:
+            req.revoke()
 
 
 def _has_news(req: Req) -> bool:

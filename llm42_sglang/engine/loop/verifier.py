@@ -106,14 +106,16 @@ class Verifier:
         """The requests whose pages run in a pass now. If there are none, decode goes on."""
         view = self._look(batches)
         chosen = self.policy.choose(view.due, self.since.passes, view.undecided)
-        left = [] if self.service.live else self.scheduler.not_ended(batches)
-        if self._queue and (chosen or view.waits_for_results or left):
+        if self.service.live and self._queue and (chosen or view.waits_for_results):
             self._take_results()
             view = self._look(batches)
             chosen = self.policy.choose(view.due, self.since.passes, view.undecided)
         if self.service.live:
             return chosen
-        self.scheduler.end_all(self.scheduler.not_ended(batches), batches)
+        if self.scheduler.not_ended(batches):
+            if self._queue:
+                self._take_results()
+            self.scheduler.end_all(self.scheduler.not_ended(batches), batches)
         return []
 
     def _look(self, batches: Batches) -> View:
@@ -125,7 +127,7 @@ class Verifier:
         return View(
             [self._due(req, outlook) for req, outlook in outlooks if outlook and outlook.due],
             sum(outlook is not None for _, outlook in outlooks),
-            any(req.chooser.depends_on_output for req, _ in outlooks),
+            bool(self._queue) and any(req.chooser.depends_on_output for req, _ in outlooks),
         )
 
     def _due(self, req: DeterministicReq, outlook: Outlook) -> Due[DeterministicReq]:

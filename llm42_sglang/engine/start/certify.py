@@ -73,7 +73,7 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
         rows = sum(_compared_by_all(forward.ranks, *each) for each in exam.variations())
         shape = Shape(widths := exam.equal_widths(), exam.equal_graphs(widths))
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations(shape))
-        steps = StepExam(forward)
+        steps = StepExam(forward, shape)
         if with_steps:
             shape = replace(shape, step_sizes=frozenset(steps.canonical_sizes()))
     except (CertificationError, RanksDisagreeError):

@@ -31,6 +31,7 @@ from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutpu
 
 from llm42_sglang.core.pages import page_index, page_span
 from llm42_sglang.engine.passes.canonical import CanonicalForward, DecodeRows, Slot, same_bits
+from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.start.exam import SEED, room
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,10 @@ EDGES = (64, 128, 192, 256, 384, 512, 1024)
 class StepExam:
     """The text in two copies, and a last page for each row of a step."""
 
-    def __init__(self, forward: CanonicalForward):
+    def __init__(self, forward: CanonicalForward, shape: Shape):
+        """shape: of the passes that will serve, for they are the reference."""
         self.forward = forward
+        self.shape = shape
         self.runner = forward.runner
         self.size = forward.config.page
         self.random = random.Random(SEED)
@@ -97,7 +100,10 @@ class StepExam:
             Slot(1, page, tuple(self.random.randrange(vocab) for _ in range(self.size)))
             for page in self.pages
         ]
-        passes = [self.forward(slots[i : i + group]) for i in range(0, len(slots), group)]
+        passes = [
+            self.forward.run(slots[i : i + group], self.shape).logits
+            for i in range(0, len(slots), group)
+        ]
         self.passes = len(passes)
         tokens = torch.tensor([slot.tokens for slot in slots])  # [pages, T]
         logits = torch.stack([rows for one in passes for rows in one if rows is not None])
