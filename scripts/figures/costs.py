@@ -44,11 +44,26 @@ def passes(result: Result) -> Iterator[str]:
     yield ""
     yield from _costs(result, "decode")
     yield ""
+    yield _audit(result)
+    yield ""
     yield "Flags that follow, by `llm42 bench passes`:"
     yield ""
     for advice in result["recommended"].values():
         page, group, wait = (advice[name] for name in ("page", "group", "wait"))
         yield f"    llm42 serve --llm42-page {page} --llm42-group {group} --llm42-wait {wait}"
+
+
+def _audit(result: Result) -> str:
+    """What the running audit adds where no pass has a free slot; T and its frequency by default."""
+    page, one_in, requests = 32, 32, 16
+    costs = result["costs_s"][str(page)]
+    steps = page * one_in // requests  # decode steps of so many requests, for each audited page
+    share = costs["pass"]["1"]["20"] / (steps * costs["decode"][str(requests)]["512"])
+    return (
+        f"So the audit of one page in {one_in} adds at most {percent(share)} to the decode steps of "
+        f"{requests} requests: one pass of one slot in {steps} steps. It adds nothing where a pass "
+        f"has a free slot."
+    )
 
 
 def _costs(result: Result, kind: str) -> Iterator[str]:
