@@ -7,18 +7,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, Model, Url
-from llm42_sglang.cli.output import Page, bar, cell, console, require_writable
+from llm42_sglang.cli.endpoints import ApiName, InFlight, Key, ModelName, Url
+from llm42_sglang.cli.output import Report, bar, cell, console, require_writable
 from llm42_sglang.errors import UserError, judging, printable
 from llm42_sglang.files import write_whole
 from llm42_sglang.report.check import check_page
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
 from llm42_sglang.repro.endpoint import Endpoint, connect
-from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
-from llm42_sglang.repro.judge import Checked, Verdict, judge, updated
+from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
+from llm42_sglang.repro.judge import CheckResult, CheckVerdict, judge, updated
 from llm42_sglang.repro.junit import junit_xml
 
-MARKS = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.UNKNOWN: "yellow"}
+STYLES = {CheckVerdict.PASSED: "green", CheckVerdict.FAILED: "red", CheckVerdict.UNKNOWN: "yellow"}
 
 
 @judging
@@ -29,45 +29,46 @@ def check(
         bool, typer.Option("--update", help="Record the new answers, if they are reproducible.")
     ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
-    report: Page = None,
+    report: Report = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Check this case; may be repeated.")
+        list[str] | None, typer.Option("--only", help="Check only this case; may be repeated.")
     ] = None,
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="Check the cases with this tag; likewise.")
+        list[str] | None,
+        typer.Option("--tag", help="Check only the cases with this tag; may be repeated."),
     ] = None,
     conditions: Annotated[
-        str, typer.Option("--conditions", help="Under which, with commas.")
+        str, typer.Option("--conditions", help="Conditions to check under, with commas.")
     ] = ",".join(CONDITIONS),
     in_flight: InFlight = 8,
     api: ApiName = None,
-    model: Model = None,
+    model: ModelName = None,
     api_key: Key = None,
 ) -> None:
-    """Ask again under adversarial conditions and judge each case PASSED, FAILED or UNKNOWN.
+    """Ask every case again under several conditions, and judge it PASSED, FAILED or UNKNOWN.
 
-    Status 0: all passed; 1: a case failed or is unknown; 2: bad input or no endpoint.
+    Status 0: all passed. Status 1: a case failed or is unknown. Status 2: bad input or no endpoint.
     """
-    known = load_golden(golden)
-    cases = known.selected(only or [], tag or [])
-    wanted = parse_conditions(conditions)
+    recorded = load_golden(golden)
+    cases = recorded.selected(only or [], tag or [])
+    chosen = parse_conditions(conditions)
     require_writable(golden if update else None, junit, report)
     with connect(url, api, model, api_key) as endpoint:
-        checked = check_cases(endpoint, known, cases, wanted, in_flight)
-    show(checked)
+        result = check_cases(endpoint, recorded, cases, chosen, in_flight)
+    show(result)
     if junit is not None:
-        write_whole(junit, junit_xml(checked, golden.name))
+        write_whole(junit, junit_xml(result, golden.name))
     if report is not None:
-        write_whole(report, check_page(checked, golden.name, url))
+        write_whole(report, check_page(result, golden.name, url))
     if update:
-        save_golden(updated(known, checked, endpoint.model), golden)
+        save_golden(updated(recorded, result, endpoint.model), golden)
         print(f"{golden} now holds the new answers")
-    elif checked.verdict is not Verdict.PASSED:
+    elif result.verdict is not CheckVerdict.PASSED:
         raise typer.Exit(1)
 
 
 def parse_conditions(text: str) -> list[Condition]:
-    """Raises UserError."""
+    """The conditions of a list with commas. Raises UserError."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or any(name not in CONDITIONS for name in names):
         raise UserError(f"--conditions takes {', '.join(CONDITIONS)} with commas, not {text!r}")
@@ -76,33 +77,37 @@ def parse_conditions(text: str) -> list[Condition]:
 
 def check_cases(
     endpoint: Endpoint,
-    golden: Golden,
-    cases: Sequence[Recorded],
+    golden: GoldenFile,
+    cases: Sequence[RecordedCase],
     conditions: Sequence[Condition],
     in_flight: int,
-) -> Checked:
-    """Every case under every condition, until it is not answered, and the verdicts."""
-    seen: list[Observation] = []
+) -> CheckResult:
+    """Ask the cases under all conditions and judge them.
+
+    A case that was not answered under one condition is not asked under the next.
+    """
+    observations: list[Observation] = []
     for condition in conditions:
-        lost = {one.case_id for one in seen if one.answer is None}
-        if left := [case for case in cases if case.id not in lost]:
+        unanswered = {o.case_id for o in observations if o.answer is None}
+        if left := [case for case in cases if case.id not in unanswered]:
             with bar(condition.name, len(left)) as advance:
-                seen += observe(endpoint, left, condition, in_flight, advance, keep_on=True)
-    prints = (golden.fingerprint, endpoint.fingerprint)
-    judged = [
-        judge(case, [one for one in seen if one.case_id == case.id], *prints) for case in cases
+                observations += observe(endpoint, left, condition, in_flight, advance, keep_on=True)
+    fingerprints = (golden.fingerprint, endpoint.fingerprint)
+    results = [
+        judge(case, [o for o in observations if o.case_id == case.id], *fingerprints)
+        for case in cases
     ]
-    return Checked(tuple(judged), *prints)
+    return CheckResult(tuple(results), *fingerprints)
 
 
-def show(checked: Checked) -> None:
-    """A table, what the fingerprints say, and the verdict as the last line."""
+def show(check: CheckResult) -> None:
+    """Print a table of the cases, the change of the fingerprint, and the verdict as last line."""
     table = Table("case", "verdict", "reason", box=None, pad_edge=False)
-    for judged in checked.cases:
-        table.add_row(cell(judged.case.id), judged.verdict.value, cell(judged.reason))
+    for result in check.cases:
+        table.add_row(cell(result.case.id), result.verdict.value, cell(result.reason))
     console().print(table, highlight=False)
-    print(f"fingerprint: {printable(checked.change)}")
-    passed = checked.count(Verdict.PASSED)
-    style = MARKS[checked.verdict]
-    line = f"{checked.verdict.value}: {passed} of {len(checked.cases)} cases passed"
+    print(f"fingerprint: {printable(check.change)}")
+    passed = check.count(CheckVerdict.PASSED)
+    style = STYLES[check.verdict]
+    line = f"{check.verdict.value}: {passed} of {len(check.cases)} cases passed"
     console().print(line, style=style, highlight=False)

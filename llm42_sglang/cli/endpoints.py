@@ -1,21 +1,22 @@
-"""The options of all commands that ask a server which they did not start."""
+"""Options of the commands that send requests to a server that is running already."""
 
 from typing import Annotated, Literal
 
 import typer
 
-Url = Annotated[str, typer.Option("--url", help="Of the server: http://localhost:30000.")]
+Url = Annotated[str, typer.Option("--url", help="The server, such as http://localhost:30000.")]
 ApiName = Annotated[
     Literal["native", "openai"] | None,
-    typer.Option("--api", help="Where prompts go; default: native if the server has it."),
+    typer.Option("--api", help="The API to send prompts to; default: native if there is one."),
 ]
-Model = Annotated[
-    str | None, typer.Option("--model", help="As the server names it; default: its first one.")
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="The server's name of the model; default: its first one."),
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--api-key", envvar="LLM42_API_KEY", help="Sent as a bearer token."),
+    typer.Option("--api-key", envvar="LLM42_API_KEY", help="The API key, sent as a bearer token."),
 ]
 InFlight = Annotated[
-    int, typer.Option("--in-flight", min=1, help="Requests under way at once, under load.")
+    int, typer.Option("--in-flight", min=1, help="Requests under way at once, in load.")
 ]

@@ -1,4 +1,4 @@
-"""What commands print: tables on standard output, progress on stderr; and files they can write."""
+"""What commands print: tables on standard output, progress on stderr. Also --report."""
 
 import os
 import sys
@@ -15,24 +15,25 @@ from rich.table import Table
 from llm42_sglang.errors import UserError, printable
 from llm42_sglang.tools import require
 
-FILE_WIDTH = 160  # columns, where the output is no terminal
+FILE_WIDTH = 160  # columns of output that is no terminal
 
 
 def _drawable(page: Path | None) -> Path | None:
-    """Before the work, not after it."""
+    """Check before the work begins that the page can be drawn after it."""
     if page is not None:
         require(f"drawing {page}", "jinja2")
     return page
 
 
-Page = Annotated[
+Report = Annotated[
     Path | None,
     typer.Option("--report", help="Write an HTML page here.", callback=_drawable),
 ]
+Out = Annotated[Path | None, typer.Option("--out", help="Write the JSON here as well.")]
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Cells are shown by `cell`, columns of numbers to the right."""
+    """Print a table. `cell` makes the text of each cell, and numbers are aligned to the right."""
     shown = Table(title=title)
     for i, column in enumerate(columns):
         text = all(isinstance(row[i], str) for row in rows)
@@ -43,13 +44,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def console() -> Console:
-    """Standard output, wide where it is no terminal. What models and users wrote is no markup."""
+    """Standard output, which is wide if it is no terminal. Nothing is read as rich's markup."""
     width = None if sys.stdout.isatty() else FILE_WIDTH
     return Console(width=width, markup=False, emoji=False)
 
 
 def cell(value: Any) -> str:
-    """Three digits that matter; a dash where there is nothing; text without controls."""
+    """The text of a cell: numbers with three digits, a dash for None, no control characters."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -58,20 +59,20 @@ def cell(value: Any) -> str:
 
 
 def require_writable(*paths: Path | None) -> None:
-    """Before the work, not after it. Raises UserError."""
+    """Check before the work begins that these files can be written after it. Raises UserError."""
     for path in paths:
         if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             raise UserError(f"cannot write {path}: {path.parent} is no folder that can be written")
 
 
 def say(message: str) -> None:
-    """One line."""
+    """Print a line of progress."""
     print(f"llm42: {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Yields what is to be called `total` times: a bar on a terminal, else one line."""
+    """Show a bar on a terminal, else one line. Yields a function to be called `total` times."""
     console = Console(stderr=True)
     if not console.is_terminal:
         say(title)

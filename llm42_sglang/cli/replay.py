@@ -8,14 +8,14 @@ import typer
 from llm42_sglang.cli.endpoints import Key, Url
 from llm42_sglang.errors import judging, printable
 from llm42_sglang.repro.endpoint import connect
-from llm42_sglang.repro.judge import Verdict
-from llm42_sglang.repro.replay import load_saved
+from llm42_sglang.repro.judge import CheckVerdict
+from llm42_sglang.repro.replay import load_exchange
 from llm42_sglang.repro.replay import replay as execute_again
 
 WORDS = {
-    Verdict.PASSED: "AUTHENTIC",
-    Verdict.FAILED: "NOT AUTHENTIC",
-    Verdict.UNKNOWN: "UNKNOWN",
+    CheckVerdict.PASSED: "AUTHENTIC",
+    CheckVerdict.FAILED: "NOT AUTHENTIC",
+    CheckVerdict.UNKNOWN: "UNKNOWN",
 }
 
 
@@ -23,18 +23,18 @@ WORDS = {
 def replay(
     receipt: Annotated[
         Path,
-        typer.Argument(help='JSON {"request": ..., "response": ...}, or of record --receipts.'),
+        typer.Argument(help='JSON {"request": ..., "response": ...}, or from record --receipts.'),
     ],
     url: Url,
     api_key: Key = None,
 ) -> None:
-    """Execute a response's request again and compare it, receipt and all.
+    """Execute the request of a response again, and compare the answers and their receipts.
 
-    Status 0: authentic; 1: it is not, or nobody can tell; 2: bad input or no endpoint.
+    Status 0: authentic. Status 1: not authentic, or not known. Status 2: bad input or no endpoint.
     """
-    saved, claimed = load_saved(receipt)
+    exchange, claimed = load_exchange(receipt)
     with connect(url, api_key=api_key) as endpoint:
-        replayed = execute_again(endpoint, saved, claimed)
-    print(f"{WORDS[replayed.verdict]}: {printable(replayed.reason)}")
-    if replayed.verdict is not Verdict.PASSED:
+        result = execute_again(endpoint, exchange, claimed)
+    print(f"{WORDS[result.verdict]}: {printable(result.reason)}")
+    if result.verdict is not CheckVerdict.PASSED:
         raise typer.Exit(1)

@@ -1,12 +1,12 @@
-"""pytest plugin: assert that a model's answers are reproducible, and the recorded ones.
+"""A pytest plugin: assert that a model's answers are reproducible, and are the recorded ones.
 
     def test_capital(assert_reproducible):
         answer = assert_reproducible("The capital of France is", max_tokens=16)
         assert "Paris" in answer.text
 
-A server is started once a session, or named by --llm42-url, LLM42_URL or the ini option. Answers
-are recorded beside the test by `pytest --llm42-update`. Nothing of this package is imported before
-a fixture is used: pytest loads the plugin in every project of an environment that has it.
+The session starts one server, or uses that of --llm42-url, LLM42_URL or the ini option. `pytest
+--llm42-update` records answers beside the test. pytest loads this plugin in every project of an
+environment that has it, so it imports nothing else of this package before a fixture is used.
 """
 
 import os
@@ -32,23 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm42-update",
         dest=UPDATE,
         action="store_true",
-        help="record the answers, if they are the same under all conditions",
+        help="record the answers if they are the same under all conditions",
     )
     parser.addini("llm42_url", "a running server; default: start one")
-    parser.addini("llm42_command", "what starts a server; {port} stands for the port")
-    parser.addini("llm42_in_flight", "requests under way at once, under load", default="8")
-    parser.addini("llm42_conditions", "under which each prompt is asked", type="args")
+    parser.addini("llm42_command", "the command that starts a server; {port} is the port")
+    parser.addini("llm42_in_flight", "requests under way at once, in load", default="8")
+    parser.addini("llm42_conditions", "conditions of each prompt; default: all", type="args")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        f"{MARKER}(**sampling): a test of reproducible answers, and how its prompts are sampled; "
-        "tests that use the fixtures have it by themselves",
+        f"{MARKER}(**sampling): how the prompts of this test are sampled; every test that uses an "
+        "llm42 fixture has the marker",
     )
     workers = getattr(config.option, "numprocesses", None)
     if config.getoption(UPDATE) and workers:
-        raise pytest.UsageError("--llm42-update writes files that workers share: drop -n")
+        raise pytest.UsageError(
+            "leave out -n: workers would share files that --llm42-update writes"
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,10 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def llm42_url(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The URL of the session's server."""
-    named = pytestconfig.getoption(URL) or os.environ.get("LLM42_URL") or pytestconfig.getini(URL)
-    if named:
-        yield named
+    """The URL of the session's server. The session starts one if none is named."""
+    url = pytestconfig.getoption(URL) or os.environ.get("LLM42_URL") or pytestconfig.getini(URL)
+    if url:
+        yield url
         return
     from llm42_sglang.cli.launch import ServerProcess
     from llm42_sglang.pytest_plugin.reproducible import failing
@@ -77,7 +79,7 @@ def llm42_url(
 
 @pytest.fixture(scope="session")
 def llm42_endpoint(llm42_url: str) -> "Iterator[Endpoint]":
-    """The server, connected."""
+    """A connection to the session's server."""
     from llm42_sglang.pytest_plugin.reproducible import failing
     from llm42_sglang.repro.endpoint import connect
 
@@ -91,7 +93,7 @@ def llm42_endpoint(llm42_url: str) -> "Iterator[Endpoint]":
 def assert_reproducible(
     request: pytest.FixtureRequest, llm42_endpoint: "Endpoint"
 ) -> "Reproducible":
-    """Call it with a prompt, or with messages, and how to sample; it returns the answer."""
+    """A function of a prompt or messages, and of sampling parameters, that returns the answer."""
     from llm42_sglang.pytest_plugin.reproducible import Reproducible, failing
 
     with failing():

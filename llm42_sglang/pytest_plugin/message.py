@@ -1,17 +1,17 @@
-"""What a failing test says."""
+"""The message of a test that fails."""
 
-from llm42_sglang.repro.judge import Judged, place
+from llm42_sglang.repro.judge import CaseResult, place
 from llm42_sglang.repro.output import first_difference, mismatch
 
-_SHOWN = 72  # characters of a text
+_EXTRACT = 72  # characters
 
 
-def explained(judged: Judged, golden: str) -> str:
-    """Some lines: verdict and reason, the two texts, each condition, what to do."""
-    case = judged.case
-    lines = [f"{judged.verdict.value}: {judged.reason}", f"  prompt: {_cut(case.question)}"]
+def explanation(result: CaseResult, golden: str) -> str:
+    """The verdict with its reason, the two texts, a line for each condition, and what to do."""
+    case = result.case
+    lines = [f"{result.verdict.value}: {result.reason}", f"  prompt: {_cut(case.question)}"]
     hint = ""
-    if (difference := judged.difference) is not None:
+    if (difference := result.difference) is not None:
         hint = "; if the change is meant: pytest --llm42-update"
         before, after = difference.before.text, difference.after.answer.output.text
         source, where = difference.source, place(difference.after.condition)
@@ -19,18 +19,19 @@ def explained(judged: Judged, golden: str) -> str:
         if (at := first_difference(before, after)) is not None:
             lines.append(f"  {source:<{width}} | {_cut(before, at)}")
             lines.append(f"  {where:<{width}} | {_cut(after, at)}")
-    for one in judged.observations:
-        told = "the recorded bits" + ("" if one.answer.output.verified else ", not verified")
-        if found := mismatch(case.output, one.answer.output):
-            told = "differs" + ("" if found.at is None else f" from {found.what} {found.at} on")
-        lines.append(f"  {place(one.condition)}: {told}")
+    for observation in result.observations:
+        output = observation.answer.output
+        state = "the recorded bits" + ("" if output.verified else ", not verified")
+        if first := mismatch(case.output, output):
+            state = "differs" + ("" if first.at is None else f" from {first.what} {first.at} on")
+        lines.append(f"  {place(observation.condition)}: {state}")
     lines.append(f"  golden file: {golden}{hint}")
     return "\n".join(lines)
 
 
 def _cut(text: str, at: int = 0) -> str:
-    """From shortly before a place."""
-    start = max(0, at - _SHOWN // 2)
+    """An extract of the text, from shortly before an index."""
+    start = max(0, at - _EXTRACT // 2)
     dots = "…" if start else ""
-    more = "…" if start + _SHOWN < len(text) else ""
-    return f"{dots}{text[start : start + _SHOWN]!r}{more}"
+    more = "…" if start + _EXTRACT < len(text) else ""
+    return f"{dots}{text[start : start + _EXTRACT]!r}{more}"

@@ -1,4 +1,4 @@
-"""`assert_reproducible`: a prompt under all conditions, against the golden file beside the test."""
+"""`assert_reproducible`: ask a prompt under all conditions, and compare with the golden file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from llm42_sglang.errors import UserError, printable
-from llm42_sglang.pytest_plugin.message import explained
+from llm42_sglang.pytest_plugin.message import explanation
 from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
 from llm42_sglang.repro.documents import validated
 from llm42_sglang.repro.endpoint import Endpoint
-from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
-from llm42_sglang.repro.judge import Verdict, judge
+from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
+from llm42_sglang.repro.judge import CheckVerdict, judge
 from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.suite import Case
 
@@ -25,7 +25,7 @@ Question = str | Sequence[Mapping[str, str]]  # a prompt, or messages
 
 @dataclass
 class Reproducible:
-    """What the fixture gives. `test` is the test's name, `golden` the file beside it."""
+    """The value of the fixture. `test` is the test's name, and `golden` the file beside it."""
 
     endpoint: Endpoint
     golden: Path
@@ -38,7 +38,7 @@ class Reproducible:
 
     @classmethod
     def of(cls, request: pytest.FixtureRequest, endpoint: Endpoint, update: bool) -> "Reproducible":
-        """For the test that asks for the fixture."""
+        """The fixture's value for the test that requests it. Raises UserError."""
         sampling: dict[str, Any] = {}
         for marker in reversed(list(request.node.iter_markers("llm42"))):  # the closest one wins
             sampling |= marker.kwargs
@@ -57,62 +57,64 @@ class Reproducible:
         )
 
     def __call__(self, question: Question, **sampling: Any) -> Output:
-        """Ask and compare; fail the test unless every answer is verified and the recorded one.
+        """Ask the question and return the answer. The test fails unless it is reproducible.
 
-        sampling: as in a suite, `max_tokens`, `temperature`, `seed` and so on. A second call in a
-        test is a case of its own.
+        Under every condition the answer must be verified, and be the recorded one. Sampling has the
+        names of a suite, such as `max_tokens`, `temperature` and `seed`. Each call in a test is a
+        case of its own.
         """
         self.calls += 1
         with failing():
             case = self._case(question, sampling)
             golden = load_golden(self.golden) if self.golden.exists() else None
-            return self._updated(case, golden) if self.update else self._checked(case, golden)
+            return self._record(case, golden) if self.update else self._check(case, golden)
 
     def _case(self, question: Question, sampling: Mapping[str, Any]) -> Case:
-        asked = "prompt" if isinstance(question, str) else "messages"
+        kind = "prompt" if isinstance(question, str) else "messages"
         name = self.test if self.calls == 1 else f"{self.test} #{self.calls}"
-        content = {"id": name, asked: question, "sampling": {**self.sampling, **sampling}}
+        content = {"id": name, kind: question, "sampling": {**self.sampling, **sampling}}
         return validated(Case, content, name)
 
-    def _checked(self, case: Case, golden: Golden | None) -> Output:
+    def _check(self, case: Case, golden: GoldenFile | None) -> Output:
         cases = golden.cases if golden else []
-        recorded = next((one for one in cases if one.id == case.id), None)
+        recorded = next((other for other in cases if other.id == case.id), None)
         if golden is None or recorded is None:
             raise UserError(f"{self.golden.name} holds no answer of {case.id}; {HINT}")
         if recorded.model_dump(exclude={"output", "tags"}) != case.model_dump(exclude={"tags"}):
             raise UserError(f"{self.golden.name} holds the answer to another question; {HINT}")
-        facts = golden.fingerprint  # they explain answers recorded together with them only
+        facts = golden.fingerprint  # of the last recording; an older answer may be of another one
         if facts is not None and facts.digest != recorded.output.fingerprint:
             facts = None
-        judged = judge(recorded, self._observed(recorded), facts, self.endpoint.fingerprint)
-        if judged.verdict is not Verdict.PASSED:
-            raise UserError(explained(judged, self.golden.name))
-        return judged.observations[0].answer.output
+        result = judge(recorded, self._observe(recorded), facts, self.endpoint.fingerprint)
+        if result.verdict is not CheckVerdict.PASSED:
+            raise UserError(explanation(result, self.golden.name))
+        return result.observations[0].answer.output
 
-    def _observed(self, case: Case) -> list[Observation]:
-        seen: list[Observation] = []
+    def _observe(self, case: Case) -> list[Observation]:
+        observations: list[Observation] = []
         for condition in self.conditions:
-            seen += observe(self.endpoint, [case], condition, self.in_flight)
-        return seen
+            observations += observe(self.endpoint, [case], condition, self.in_flight)
+        return observations
 
-    def _updated(self, case: Case, golden: Golden | None) -> Output:
-        """Record the answer, unless it is not the same under all conditions."""
-        seen = self._observed(case)
-        output = seen[0].answer.output
-        recorded = Recorded(**dict(case), output=output)
+    def _record(self, case: Case, golden: GoldenFile | None) -> Output:
+        """Record the answer and return it. Raises UserError if the conditions differ."""
+        observations = self._observe(case)
+        output = observations[0].answer.output
+        recorded = RecordedCase(**dict(case), output=output)
         facts = self.endpoint.fingerprint
-        judged = judge(recorded, seen, facts, facts)
-        if judged.verdict is not Verdict.PASSED:
-            raise UserError(f"not recorded: {explained(judged, self.golden.name)}")
-        cases = [one for one in (golden.cases if golden else []) if one.id != case.id]
-        cases = sorted([*cases, recorded], key=lambda one: one.id)
-        save_golden(Golden(model=self.endpoint.model, fingerprint=facts, cases=cases), self.golden)
+        result = judge(recorded, observations, facts, facts)
+        if result.verdict is not CheckVerdict.PASSED:
+            raise UserError(f"not recorded: {explanation(result, self.golden.name)}")
+        cases = [other for other in (golden.cases if golden else []) if other.id != case.id]
+        cases = sorted([*cases, recorded], key=lambda case: case.id)
+        new = GoldenFile(model=self.endpoint.model, fingerprint=facts, cases=cases)
+        save_golden(new, self.golden)
         return output
 
 
 @contextmanager
 def failing() -> Iterator[None]:
-    """A UserError becomes the test's failure: its text, without the history of both."""
+    """Turn a UserError into the failure of the test, without tracebacks."""
     try:
         yield
     except UserError as error:

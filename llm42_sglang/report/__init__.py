@@ -1,5 +1,6 @@
-"""One self-contained HTML page: verdict first, no network, light and dark, on a phone too.
+"""Reports: self-contained HTML pages with the verdict first, for screens of any size.
 
-- `page`  what a page consists of, and rendering it (`page.html.j2`, `page.css`)
-- `check`, `probe`  the pages
+- `page`   has what a page consists of, and renders it with `page.html.j2` and `page.css`
+- `check`  makes the page of `llm42 check`
+- `probe`  makes the page of `llm42 probe`
 """

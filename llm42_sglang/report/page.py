@@ -1,4 +1,4 @@
-"""What a report page consists of, and its HTML. All text is escaped."""
+"""What a report consists of, and its HTML. All text is escaped."""
 
 import statistics
 from collections.abc import Collection, Iterable, Sequence
@@ -9,40 +9,41 @@ from llm42_sglang.errors import printable
 from llm42_sglang.repro.output import UNITS, Output, common_unit, first_difference
 from llm42_sglang.repro.wire import Answer
 
-BEFORE, AFTER = 24, 40  # tokens shown around a difference; characters are eight times as many
+BEFORE, AFTER = 24, 40  # tokens that are shown around a difference
+CHARACTERS = 8  # that are shown in place of a token
 COUNTERS = ("canonical_steps", "verify_passes", "rollbacks", "tokens_rolled_back")
 
 
 class Bar(NamedTuple):
-    """A share between a label and a note."""
+    """A bar that shows a share, with a label before it and a note after it."""
 
     label: str
     percent: float
     note: str
-    two_parts: bool = False  # whether the rest has a colour of its own
+    two_parts: bool = False  # whether the rest has a colour too
 
 
 class Side(NamedTuple):
-    """One of two answers: what agrees before the first difference, and what comes after it."""
+    """One of two answers that stand side by side, cut around their first difference."""
 
     title: str
     unit: str
-    cut_before: int  # tokens or characters that are not shown
-    pieces: Sequence[tuple[str, str, int | None]]  # same, first or after; text; token id
+    cut_before: int  # tokens or characters before the pieces, which are not shown
+    pieces: Sequence[tuple[str, str, int | None]]  # "same", "first" or "after"; text; token id
     cut_after: int
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands below it, in this order, as far as it is there."""
+    """A heading, and what is below it in this order. All but the heading may be missing."""
 
     title: str
     text: str = ""
     sides: Sequence[Side] = ()
     bars: Sequence[Bar] = ()
-    columns: Sequence[str] = ()  # of a table; cells are shown as they are
+    columns: Sequence[str] = ()  # headings of a table
     rows: Sequence[Sequence[Any]] = ()
-    marked: Collection[int] = ()  # indices of rows that stand out
+    marked: Collection[int] = ()  # indices of highlighted rows
 
 
 def render(
@@ -53,9 +54,12 @@ def render(
     facts: Iterable[tuple[str, Any]],
     sections: Iterable[Section],
 ) -> str:
-    """The HTML document. mood: good, bad or unsure; verdict: some words; headline: one sentence;
-    facts: below these."""
-    import jinja2  # it is there when a page is drawn, not before
+    """The HTML document.
+
+    `mood` is good, bad or unsure and gives the colour. `verdict` is a few words, and `headline` a
+    sentence about it. Facts are names with values; they are below the headline.
+    """
+    import jinja2  # not needed by other commands, so it may not be installed
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llm42_sglang.report", "."),
@@ -71,17 +75,17 @@ def render(
 
 
 def agreement(label: str, before: Output, after: Output) -> Bar:
-    """How far two outputs agree, in the finest unit that both tell."""
+    """A bar that shows how far two outputs agree, in the finest unit that both have."""
     unit = common_unit((before, after))
     left, right = getattr(before, unit), getattr(after, unit)
     at, length = first_difference(left, right), max(len(left), len(right))
     if at is None:
         return Bar(label, 100, f"all {length} {UNITS[unit]}s agree")
-    return Bar(label, 100 * at / length, f"{UNITS[unit]}s part at {at}", two_parts=True)
+    return Bar(label, 100 * at / length, f"{UNITS[unit]}s differ from {at} on", two_parts=True)
 
 
 def side_by_side(titles: tuple[str, str], *outputs: Output) -> list[Side]:
-    """Empty where the texts and tokens are the same."""
+    """Two outputs around their first difference. Empty if texts and tokens are the same."""
     for unit in dict.fromkeys((common_unit(outputs), "text")):
         left, right = (getattr(output, unit) for output in outputs)
         if (at := first_difference(left, right)) is not None:
@@ -92,10 +96,11 @@ def side_by_side(titles: tuple[str, str], *outputs: Output) -> list[Side]:
 
 def _side(title: str, output: Output, unit: str, at: int) -> Side:
     pieces = getattr(output, unit)
-    scale = 8 if unit == "text" else 1
+    scale = CHARACTERS if unit == "text" else 1
     start, end = max(0, at - BEFORE * scale), min(len(pieces), at + AFTER * scale)
-    told = output.tokens if unit == "ids" and len(output.tokens or ()) == len(pieces) else None
-    texts = told or list(map(str, pieces))
+    texts = list(map(str, pieces))
+    if unit == "ids" and len(output.tokens or ()) == len(pieces):
+        texts = output.tokens or texts
     shown = [
         (
             "same" if i < at else "first" if i == at else "after",
@@ -108,20 +113,20 @@ def _side(title: str, output: Output, unit: str, at: int) -> Side:
 
 
 def timings(groups: dict[str, list[Answer]]) -> Section:
-    """By name of the group: seconds, and what the receipts count."""
+    """A table of answers, by name of the group: seconds, and sums of the receipts' counters."""
     columns = ("", "requests", "median s", "most s", "first token s")
-    counted = ("canonical steps", "passes", "rollbacks", "tokens rolled back")
+    counters = ("canonical steps", "passes", "rollbacks", "tokens rolled back")
     rows: list[tuple[Any, ...]] = []
-    for name, answers in groups.items():
+    for group, answers in groups.items():
         seconds = [answer.end_to_end_s for answer in answers]
-        first = [answer.first_token_s for answer in answers if answer.first_token_s is not None]
+        first = [a.first_token_s for a in answers if a.first_token_s is not None]
         receipts = any(answer.receipt for answer in answers)
         row = (
             len(answers),
             f"{statistics.median(seconds):.2f}",
             f"{max(seconds):.2f}",
             f"{statistics.median(first):.2f}" if first else "-",
-            *(sum(a.counter(one) for a in answers) if receipts else "-" for one in COUNTERS),
+            *(sum(a.counter(name) for a in answers) if receipts else "-" for name in COUNTERS),
         )
-        rows.append((name, *row))
-    return Section("Latency and rollbacks", columns=(*columns, *counted), rows=rows)
+        rows.append((group, *row))
+    return Section("Latency and rollbacks", columns=(*columns, *counters), rows=rows)

@@ -11,18 +11,18 @@ from random import Random
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import at_once
 from llm42_sglang.repro.endpoint import Endpoint
-from llm42_sglang.repro.prompts import COMPANY
+from llm42_sglang.repro.prompts import BACKGROUND
 from llm42_sglang.repro.suite import Case, Message, Sampling
 from llm42_sglang.repro.wire import Answer
 
-COMPANY_TOKENS = 48
-SHUFFLE = 42  # seed
-Advance = Callable[[], object]  # called whenever a case is answered
+BACKGROUND_TOKENS = 48  # the most that a background request generates
+SHUFFLE_SEED = 42
+Advance = Callable[[], object]  # called after each case
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One case's answer under one condition, or why there is none."""
+    """One case's answer under one condition, or the error that came in its place."""
 
     case_id: str
     condition: str
@@ -32,26 +32,30 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the cases are sent. share: of --in-flight, how many of them at once (0: one); company:
-    likewise, how many ordinary requests run beside them all the time."""
+    """How the cases of a suite are sent.
+
+    `share` and `background` are shares of --in-flight. `share` says how many cases are under way at
+    once; with 0 it is one. `background` says how many ordinary requests run beside the cases.
+    `flush` empties the prefix cache before the first case, and before each that is asked alone.
+    """
 
     name: str
     share: float = 0
-    company: float = 0
-    flush: bool = False  # the prefix cache: before, and before every case that is sent alone
+    background: float = 0
+    flush: bool = False
     shuffle: bool = False
     stream: bool = False
 
 
-# In this order: by the time of `warm` the cache has been filled by those before it.
+# The order counts: `warm` finds the prefix cache as the conditions before it have filled it.
 CONDITIONS = {
-    one.name: one
-    for one in (
+    condition.name: condition
+    for condition in (
         Condition("alone", flush=True),
-        Condition("load", share=1, company=0.5, flush=True),
-        Condition("shuffled", share=0.5, company=0.25, shuffle=True),
+        Condition("load", share=1, background=0.5, flush=True),
+        Condition("shuffled", share=0.5, background=0.25, shuffle=True),
         Condition("warm"),
-        Condition("streaming", share=0.5, company=0.5, stream=True),
+        Condition("streaming", share=0.5, background=0.5, stream=True),
     )
 }
 
@@ -65,9 +69,10 @@ def observe(
     deterministic: bool = True,
     keep_on: bool = False,
 ) -> list[Observation]:
-    """Every case once under one condition, in the cases' order.
+    """Ask every case once under one condition. The observations are in the cases' order.
 
-    Raises UserError for the first that is not answered; with `keep_on` that is an observation.
+    Raises UserError for the first case that is not answered. With `keep_on` the error becomes that
+    case's observation, and the other cases are still asked.
     """
     if condition.flush:
         endpoint.flush()
@@ -85,52 +90,54 @@ def observe(
             advance()
         return Observation(case.id, condition.name, answer)
 
-    together, beside = (round(part * in_flight) for part in (condition.share, condition.company))
+    together = max(1, round(condition.share * in_flight))
+    beside = round(condition.background * in_flight)
     try:
-        with _company(endpoint, beside, in_chat=cases[0].messages is not None):
-            return at_once(ask, cases, max(1, together), SHUFFLE if condition.shuffle else None)
+        with _background(endpoint, beside, in_chat=cases[0].messages is not None):
+            return at_once(ask, cases, together, SHUFFLE_SEED if condition.shuffle else None)
     except UserError as error:
         if not keep_on:
             raise
-        told = f"the requests beside it: {error}"  # company that is refused makes no load
-        return [Observation(case.id, condition.name, None, told) for case in cases]
+        # Without its background requests the server was not in load, so no answer counts.
+        reason = f"a background request failed: {error}"
+        return [Observation(case.id, condition.name, None, reason) for case in cases]
 
 
 @contextmanager
-def _company(endpoint: Endpoint, streams: int, in_chat: bool) -> Iterator[None]:
-    """Ordinary requests of several lengths, `streams` at a time, as long as the block runs."""
+def _background(endpoint: Endpoint, count: int, in_chat: bool) -> Iterator[None]:
+    """Keep `count` ordinary requests of several lengths under way as long as the block runs."""
     stop = threading.Event()
 
-    def stream(number: int) -> None:
-        for case in cycle(_company_cases(number, in_chat)):
+    def ask_until_stopped(number: int) -> None:
+        for case in cycle(_background_cases(number, in_chat)):
             if stop.is_set():
                 return
             endpoint.ask(case, deterministic=False)
 
-    if streams == 0:
+    if count == 0:
         yield
         return
-    with ThreadPoolExecutor(streams) as pool:
-        running = [pool.submit(stream, number) for number in range(streams)]
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(ask_until_stopped, number) for number in range(count)]
         try:
             yield
         finally:
             stop.set()
-    for future in running:
+    for future in futures:
         future.result()
 
 
-def _company_cases(number: int, in_chat: bool) -> Iterator[Case]:
-    """Ordinary requests, greedy and sampled; other ones for each stream."""
+def _background_cases(number: int, in_chat: bool) -> Iterator[Case]:
+    """Yield greedy and sampled requests. Each `number` has a sequence of its own."""
     dice = Random(number)
-    for prompt in dice.sample(COMPANY, len(COMPANY)):
+    for prompt in dice.sample(BACKGROUND, len(BACKGROUND)):
         temperature = dice.choice((0, 0.8))
-        length = dice.randrange(COMPANY_TOKENS // 4, COMPANY_TOKENS)
+        length = dice.randrange(BACKGROUND_TOKENS // 4, BACKGROUND_TOKENS)
         sampling = Sampling(temperature=temperature, max_tokens=length)
-        yield question(f"company-{number}", prompt, in_chat, sampling)
+        yield question(f"background-{number}", prompt, in_chat, sampling)
 
 
 def question(name: str, prompt: str, in_chat: bool, sampling: Sampling) -> Case:
-    """A case that asks this, as a message or as a text to go on with."""
+    """A case whose prompt is one message, or with `in_chat` false a text to go on with."""
     messages = [Message(role="user", content=prompt)] if in_chat else None
     return Case(id=name, prompt=None if in_chat else prompt, messages=messages, sampling=sampling)

@@ -1,4 +1,4 @@
-"""HTTP to one server: the only place that sends requests to a model server and times streams."""
+"""HTTP to one model server. All requests are sent here, and all streams are timed here."""
 
 import json
 import time
@@ -15,43 +15,45 @@ from llm42_sglang.errors import UserError
 
 TIMEOUT_S = 900
 CONNECT_S = 10
-FLUSH_S = 30  # the server flushes only when idle; it may finish what just ended
+FLUSH_S = 30  # how long the server may take to become idle; it flushes only then
 GENERATE = "/generate"
-KEPT_S = 2  # idle connections; SGLang closes them after 5, and a request must not meet that
+# SGLang closes an idle connection after 5 s, and a request sent at that moment would fail.
+KEEP_IDLE_S = 2
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Event(NamedTuple):
-    """One event of a stream. at_s: `time.perf_counter` when it arrived."""
+class StreamEvent(NamedTuple):
+    """One event of a stream. `at_s` is the value of `time.perf_counter` when it arrived."""
 
     at_s: float
     data: Any
 
 
 class Reply(NamedTuple):
-    """What came back for one request: a whole response, or the events of a stream.
+    """What came back for one request: the text of a response, or the events of a stream.
 
-    sent_s, done_s: `time.perf_counter` before the first byte went out and after the last came in.
+    `sent_s` and `done_s` are `time.perf_counter` before the first byte went out and after the last
+    one came in.
     """
 
     path: str
     status: int
     text: str
-    events: list[Event]
+    events: list[StreamEvent]
     sent_s: float
     done_s: float
 
     def require_ok(self, where: str = "") -> "Reply":
-        """The reply itself. Raises UserError unless its status is 200."""
+        """Return this reply. Raises UserError unless its status is 200; `where` begins the text."""
         if self.status == 200:
             return self
         raise UserError(f"{where}{self.path} was answered with {self.status}: {short(self.text)}")
 
     def json(self) -> dict[str, Any]:
-        """The one object of a whole response. Raises UserError if there is none."""
+        """Return the response's JSON object. Raises UserError if its text is not one."""
         try:
             body = json.loads(self.text)
         except (ValueError, RecursionError):
@@ -62,9 +64,10 @@ class Reply(NamedTuple):
 
 
 class Connection(AbstractContextManager):
-    """A server's URL with connections to it, for many threads at once.
+    """Connections to the server at a URL, for many threads at once.
 
-    `url` may end in OpenAI's `/v1`. Proxies of the environment apply, but not for this machine.
+    `url` may end in OpenAI's `/v1`. The environment's proxies are used, except for this machine.
+    Raises UserError for a URL or a key that cannot be one.
     """
 
     def __init__(self, url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
@@ -74,34 +77,36 @@ class Connection(AbstractContextManager):
         except httpx.InvalidURL:
             host = ""
         if not self.url.startswith(("http://", "https://")) or not host:
-            raise UserError(f"{url!r} is no URL; it looks like http://localhost:30000")
+            raise UserError(f"{url!r} is no URL; a URL looks like http://localhost:30000")
         if not (api_key or "").isascii():
-            raise UserError("the API key is no key: it has characters that are not ASCII")
+            raise UserError("the API key has characters that are not ASCII, so it is no key")
         self.client = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
             trust_env=host not in LOOPBACK,
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEPT_S),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_IDLE_S),
         )
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self.client.close()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request, whatever comes back. Raises UserError if nobody answers."""
+        """Send any request and return its response. Raises UserError if nobody answers."""
         try:
             return self.client.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise self._gone(error) from None
+            raise self._stopped_answering(error) from None
 
     def post(self, path: str, body: dict[str, Any]) -> Reply:
-        """One body, streamed if it says so, whatever comes back. Raises UserError if it cannot be
-        sent, or the server stops answering."""
+        """Send one body and return the reply, of whatever status; with `stream` in it, the events.
+
+        Raises UserError if the body cannot be sent or the server stops answering.
+        """
         sent_s = time.perf_counter()
         try:
             with self.client.stream("POST", path, json=body) as response:
@@ -109,31 +114,32 @@ class Connection(AbstractContextManager):
                 events = list(events_of(response)) if streamed else []
                 text = "" if streamed else response.read().decode(errors="replace")
         except httpx.HTTPError as error:
-            raise self._gone(error) from None
+            raise self._stopped_answering(error) from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"the request cannot be sent as JSON: {error}") from None
         return Reply(path, response.status_code, text, events, sent_s, time.perf_counter())
 
     def generate(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer of one /generate request, of a stream its last event. Raises UserError."""
+        """Send one /generate request; return its answer, or the last event. Raises UserError."""
         reply = self.post(GENERATE, body).require_ok()
         return reply.events[-1].data if reply.events else reply.json()
 
     def flush(self) -> None:
-        """Empty the prefix cache, once the server is idle. Raises UserError if it does not."""
+        """Empty the prefix cache once the server is idle. Raises UserError if that fails."""
         response = self.request("POST", "/flush_cache", params={"timeout": FLUSH_S})
         if response.status_code != 200:
             raise UserError(f"/flush_cache was answered with {response.status_code}")
 
-    def _gone(self, error: httpx.HTTPError) -> UserError:
+    def _stopped_answering(self, error: httpx.HTTPError) -> UserError:
         return UserError(f"{self.url} stopped answering: {error!r}")
 
 
-def events_of(response: httpx.Response) -> Iterator[Event]:
-    """The events of a stream as they arrive, up to `[DONE]`. Raises UserError.
+def events_of(response: httpx.Response) -> Iterator[StreamEvent]:
+    """Yield the events of a stream as they arrive, up to `[DONE]`.
 
-    Lines end as the format says, in a line feed, a carriage return or both: in JSON a text has
-    neither. But it may hold whatever else Unicode takes for an end.
+    A line ends in a line feed, a carriage return or both, as the format of event streams says. A
+    text in JSON contains neither. It may contain other characters that Unicode counts as ends of
+    lines, so httpx's `iter_lines` would cut it. Raises UserError for an event that is not JSON.
     """
     rest = b""
     for chunk in chain(response.iter_bytes(), [b"\n"]):
@@ -143,10 +149,10 @@ def events_of(response: httpx.Response) -> Iterator[Event]:
                 continue
             at_s = time.perf_counter()
             try:
-                yield Event(at_s, json.loads(data))
+                yield StreamEvent(at_s, json.loads(data))
             except (ValueError, RecursionError):
-                told = short(data.decode(errors="replace"))
-                raise UserError(f"a stream has an event that is not JSON: {told}") from None
+                text = short(data.decode(errors="replace"))
+                raise UserError(f"a stream has an event that is not JSON: {text}") from None
 
 
 def at_once(
@@ -155,9 +161,10 @@ def at_once(
     in_flight: int,
     shuffle: int | None = None,
 ) -> list[Result]:
-    """`ask` every item, at most `in_flight` at a time, in an order that `shuffle` seeds.
+    """Call `ask` with every item, at most `in_flight` at a time; results in the items' order.
 
-    Results are in the items' order. The first that fails keeps the others from being sent.
+    `shuffle` is the seed of a random order of asking. After the first error no further item is
+    asked, and the error is raised.
     """
     order = list(range(len(items)))
     if shuffle is not None:
@@ -169,10 +176,10 @@ def at_once(
         for future in done:
             future.result()
         return [futures[i].result() for i in range(len(items))]
-    finally:  # after an error or Ctrl-C nobody waits for what is still under way
+    finally:  # after an error or Ctrl-C, requests still under way are not waited for
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def short(text: str) -> str:
-    """The beginning of a text, in one line."""
+    """The first 300 characters of a text, in one line."""
     return " ".join(text.split())[:300]

@@ -1,4 +1,4 @@
-"""Reading files that people write or keep: every mistake is one line that names the place."""
+"""Read files that people write or keep. A mistake in one is a line that names the place."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ from pydantic import BaseModel, ValidationError
 
 from llm42_sglang.errors import UserError
 
-Model = TypeVar("Model", bound=BaseModel)
+Document = TypeVar("Document", bound=BaseModel)
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file. Raises UserError."""
+    """The text of a UTF-8 file. Raises UserError."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -21,8 +21,8 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8: byte {error.start}") from None
 
 
-def read_model(kind: type[Model], path: Path) -> Model:
-    """A JSON file. Raises UserError; a file that was cut off is one that is not JSON."""
+def read_document(kind: type[Document], path: Path) -> Document:
+    """The content of a JSON file. Raises UserError if it is not JSON, or not of this kind."""
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -30,8 +30,11 @@ def read_model(kind: type[Model], path: Path) -> Model:
     return validated(kind, content, path)
 
 
-def validated(kind: type[Model], content: Any, where: object) -> Model:
-    """Raises UserError with the first complaint. where: the file, or what else is being read."""
+def validated(kind: type[Document], content: Any, where: object) -> Document:
+    """Content that has been parsed, as a document of this kind.
+
+    Raises UserError with the first complaint; `where` names the file, or what else was read.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -39,7 +42,7 @@ def validated(kind: type[Model], content: Any, where: object) -> Model:
 
 
 def first_complaint(error: ValidationError) -> str:
-    """One line: where, and what is wrong there."""
+    """One line that says where the first mistake is, and what it is."""
     first = error.errors(include_url=False)[0]
     complaint = first["msg"].removeprefix("Value error, ")
     text = ": ".join(filter(None, (".".join(map(str, first["loc"])), complaint)))

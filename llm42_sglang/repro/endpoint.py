@@ -1,4 +1,4 @@
-"""A server that answers prompts: ours, stock SGLang, or anything that speaks OpenAI's API."""
+"""A server that answers prompts: an llm42 server, stock SGLang, or one with OpenAI's API."""
 
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -17,12 +17,12 @@ from llm42_sglang.repro.wire import COMPLETIONS, DETAILS, Answer, Api, answer_of
 
 @dataclass
 class Endpoint(AbstractContextManager):
-    """A connected server, for many threads at once. Made by `connect`."""
+    """A connected server, for many threads at once. `connect` makes one."""
 
     connection: Connection
-    api: Api  # which one prompts go to
+    api: Api  # the one that prompts are sent to
     model: str  # as the server names it
-    fingerprint: Fingerprint | None  # None unless the server is ours
+    fingerprint: Fingerprint | None  # None unless it is an llm42 server
     _details: dict[str, int] = field(default_factory=dict)  # by path: index into DETAILS
 
     def __exit__(self, *_: object) -> None:
@@ -30,38 +30,40 @@ class Endpoint(AbstractContextManager):
 
     @property
     def ours(self) -> bool:
-        """Whether it knows what a deterministic request is."""
+        """Whether it is an llm42 server, which knows deterministic requests."""
         return self.fingerprint is not None
 
     def ask(self, case: Case, deterministic: bool = True, stream: bool = False) -> Answer:
-        """One request to its end. Only a server of ours is told whether it is deterministic.
+        """Ask one case and return its whole answer.
 
-        Raises UserError if the endpoint refuses it or stops answering.
+        `deterministic` is sent to llm42 servers only; others do not know the field. A detail that
+        the endpoint refuses, such as logprobs, is left out and the case asked again.
+        Raises UserError if the endpoint refuses the request or stops answering.
         """
         path = path_of(case, self.api)
-        wish = deterministic if self.ours else None
+        flag = deterministic if self.ours else None
         for level in range(self._details.get(path, 0), len(DETAILS)):
-            body = body_of(case, path, self.model, wish, stream, DETAILS[level])
+            body = body_of(case, path, self.model, flag, stream, DETAILS[level])
             reply = self.connection.post(path, body)
             if reply.status not in (400, 422) or path == GENERATE:
                 break
         if reply.status in (404, 405) and path == COMPLETIONS:
-            raise UserError(f"{path} was answered with {reply.status}; write it as messages")
+            raise UserError(f"{path} was answered with {reply.status}; write prompts as messages")
         reply.require_ok()
-        self._details[path] = level  # what is refused of one case alone says nothing of the others
+        self._details[path] = level  # kept only after a success: a refusal may be about one case
         if stream:
             answer = answer_of(path, [event.data for event in reply.events])
             if answer.output.finish_reason is None:
                 raise UserError("the stream ended before the answer did")
             answer = replace(answer, first_token_s=reply.events[0].at_s - reply.sent_s)
         else:
-            whole = reply.json()
-            exchange = {"path": path, "request": body, "response": whole}
-            answer = replace(answer_of(path, [whole]), exchange=exchange)
+            response = reply.json()
+            exchange = {"path": path, "request": body, "response": response}
+            answer = replace(answer_of(path, [response]), exchange=exchange)
         return replace(answer, end_to_end_s=reply.done_s - reply.sent_s)
 
     def flush(self) -> None:
-        """Empty the prefix cache, where the server has a way to and is idle."""
+        """Empty the prefix cache. Nothing happens on a server that cannot, or is not idle."""
         if self.api == "native":
             with suppress(UserError):
                 self.connection.flush()
@@ -70,9 +72,10 @@ class Endpoint(AbstractContextManager):
 def connect(
     url: str, api: Api | None = None, model: str | None = None, api_key: str | None = None
 ) -> Endpoint:
-    """Find out what answers there. api: None takes the native one where there is one.
+    """Connect to the server at a URL, after asking it what it is.
 
-    Raises UserError if nobody answers, or nobody that is known.
+    `api` None takes the native API where there is one. `model` None takes the first that the server
+    names. Raises UserError if nobody answers, or the answers are not those of a known server.
     """
     connection = Connection(url, api_key)
     try:
@@ -93,26 +96,28 @@ def connect(
 
 
 def _fingerprint(connection: Connection) -> Fingerprint | None:
-    """None where nobody knows such a thing. Raises UserError if a server of ours cannot serve, or
-    its facts are not what its fingerprint is a hash of."""
+    """The server's fingerprint, None if it is no llm42 server.
+
+    Raises UserError if an llm42 server cannot serve, or its facts do not give its fingerprint.
+    """
     body = _get(connection, FACTS_PATH)
     try:
-        claimed = Fingerprint(digest=body["fingerprint"], facts=body["facts"])
+        of_server = Fingerprint(digest=body["fingerprint"], facts=body["facts"])
     except (KeyError, ValidationError):
         return None
-    if fingerprint(claimed.facts) != claimed.digest:
+    if fingerprint(of_server.facts) != of_server.digest:
         raise UserError(f"{connection.url}: the facts do not hash to the fingerprint beside them")
-    return claimed
+    return of_server
 
 
 def _get(connection: Connection, path: str) -> dict[str, Any]:
-    """An object; an empty one where the server has none."""
+    """The JSON object at a path, an empty one if there is none. Raises UserError."""
     try:
         response = connection.client.get(path)
     except httpx.HTTPError as error:
         raise UserError(f"no server answers at {connection.url}: {error!r}") from None
     if response.status_code in (401, 403):
-        raise UserError(f"{connection.url} wants a key: set LLM42_API_KEY")
+        raise UserError(f"{connection.url} asks for an API key: set LLM42_API_KEY")
     if response.status_code == 503 and "llm42" in response.text:
         raise UserError(f"{connection.url} does not serve: {short(response.text)}")
     try:

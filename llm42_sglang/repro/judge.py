@@ -1,7 +1,7 @@
-"""Verdicts. Nothing is asked here: recorded and observed outputs in, PASSED, FAILED or UNKNOWN out.
+"""The verdicts PASSED, FAILED and UNKNOWN, from recorded and observed outputs. No server is asked.
 
-Two outputs are of the same fingerprint unless their receipts name two. Outputs of one fingerprint
-must be equal to the bit; outputs of two may differ, and nobody has promised otherwise.
+Outputs of one fingerprint must be equal to the bit. Outputs of two fingerprints may differ: nothing
+is promised about them. Two outputs count as of one fingerprint unless their receipts name two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,153 +12,160 @@ from itertools import combinations
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint, explain
-from llm42_sglang.repro.golden import Golden, Recorded
-from llm42_sglang.repro.output import Mismatch, Output, mismatch
+from llm42_sglang.repro.golden import GoldenFile, RecordedCase
+from llm42_sglang.repro.output import FirstDifference, Output, mismatch
 
 
-class Verdict(Enum):
-    """Of a case, and of a whole check."""
+class CheckVerdict(Enum):
+    """The verdict on a case, on a whole check, or on a receipt that is replayed."""
 
     PASSED = "PASSED"
-    FAILED = "FAILED"  # bits differ, and nothing explains it
-    UNKNOWN = "UNKNOWN"  # no answer, nobody vouches for it, or another fingerprint gave another one
+    FAILED = "FAILED"  # bits differ under one fingerprint
+    UNKNOWN = "UNKNOWN"  # no answer, an unverified one, or one that changed with the fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two outputs of one case that are not equal, the earlier one and where it is from."""
+    """Two outputs of one case that are not equal. `source` says where the first one is from."""
 
     source: str
     before: Output
     after: Observation
-    mismatch: Mismatch
+    mismatch: FirstDifference
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One case."""
+class CaseResult:
+    """What was observed of one case, and the verdict on it."""
 
-    case: Recorded
-    verdict: Verdict
+    case: RecordedCase
+    verdict: CheckVerdict
     reason: str  # one line
     observations: tuple[Observation, ...]  # those with an answer
-    difference: Difference | None = None  # that the verdict is about
-    complete: bool = True  # whether all have one
+    difference: Difference | None = None  # the one that the verdict is about
+    complete: bool = True  # whether every observation had an answer
 
     @property
     def consistent(self) -> bool:
-        """Whether all conditions gave the same bits, recorded ones aside."""
-        outputs = [one.answer.output for one in self.observations]
+        """Whether all conditions gave the same bits. They need not be the recorded ones."""
+        outputs = [observation.answer.output for observation in self.observations]
         same = all(mismatch(a, b) is None for a, b in combinations(outputs, 2))
         return self.complete and same
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A whole check."""
+class CheckResult:
+    """The results of all cases, and the fingerprints of the golden file and of the server."""
 
-    cases: tuple[Judged, ...]
+    cases: tuple[CaseResult, ...]
     recorded: Fingerprint | None
     observed: Fingerprint | None
 
     @property
-    def verdict(self) -> Verdict:
-        """The worst there is."""
-        worst_first = (Verdict.FAILED, Verdict.UNKNOWN)
-        return next(filter(self.count, worst_first), Verdict.PASSED)
+    def verdict(self) -> CheckVerdict:
+        """The worst verdict of any case."""
+        worst_first = (CheckVerdict.FAILED, CheckVerdict.UNKNOWN)
+        return next(filter(self.count, worst_first), CheckVerdict.PASSED)
 
     @property
     def change(self) -> str:
-        """One line about the two fingerprints."""
+        """One line that says what differs between the two fingerprints."""
         return explain(self.recorded, self.observed)
 
-    def count(self, verdict: Verdict) -> int:
-        """Cases with this verdict."""
-        return sum(judged.verdict is verdict for judged in self.cases)
+    def count(self, verdict: CheckVerdict) -> int:
+        """The number of cases with this verdict."""
+        return sum(result.verdict is verdict for result in self.cases)
 
 
 def judge(
-    case: Recorded,
+    case: RecordedCase,
     observations: Sequence[Observation],
     recorded: Fingerprint | None,
     observed: Fingerprint | None,
-) -> Judged:
-    """One case under all conditions. Fingerprints: of the golden file, and of the server now.
+) -> CaseResult:
+    """Judge one case from its observations under all conditions.
 
-    What counts is the first contradiction; else the first answer that is missing; else the first
-    difference.
+    `recorded` and `observed` are the fingerprints of the golden file and of the server. The verdict
+    is about the first difference under one fingerprint. If there is none, it is about the first
+    answer that is missing, then about the first difference under two fingerprints.
     """
     assert observations, "nothing was observed"
-    seen = tuple(one for one in observations if one.answer is not None)
-    missing = [one for one in observations if one.answer is None]
-    differences = list(_differences(case, seen))
-    for one in differences:
-        if _same_print(one.before, one.after.answer.output):
-            reason = f"{place(one.after.condition)}, {one.mismatch.told(one.source)}"
-            return Judged(case, Verdict.FAILED, reason, seen, one, not missing)
-    for one in missing:
-        reason = f"{place(one.condition)}, no answer: {one.error}"
-        return Judged(case, Verdict.UNKNOWN, reason, seen, complete=False)
-    for one in differences:
+    answered = tuple(o for o in observations if o.answer is not None)
+    unanswered = [o for o in observations if o.answer is None]
+    differences = list(_differences(case, answered))
+
+    def result(verdict: CheckVerdict, reason: str, about: Difference | None = None) -> CaseResult:
+        return CaseResult(case, verdict, reason, answered, about, complete=not unanswered)
+
+    for difference in differences:
+        if _same_fingerprint(difference.before, difference.after.answer.output):
+            what = difference.mismatch.describe(difference.source)
+            reason = f"{place(difference.after.condition)}, {what}"
+            return result(CheckVerdict.FAILED, reason, difference)
+    for observation in unanswered:
+        reason = f"{place(observation.condition)}, no answer: {observation.error}"
+        return result(CheckVerdict.UNKNOWN, reason)
+    for difference in differences:
+        what = difference.mismatch.describe(difference.source)
         change = explain(recorded, observed)
-        told = one.mismatch.told(one.source)
-        reason = f"the answer changed with the fingerprint ({change}): {told}"
-        return Judged(case, Verdict.UNKNOWN, reason, seen, one)
-    outputs = [one.answer.output for one in seen]
+        reason = f"the answer changed with the fingerprint ({change}): {what}"
+        return result(CheckVerdict.UNKNOWN, reason, difference)
+    outputs = [observation.answer.output for observation in answered]
     if not all(output.receipt for output in outputs):
-        return Judged(case, Verdict.UNKNOWN, "same bits, but the answers carry no receipt", seen)
+        return result(CheckVerdict.UNKNOWN, "same bits, but the answers carry no receipt")
     if not all(output.verified for output in outputs):
-        return Judged(case, Verdict.UNKNOWN, "same bits, but not every answer is verified", seen)
-    reason = f"same bits under {len(seen)} condition{'s' * (len(seen) > 1)}, verified"
-    if not all(_same_print(case.output, output) for output in outputs):
+        return result(CheckVerdict.UNKNOWN, "same bits, but not every answer is verified")
+    reason = f"same bits under {len(answered)} condition{'s' * (len(answered) > 1)}, verified"
+    if not all(_same_fingerprint(case.output, output) for output in outputs):
         reason += ", though under another fingerprint"
-    return Judged(case, Verdict.PASSED, reason, seen)
+    return result(CheckVerdict.PASSED, reason)
 
 
-def _differences(case: Recorded, seen: Sequence[Observation]) -> Iterator[Difference]:
-    pairs = [("recorded", case.output, one) for one in seen]
+def _differences(case: RecordedCase, answered: Sequence[Observation]) -> Iterator[Difference]:
+    """Yield the differences from the recorded output, then those between conditions."""
+    pairs = [("recorded", case.output, observation) for observation in answered]
     pairs += [
         (f"{place(early.condition)} gave", early.answer.output, late)
-        for early, late in combinations(seen, 2)
+        for early, late in combinations(answered, 2)
     ]
     for source, before, after in pairs:
-        if found := mismatch(before, after.answer.output):
-            yield Difference(source, before, after, found)
+        if first := mismatch(before, after.answer.output):
+            yield Difference(source, before, after, first)
 
 
-def _same_print(left: Output, right: Output) -> bool:
-    """Without a receipt nobody says that anything has changed."""
+def _same_fingerprint(left: Output, right: Output) -> bool:
+    """Whether both are of one fingerprint, as far as is known: an output may have no receipt."""
     prints = {left.fingerprint, right.fingerprint} - {None}
     return len(prints) <= 1
 
 
 def place(condition: str) -> str:
-    """A condition in a sentence."""
+    """A condition as words of a sentence."""
     return {"load": "in load", "warm": "with a warm cache"}.get(condition, condition)
 
 
-def updated(golden: Golden, checked: Checked, model: str) -> Golden:
-    """The golden file with the answers seen now, those that were checked.
+def updated(golden: GoldenFile, check: CheckResult, model: str) -> GoldenFile:
+    """The golden file, with new answers for the cases that were checked.
 
-    Raises UserError where answers differ between conditions, are missing or, on a server that gives
-    receipts, are not verified: noise is not to be recorded; and where only some cases were checked
-    though the fingerprint has changed: a file has one.
+    Raises UserError if answers are missing or differ between conditions, or if a server that gives
+    receipts does not verify one: such answers are not reproducible. Raises it also if only some
+    cases were checked and the fingerprint has changed, because a golden file has one fingerprint.
     """
     new = {}
-    for judged in checked.cases:
-        name = judged.case.id
-        outputs = [one.answer.output for one in judged.observations]
-        if not judged.consistent:
+    for result in check.cases:
+        name = result.case.id
+        outputs = [observation.answer.output for observation in result.observations]
+        if not result.consistent:
             raise UserError(
-                f"case {name} is not the same under all conditions: {judged.reason}; "
-                "the golden file is as it was"
+                f"case {name} is not the same under all conditions: {result.reason}; "
+                "the golden file is unchanged"
             )
         if any(output.receipt and not output.verified for output in outputs):
-            raise UserError(f"case {name} is not verified; the golden file is as it was")
-        # Of the condition that tells most: streams may lack token ids.
-        fullest = max(outputs, key=lambda one: (one.ids is not None, one.logprobs is not None))
-        new[name] = judged.case.model_copy(update={"output": fullest})
-    if len(new) < len(golden.cases) and checked.recorded != checked.observed:
+            raise UserError(f"case {name} is not verified; the golden file is unchanged")
+        # The output with most details is recorded: those of streams may lack token ids.
+        fullest = max(outputs, key=lambda o: (o.ids is not None, o.logprobs is not None))
+        new[name] = result.case.model_copy(update={"output": fullest})
+    if len(new) < len(golden.cases) and check.recorded != check.observed:
         raise UserError("the fingerprint has changed: update all cases, without --only and --tag")
     cases = [new.get(case.id, case) for case in golden.cases]
-    return Golden(model=model, fingerprint=checked.observed, cases=cases)
+    return GoldenFile(model=model, fingerprint=check.observed, cases=cases)

@@ -1,4 +1,4 @@
-"""What an endpoint answered, as far as it is compared, and where two answers part."""
+"""The part of an answer that is compared, and the first difference of two answers."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ UNITS = {"ids": "token", "tokens": "token", "text": "character"}  # finest first
 
 
 class Stamp(BaseModel):
-    """The part of a receipt that is the same in every run; passes and rollbacks are not."""
+    """The part of a receipt that is the same in every run. Passes and rollbacks are not."""
 
-    model_config = ConfigDict(frozen=True)  # a server's receipt has more fields
+    model_config = ConfigDict(frozen=True)  # other fields of the receipt are ignored
 
     verified: bool
     fingerprint: str
@@ -28,7 +28,7 @@ class Stamp(BaseModel):
 
 
 class Output(Strict):
-    """One answer's bits. None: the endpoint did not tell."""
+    """What is compared of one answer. None stands for what the endpoint did not send."""
 
     text: str
     finish_reason: str | None = None
@@ -45,69 +45,72 @@ class Output(Strict):
 
     @field_serializer("text")
     def _lines(self, text: str) -> list[str]:
-        """Line by line, so that a golden file's differences are those of the text."""
+        """The lines of the text, so that a diff of golden files shows the lines that changed."""
         return text.splitlines(keepends=True)
 
     @property
     def verified(self) -> bool:
-        """Whether a server vouches for it."""
+        """Whether the receipt says that the server verified the answer."""
         return self.receipt is not None and self.receipt.verified
 
     @property
     def fingerprint(self) -> str | None:
+        """The fingerprint that the receipt names, None without a receipt."""
         return self.receipt.fingerprint if self.receipt else None
 
 
-class Mismatch(NamedTuple):
+class FirstDifference(NamedTuple):
     """The first difference of two outputs."""
 
     what: str  # token, character, finish reason, logprobs or the prompt's tokens
-    at: int | None  # index of the token or character; None where there is none
+    at: int | None  # index of the token or character, from 0; None for the others
     recorded: str
     got: str
 
-    def told(self, before: str = "recorded") -> str:
-        """One line; `before` says where the first output is from."""
+    def describe(self, source: str = "recorded") -> str:
+        """One line that says what differs. `source` says where the first output is from."""
         place = f"{self.what} {self.at}" if self.at is not None else self.what
-        return f"{place}: {before} {self.recorded}, got {self.got}"
+        return f"{place}: {source} {self.recorded}, got {self.got}"
 
 
-def mismatch(recorded: Output, got: Output) -> Mismatch | None:
-    """The first difference in what both tell; None where all of that is equal."""
+def mismatch(recorded: Output, got: Output) -> FirstDifference | None:
+    """The first difference in what both outputs have, None if all of that is equal."""
     for unit in dict.fromkeys((common_unit((recorded, got)), "text")):
         left, right = getattr(recorded, unit), getattr(got, unit)
         if (at := first_difference(left, right)) is not None:
-            return Mismatch(UNITS[unit], at, *(_piece(one, unit, at) for one in (recorded, got)))
+            pieces = _piece(recorded, unit, at), _piece(got, unit, at)
+            return FirstDifference(UNITS[unit], at, *pieces)
     if recorded.finish_reason != got.finish_reason:
         reasons = repr(recorded.finish_reason), repr(got.finish_reason)
-        return Mismatch("finish reason", None, *reasons)
+        return FirstDifference("finish reason", None, *reasons)
     if None not in (recorded.logprobs, got.logprobs) and recorded.logprobs != got.logprobs:
-        return Mismatch("logprobs", None, f"{recorded.logprobs}", f"{got.logprobs}")
-    # The receipts' digest covers the prompt's token ids too. Where logprobs were recorded, both
-    # must have been asked for them, or the digests are of different things.
-    same_kind = (recorded.logprobs is None) == (got.logprobs is None)
-    if recorded.receipt is not None and got.receipt is not None and same_kind:
+        return FirstDifference("logprobs", None, f"{recorded.logprobs}", f"{got.logprobs}")
+    # A receipt's digest covers the prompt's token ids too, and logprobs if they were asked for. So
+    # digests are comparable only if both requests asked for logprobs, or neither did.
+    both_or_neither = (recorded.logprobs is None) == (got.logprobs is None)
+    if recorded.receipt and got.receipt and both_or_neither:
         before, after = recorded.receipt.output_digest, got.receipt.output_digest
-        return Mismatch("the prompt's tokens", None, before, after) if before != after else None
+        if before != after:
+            return FirstDifference("the prompt's tokens", None, before, after)
     return None
 
 
 def common_unit(outputs: Sequence[Output]) -> str:
-    """The finest of UNITS that all outputs tell."""
-    told_by_all = (n for n in UNITS if all(getattr(one, n) is not None for one in outputs))
-    return next(told_by_all)
+    """The finest of UNITS that all outputs have."""
+    has_all = (unit for unit in UNITS if all(getattr(o, unit) is not None for o in outputs))
+    return next(has_all)
 
 
 def logprob_digest(values: Sequence[float], alternatives: Sequence[Any] = ()) -> str:
-    """Hash of the bits of logprobs, and of the alternatives to each token, as JSON types."""
+    """A hash of the bits of logprobs, and of the alternatives to each token (JSON types)."""
     packed = struct.pack(f"<{len(values)}d", *values)
     if alternatives:
-        packed += json.dumps(alternatives).encode()  # a float's text has all of its bits
+        packed += json.dumps(alternatives).encode()  # the text of a float determines its bits
     return hashlib.sha256(packed).hexdigest()[:_SHORT_HEX]
 
 
 def first_difference(left: Sequence[Any], right: Sequence[Any]) -> int | None:
-    """The first index at which two token sequences differ, an end being a difference too."""
+    """The first index at which two sequences differ, or one has ended. None if they are equal."""
     for index, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return index
@@ -115,12 +118,12 @@ def first_difference(left: Sequence[Any], right: Sequence[Any]) -> int | None:
 
 
 def comparable(text: str) -> str:
-    """Without halves of surrogate pairs, which no file can hold."""
+    """The text, with half a surrogate pair replaced, which no UTF-8 file can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _piece(output: Output, unit: str, at: int) -> str:
-    """A token or some characters, in words."""
+    """What an output has at an index, for a person: a token, some characters, or its end."""
     pieces = getattr(output, unit)
     if at >= len(pieces):
         return "its end"

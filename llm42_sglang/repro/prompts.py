@@ -1,4 +1,4 @@
-"""What to ask a server when the question does not matter."""
+"""Prompts for when the question does not matter: to compare, and to keep a server busy."""
 
 PROMPTS = (
     "Write a short story about a lighthouse keeper who finds a letter in a bottle.",
@@ -10,7 +10,7 @@ PROMPTS = (
     "Write a Python function that counts the words in a text, and explain it.",
     "Tell me how to prepare for a job interview at a small company.",
 )
-COMPANY = (
+BACKGROUND = (
     "List ten uncommon animals and say one thing about each.",
     "Write a poem about the sea and the people who live by it.",
     "Why is the sky blue, and why is it red in the evening?",

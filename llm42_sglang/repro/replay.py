@@ -1,7 +1,7 @@
-"""A request with its response, and whether it is authentic: it is executed again and compared.
+"""Is a response authentic? Its request is executed again, and the two responses are compared.
 
-The file is JSON: `{"request": BODY, "response": BODY}`, both as they went over the wire, on any of
-the paths below; `llm42 record --receipts` adds `path` and the `fingerprint` with its facts.
+The file is JSON: `{"request": BODY, "response": BODY}`. Both are as they went over the wire, on any
+of the paths below. `llm42 record --receipts` adds `path`, and `fingerprint` with its facts.
 """
 
 import json
@@ -14,16 +14,16 @@ from llm42_sglang.errors import UserError
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.differences import Fingerprint, explain
-from llm42_sglang.repro.documents import read_model
+from llm42_sglang.repro.documents import read_document
 from llm42_sglang.repro.endpoint import Endpoint
-from llm42_sglang.repro.judge import Verdict
+from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import Output, mismatch
 from llm42_sglang.repro.suite import Strict
 from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
 
 
-class Saved(Strict):
-    """The file's content."""
+class SavedExchange(Strict):
+    """The content of the file: a request and its response."""
 
     format: Literal["llm42-receipt"] = "llm42-receipt"
     version: Literal[1] = 1
@@ -47,55 +47,57 @@ class Saved(Strict):
         return {"path": path, **content}
 
 
-class Replayed(NamedTuple):
-    """What came of it. PASSED: authentic. The reason is one line."""
+class ReplayResult(NamedTuple):
+    """The verdict on a receipt, PASSED if it is authentic, and a reason of one line."""
 
-    verdict: Verdict
+    verdict: CheckVerdict
     reason: str
 
 
-def load_saved(path: Path) -> tuple[Saved, Output]:
-    """The file, and its response as an output with a receipt. Raises UserError."""
-    saved = read_model(Saved, path)
-    if isinstance(choices := saved.response.get("choices"), list) and len(choices) > 1:
+def load_exchange(path: Path) -> tuple[SavedExchange, Output]:
+    """The file's content, and its response as an output with a receipt. Raises UserError."""
+    exchange = read_document(SavedExchange, path)
+    if isinstance(choices := exchange.response.get("choices"), list) and len(choices) > 1:
         raise UserError(f"{path} has several choices; a replay compares one")
     try:
-        claimed = answer_of(saved.path, [saved.response]).output
+        claimed = answer_of(exchange.path, [exchange.response]).output
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if claimed.receipt is None:
         raise UserError(f"{path}: the response carries no receipt, so there is nothing to replay")
-    return saved, claimed
+    return exchange, claimed
 
 
 def save_exchange(answer: Answer, fingerprint: Fingerprint | None, path: Path) -> None:
-    """Whole or not at all. Raises UserError."""
-    assert answer.exchange is not None, "a stream has no one response"
-    saved = Saved(**answer.exchange, fingerprint=fingerprint)
-    write_whole(path, json.dumps(saved.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    """Write an answer's request and response, as a whole or not at all. Raises UserError."""
+    assert answer.exchange is not None, "a stream is not one response"
+    exchange = SavedExchange(**answer.exchange, fingerprint=fingerprint)
+    content = exchange.model_dump(mode="json")
+    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def replay(endpoint: Endpoint, saved: Saved, claimed: Output) -> Replayed:
-    """Execute a saved request again. Raises UserError if the endpoint refuses it."""
-    reply = endpoint.connection.post(saved.path, saved.request | {"stream": False})
-    again = answer_of(saved.path, [reply.require_ok().json()]).output
+def replay(endpoint: Endpoint, exchange: SavedExchange, claimed: Output) -> ReplayResult:
+    """Execute a saved request again and judge. Raises UserError if the endpoint refuses it."""
+    reply = endpoint.connection.post(exchange.path, exchange.request | {"stream": False})
+    again = answer_of(exchange.path, [reply.require_ok().json()]).output
     claim, now = claimed.receipt, again.receipt
-    assert claim is not None, "load_saved refuses a response without a receipt"
+    assert claim is not None, "load_exchange refuses a response without a receipt"
     if now is None:
-        reason = "this endpoint gives no receipts, so it cannot vouch for any"
-        return Replayed(Verdict.UNKNOWN, reason)
+        reason = "this endpoint gives no receipts, so it cannot confirm one"
+        return ReplayResult(CheckVerdict.UNKNOWN, reason)
     if claim.fingerprint != now.fingerprint:
-        change = "the file does not say of what it was made"
-        if saved.fingerprint is not None:
-            change = explain(saved.fingerprint, endpoint.fingerprint)
-        return Replayed(Verdict.UNKNOWN, f"made under another fingerprint: {change}")
+        change = "the file does not hold that fingerprint's facts"
+        if exchange.fingerprint is not None:
+            change = explain(exchange.fingerprint, endpoint.fingerprint)
+        return ReplayResult(CheckVerdict.UNKNOWN, f"made under another fingerprint: {change}")
     if difference := mismatch(claimed, again):
-        return Replayed(Verdict.FAILED, difference.told("the file says"))
+        return ReplayResult(CheckVerdict.FAILED, difference.describe("the file says"))
     if not (claim.verified and now.verified):
-        reason = "same bits, but a receipt says that they are not verified"
-        return Replayed(Verdict.UNKNOWN, reason)
+        reason = "same bits, but one of the receipts says that they are not verified"
+        return ReplayResult(CheckVerdict.UNKNOWN, reason)
     if claim != now:
-        pairs = zip(claim, now, strict=True)
-        false = ", ".join(f"{name} {a}, not {b}" for (name, a), (_, b) in pairs if a != b)
-        return Replayed(Verdict.FAILED, f"the receipt claims {false}")
-    return Replayed(Verdict.PASSED, "executed again, it gave the same bits and the same receipt")
+        fields = zip(claim, now, strict=True)
+        wrong = ", ".join(f"{name} {a}, not {b}" for (name, a), (_, b) in fields if a != b)
+        return ReplayResult(CheckVerdict.FAILED, f"the receipt claims {wrong}")
+    reason = "executed again, it gave the same bits and the same receipt"
+    return ReplayResult(CheckVerdict.PASSED, reason)

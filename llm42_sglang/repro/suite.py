@@ -11,9 +11,9 @@ from llm42_sglang.errors import UserError, printable
 from llm42_sglang.repro.documents import read_text, validated
 from llm42_sglang.tools import require
 
-Item = TypeVar("Item")
-_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
-_LINE_END = re.compile("[\x85\u2028\u2029]")  # for YAML, and for hardly anything else
+AnyCase = TypeVar("AnyCase")
+_HALF = re.compile("[\ud800-\udfff]")  # one half of a surrogate pair
+_LINE_END = re.compile("[\x85\u2028\u2029]")  # only YAML takes these for ends of lines
 
 
 def _one_line(text: str) -> str:
@@ -22,11 +22,11 @@ def _one_line(text: str) -> str:
     return text
 
 
-Id = Annotated[str, AfterValidator(_one_line)]  # in tables, XML and file names
+Id = Annotated[str, AfterValidator(_one_line)]  # appears in tables, XML and file names
 
 
 class Strict(BaseModel):
-    """An unknown name is an error: a typing mistake would mean something else."""
+    """A model in which an unknown name is an error, so that a typing mistake is noticed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -39,8 +39,10 @@ class Message(Strict):
 
 
 class Sampling(Strict):
-    """How to sample, in one vocabulary for every API; what is not set is not sent. By default
-    greedy."""
+    """How to sample, with the same names for every API. What is not set is not sent.
+
+    The default is greedy.
+    """
 
     temperature: float = 0
     max_tokens: int = Field(64, ge=1)
@@ -56,15 +58,15 @@ class Sampling(Strict):
     repetition_penalty: float | None = None
     regex: str | None = None
     json_schema: str | None = None  # JSON text
-    top_logprobs: int | None = Field(None, ge=1)  # alternatives to each token; compared too
+    top_logprobs: int | None = Field(None, ge=1)  # alternatives to each token, which are compared
 
     def given(self) -> dict[str, Any]:
-        """What is to be sent."""
+        """The parameters that are set, by name."""
         return self.model_dump(exclude_none=True)
 
 
 class Case(Strict):
-    """One question: a text or token ids to go on with, or messages of a conversation."""
+    """One question: a text or token ids to go on with, or the messages of a conversation."""
 
     id: Id
     prompt: str | None = None
@@ -81,26 +83,26 @@ class Case(Strict):
 
     @property
     def question(self) -> str:
-        """The prompt, or the last message."""
+        """The prompt or the last message, for a person to read."""
         if self.messages is not None:
             return self.messages[-1].content
         return f"{len(self.input_ids or ())} token ids" if self.prompt is None else self.prompt
 
 
 def _unique(cases: list) -> list:
-    seen: set[str] = set()
+    ids: set[str] = set()
     for case in cases:
-        if case.id in seen:
+        if case.id in ids:
             raise ValueError(f"the id {case.id!r} stands twice")
-        seen.add(case.id)
+        ids.add(case.id)
     return cases
 
 
-Cases = Annotated[list[Item], Field(min_length=1), AfterValidator(_unique)]
+Cases = Annotated[list[AnyCase], Field(min_length=1), AfterValidator(_unique)]
 
 
 class Suite(Strict):
-    """Cases with ids of their own; `sampling` holds for those that do not say otherwise."""
+    """Cases with different ids. `sampling` has defaults for what a case does not set itself."""
 
     sampling: dict[str, Any] = {}
     cases: Cases[Case]
@@ -108,7 +110,7 @@ class Suite(Strict):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, content: Any) -> Any:
-        """A list is the cases. What is malformed is left for the validation of the fields."""
+        """Read a list as the cases, and fill in defaults. Mistakes are left to the validation."""
         content = {"cases": content} if isinstance(content, list) else content
         match content:
             case {"sampling": dict(default), "cases": list(cases)}:
@@ -119,18 +121,24 @@ class Suite(Strict):
     def _sendable(self) -> "Suite":
         for case in self.cases:
             if half := _HALF.search(json.dumps(case.model_dump(), ensure_ascii=False)):
-                told = f"case {case.id!r} has half a character, {half[0]!r}: write it whole"
-                raise ValueError(told)
+                raise ValueError(
+                    f"case {case.id!r} has half a character, {half[0]!r}: write it whole"
+                )
         return self
 
 
 def _under(default: dict[str, Any], case: Any) -> Any:
+    """The case, with defaults below its own sampling."""
     own = case.get("sampling", {}) if isinstance(case, dict) else None
     return case | {"sampling": default | own} if isinstance(own, dict) else case
 
 
 def load_suite(path: Path) -> Suite:
-    """From YAML (a list of cases, or `sampling` and `cases`) or JSONL. Raises UserError."""
+    """Read a suite. Raises UserError.
+
+    A file named *.jsonl has a case in each line. Any other is YAML: a list of cases, or an object
+    with `sampling` and `cases`.
+    """
     read = _json_lines if path.suffix == ".jsonl" else _yaml
     return validated(Suite, read(path, read_text(path)), path)
 
@@ -150,21 +158,21 @@ def _yaml(path: Path, text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice, where YAML would silently take the last."""
+        """A loader that refuses a key that stands twice. PyYAML silently takes the last one."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
+            keys: set[str] = set()
             for key, _ in node.value:
-                if key.value in seen:
+                if key.value in keys:
                     twice = f"{key.value} twice"
                     raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
-                seen.add(key.value)
+                keys.add(key.value)
             return super().construct_mapping(node, deep)
 
     if wrong := yaml.reader.Reader.NON_PRINTABLE.search(text) or _LINE_END.search(text):
         line = text.count("\n", 0, wrong.start()) + 1
-        told = f"write \\u{ord(wrong[0]):04x} in double quotes for what stands there"
-        raise UserError(f"{path}, line {line}: not YAML: {told}")
+        remedy = f"write \\u{ord(wrong[0]):04x} in double quotes for the character there"
+        raise UserError(f"{path}, line {line}: not YAML: {remedy}")
     try:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:

@@ -1,4 +1,4 @@
-"""Bodies and answers of the two APIs: SGLang's native /generate, and OpenAI's. No I/O here."""
+"""Bodies and answers of SGLang's native API, /generate, and of OpenAI's. No I/O happens here."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from llm42_sglang.repro.suite import Case
 
 Api = Literal["native", "openai"]
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
-# What is asked for besides the text, most first; an endpoint that refuses it is asked for less.
+# What is asked for besides the text. An endpoint that refuses one entry is asked for the next.
 DETAILS = ("ids and logprobs", "logprobs", "nothing")
 _NATIVE_NAMES = {
     "max_tokens": "max_new_tokens",
@@ -26,25 +26,24 @@ _NATIVE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one request, with what is measured but not compared. Seconds from
-    sending."""
+    """The answer to one request: the output, and what is not compared. Times are from sending."""
 
     output: Output
     logprobs: tuple[float, ...] | None = None
-    receipt: Mapping[str, Any] | None = None  # counters and all
-    cached_tokens: int | None = None  # of the prompt, taken from the prefix cache; native API only
+    receipt: Mapping[str, Any] | None = None  # with its counters
+    cached_tokens: int | None = None  # prompt tokens found in the prefix cache; native API only
     end_to_end_s: float = 0.0
-    first_token_s: float | None = None  # of a stream
-    exchange: Mapping[str, Any] | None = None  # path, request and response; None of a stream
+    first_token_s: float | None = None  # None unless streamed
+    exchange: Mapping[str, Any] | None = None  # path, request and response; None if streamed
 
     def counter(self, name: str) -> int:
-        """Of the receipt, such as `rollbacks`; 0 without one."""
+        """A counter of the receipt, such as `rollbacks`; 0 without a receipt."""
         value = (self.receipt or {}).get(name, 0)
         return value if isinstance(value, int) else 0
 
 
 def path_of(case: Case, api: Api) -> str:
-    """Messages need the server's chat template, so they go to the OpenAI API everywhere."""
+    """The path that a case is sent to. Messages go to OpenAI's API, which has the chat template."""
     if case.messages is not None:
         return CHAT
     return GENERATE if api == "native" else COMPLETIONS
@@ -58,8 +57,11 @@ def body_of(
     stream: bool = False,
     details: str = DETAILS[0],
 ) -> dict[str, Any]:
-    """The request's body. deterministic: None does not mention it, for servers that know no such
-    field."""
+    """The body of a case's request to this path.
+
+    `deterministic` None leaves that field out, for servers that do not know it. `details` is one of
+    DETAILS.
+    """
     if path == GENERATE:
         return _native_body(case, deterministic, stream)
     body: dict[str, Any] = {"model": model, "stream": stream, **case.sampling.given()}
@@ -84,8 +86,8 @@ def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[s
     alternatives = params.pop("top_logprobs", 0)
     if deterministic is not None:
         params["custom_params"] = {"deterministic": deterministic}
-    asked = {"text": case.prompt} if case.input_ids is None else {"input_ids": case.input_ids}
-    return asked | {
+    prompt = {"text": case.prompt} if case.input_ids is None else {"input_ids": case.input_ids}
+    return prompt | {
         "sampling_params": params,
         "return_logprob": True,
         "return_text_in_logprobs": True,
@@ -95,7 +97,10 @@ def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[s
 
 
 def answer_of(path: str, events: Sequence[Any]) -> Answer:
-    """From the events of a stream; a whole response is its one event. Raises UserError."""
+    """Read an answer from the events of a stream, or from a response as the only event.
+
+    Raises UserError if it is malformed, or the server broke it off.
+    """
     for event in events:
         if isinstance(event, dict) and event.get("error"):
             raise UserError(f"the server broke an answer off: {json.dumps(event)[:300]}")
@@ -105,17 +110,17 @@ def answer_of(path: str, events: Sequence[Any]) -> Answer:
         complaint = first_complaint(error)
     except UserError:
         raise
-    except Exception as error:  # whatever an endpoint can send
+    except Exception as error:  # an endpoint may send anything
         complaint = f"{error!r}: {str(events)[:200]}"
     raise UserError(f"the answer of {path} is malformed: {complaint}")
 
 
 def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
-    """SGLang's events are cumulative, or increments if the server was told so."""
+    """Read SGLang's own events. They are cumulative; a server flag makes them increments."""
     last = events[-1]
     meta = last["meta_info"]
-    whole = len(last["output_ids"]) == meta.get("completion_tokens", len(last["output_ids"]))
-    parts = [last] if whole else list(events)
+    cumulative = len(last["output_ids"]) == meta.get("completion_tokens", len(last["output_ids"]))
+    parts = [last] if cumulative else list(events)
     scored, alternatives = (
         [entry for part in parts for entry in part["meta_info"].get(name) or ()]
         for name in ("output_token_logprobs", "output_top_logprobs")
@@ -137,7 +142,7 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
 
 
 def _openai_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
-    """Of one choice."""
+    """Read OpenAI's events, of one choice."""
     choices = [event["choices"][0] for event in events if event.get("choices")]
     if not choices:
         raise ValueError("no choices")
@@ -159,18 +164,19 @@ def _openai_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
 
 
 def _text_of(choice: Mapping[str, Any]) -> str:
-    """Of a completion, or of a chat: what it thinks and calls counts too."""
+    """The text of a choice. In a chat, reasoning and tool calls belong to it."""
     if "text" in choice:
         return choice["text"] or ""
-    said = choice.get("message") or choice.get("delta") or {}
-    calls = said.get("tool_calls")
-    parts = (said.get("reasoning_content"), said.get("content"), json.dumps(calls) if calls else "")
+    message = choice.get("message") or choice.get("delta") or {}
+    calls = json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""
+    parts = (message.get("reasoning_content"), message.get("content"), calls)
     return "".join(part or "" for part in parts)
 
 
 def _openai_logprobs(
     choices: Iterable[Mapping[str, Any]],
 ) -> tuple[list[str], list[float], list[Any]]:
+    """Tokens, their logprobs, and the alternatives to each, of a completion or a chat."""
     tokens: list[str] = []
     values: list[float] = []
     alternatives: list[Any] = []
@@ -182,7 +188,7 @@ def _openai_logprobs(
                 alternatives.append(entry["top_logprobs"])
         tokens += logprobs.get("tokens") or []
         values += logprobs.get("token_logprobs") or []
-        alternatives += [one for one in logprobs.get("top_logprobs") or () if one]
+        alternatives += [entry for entry in logprobs.get("top_logprobs") or () if entry]
     return tokens, values, alternatives
 
 

@@ -1,4 +1,4 @@
-"""The demonstration, on servers that behave, and ones that do not."""
+"""The demonstration on servers that are deterministic, and on ones that are not."""
 
 import importlib.util
 import sys
@@ -10,7 +10,7 @@ import pytest
 from llm42_sglang.cli import launch
 from llm42_sglang.cli.launch import ServerProcess, is_taken
 from llm42_sglang.errors import UserError
-from llm42_sglang.repro.prompts import COMPANY, PROMPTS
+from llm42_sglang.repro.prompts import BACKGROUND, PROMPTS
 from tests.repro import fake_endpoint
 
 QUICKSTART = Path(__file__).parents[2] / "scripts" / "quickstart.py"
@@ -50,7 +50,7 @@ def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
     out = capsys.readouterr().out
     assert f"deterministic: {said}" in out and "ordinary:      8 of 8 diverged" in out
     assert out.count("token 5") == 8 * (2 if said.startswith("8") else 1)  # each prompt has a row
-    assert len({*PROMPTS, *COMPANY}) == 16 and out.count("8 of 8 answered") == 4
+    assert len({*PROMPTS, *BACKGROUND}) == 16 and out.count("8 of 8 answered") == 4
     total = next(line for line in out.splitlines() if "total" in line)
     assert f" {8 * (2 + 2)} " in total  # verify passes
     assert ("curl -s" in out) is (status == 0)

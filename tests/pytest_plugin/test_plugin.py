@@ -1,11 +1,12 @@
-"""The plugin in a user's project: a copy of the sample, with pytest run on it, on fake servers."""
+"""The plugin in a user's project: pytest runs on a copy of the sample, with fake servers."""
 
 import shutil
 import sys
 import tomllib
 from pathlib import Path
 
-import httpcore  # noqa: F401  here once, as the next: what a run below imports it also forgets
+# The runs below forget what they import. These two are imported here, so they are imported once.
+import httpcore  # noqa: F401
 import pytest
 
 import llm42_sglang.pytest_plugin.reproducible  # noqa: F401
@@ -22,9 +23,9 @@ UPDATE = "--llm42-update"
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """A function that runs pytest on the sample: status, and what was printed."""
+    """A function that runs pytest on the sample. It returns the status and the output."""
     shutil.copytree(Path(__file__).with_name("sample"), pytester.path, dirs_exist_ok=True)
-    # As if it were installed, whatever else this environment has plugins for.
+    # Only this plugin is loaded, whatever others this environment has.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("LLM42_URL", raising=False)
@@ -58,10 +59,10 @@ def test_answers_are_recorded_on_demand_and_then_pass(project, golden, monkeypat
             status, said = project(*more)
             assert status == 0 and "5 passed" in said
             assert golden.read_bytes() == first
-        asked = len(server.requests)
+        before = len(server.requests)
         status, said = project("-m", "not llm42")  # the marker selects the tests that ask
         assert status == 0 and "1 passed, 4 deselected" in said
-        assert len(server.requests) == asked
+        assert len(server.requests) == before
 
 
 def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(project, golden):
@@ -81,7 +82,7 @@ def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(proje
 
 
 def test_answers_of_two_fingerprints_in_one_file(project, golden):
-    """Facts of the newer recording do not explain the older one's answers."""
+    """The facts of the newer recording do not explain a change of the older one's answers."""
     with FakeEndpoint("--weights", "2") as server:
         url = ("--llm42-url", server.url)
         assert project(*url, UPDATE, "-k", "capital")[0] == 0
@@ -119,7 +120,7 @@ def test_what_does_not_pass_is_a_line(project, golden, monkeypatch, server, edit
 
 
 def test_a_server_is_started_once_and_ended(project, golden):
-    """Once: on one port, of one process. Ended: nothing answers there afterwards."""
+    """One process is started, and it does not exist any more afterwards."""
     pids, starter = golden.with_name("pids"), golden.with_name("start.sh")
     starter.write_text(f'#!/bin/sh\necho $$ >>{pids}\nexec {sys.executable} {FAKE} "$1"\n')
     starter.chmod(0o755)

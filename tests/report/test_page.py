@@ -7,10 +7,10 @@ from llm42_sglang.report.page import agreement, side_by_side
 from llm42_sglang.report.probe import probe_page
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint
-from llm42_sglang.repro.golden import Recorded
-from llm42_sglang.repro.judge import Checked, judge
+from llm42_sglang.repro.golden import RecordedCase
+from llm42_sglang.repro.judge import CheckResult, judge
 from llm42_sglang.repro.output import Output, Stamp
-from llm42_sglang.repro.probe import Probed, summary
+from llm42_sglang.repro.probe import PromptAnswers, summary
 from llm42_sglang.repro.suite import Case
 from llm42_sglang.repro.wire import Answer
 
@@ -30,9 +30,9 @@ def test_the_verdict_stands_first_nothing_is_from_elsewhere_and_what_others_wrot
     recorded, got = output((65, 66, 67), "old", tokens), output((65, 68, 67), "new", tokens)
     receipt = {"canonical_steps": 5, "verify_passes": 7, "rollbacks": 4, "tokens_rolled_back": 9}
     answer = Answer(got, receipt=receipt, end_to_end_s=1.25)
-    case = Recorded(id=EVIL, prompt=EVIL, output=recorded)
-    judged = judge(case, [Observation(EVIL, "load", answer)], OLD, NEW)
-    page = check_page(Checked((judged,), OLD, NEW), "golden.json", "http://localhost:1")
+    case = RecordedCase(id=EVIL, prompt=EVIL, output=recorded)
+    result = judge(case, [Observation(EVIL, "load", answer)], OLD, NEW)
+    page = check_page(CheckResult((result,), OLD, NEW), "golden.json", "http://localhost:1")
     assert page.index('<header class="unsure">') < page.index("<h1>UNKNOWN</h1>")
     assert page.index("<title>llm42: UNKNOWN") < page.index("<h1>") < page.index("<h2>")
     assert not ELSEWHERE.search(page)
@@ -47,16 +47,17 @@ def test_the_verdict_stands_first_nothing_is_from_elsewhere_and_what_others_wrot
     assert "<td>flags.a</td><td>1</td><td>1</td>" in page
     assert "ab" * 32 not in page and "ababababab" in page  # a hash is cut
     figures = (1, 1.25, 1.25, "-", 5, 7)
-    assert "<td>in load</td>" + "".join(f"<td>{one}</td>" for one in figures) in page
+    assert "<td>in load</td>" + "".join(f"<td>{figure}</td>" for figure in figures) in page
 
 
 def test_sides_are_cut_around_the_difference_and_bars_end_there():
     left, right = output(range(100, 300)), output([*range(100, 200), 7, *range(201, 300)])
     sides = side_by_side(("a", "b"), left, right)
-    assert [(one.unit, one.cut_before, one.cut_after) for one in sides] == [("token", 76, 60)] * 2
+    cuts = [(side.unit, side.cut_before, side.cut_after) for side in sides]
+    assert cuts == [("token", 76, 60)] * 2
     assert [text for state, text, _ in sides[1].pieces if state == "first"] == ["7"]
     assert len(sides[0].pieces) == 24 + 40
-    assert agreement("a", left, right)[1:3] == (50, "tokens part at 100")
+    assert agreement("a", left, right)[1:3] == (50, "tokens differ from 100 on")
     assert side_by_side(("a", "b"), left, left) == []
     assert agreement("a", left, left)[1:3] == (100, "all 200 tokens agree")
     _, shorter = side_by_side(("a", "b"), Output(text="abc"), Output(text="ab"))
@@ -69,11 +70,11 @@ def test_where_answers_part_is_counted_by_stretches():
     case = Case(id="a", prompt=EVIL)
     first, others = range(64), [[*range(at), 99, *range(at + 1, 64)] for at in (0, 1, 1, 63)]
     answers = [Answer(output(ids)) for ids in (first, *others)]
-    probed = [Probed(case, tuple(answers[:1]), tuple(answers[1:]))]
-    page = probe_page(probed, summary(probed), {"url": "http://localhost:1"})
+    prompts = [PromptAnswers(case, tuple(answers[:1]), tuple(answers[1:]))]
+    page = probe_page(prompts, summary(prompts), {"url": "http://localhost:1"})
     notes = re.findall(r'"label">tokens (\d+) to (\d+)</span>.*?"quiet">(\d+)<', page)
     assert notes[0] == ("0", "3", "3") and notes[-1] == ("60", "63", "1") and len(notes) == 16
     assert "<h1>NOT DETERMINISTIC</h1>" in page and EVIL not in page
-    calm = [Probed(case, (answers[0],), (answers[0],))]
-    page = probe_page(calm, summary(calm), {"url": "http://localhost:1"})
-    assert "<h1>NO DIFFERENCE SEEN</h1>" in page and "leave the first one" not in page
+    equal = [PromptAnswers(case, (answers[0],), (answers[0],))]
+    page = probe_page(equal, summary(equal), {"url": "http://localhost:1"})
+    assert "<h1>NO DIFFERENCE SEEN</h1>" in page and "begin to differ" not in page

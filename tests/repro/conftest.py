@@ -25,7 +25,7 @@ cases:
 
 
 class Done(NamedTuple):
-    """What a command left behind."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -33,7 +33,7 @@ class Done(NamedTuple):
 
     @property
     def mistake(self) -> str:
-        """The one line on stderr besides progress, no traceback, status 2."""
+        """The line of the mistake. Asserts status 2, and nothing else on stderr but progress."""
         assert self.status == 2
         *progress, line = self.err.splitlines()
         assert line.startswith("llm42: error: ")
@@ -43,13 +43,13 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def fake():
-    """A function that starts a fake endpoint; all of them end with the test."""
+    """A function that starts a fake endpoint, which ends with the test."""
     with ExitStack() as stack:
         yield lambda *options: stack.enter_context(FakeEndpoint(*options))
 
 
 def status_of(*arguments: object) -> int:
-    """Of a command, run in this process."""
+    """Run a command in this process and return its exit status."""
     with pytest.raises(SystemExit) as left:
         main(list(map(str, arguments)))
     return left.value.code
@@ -57,7 +57,7 @@ def status_of(*arguments: object) -> int:
 
 @pytest.fixture
 def llm42(capsys):
-    """Run a command, and see what it prints."""
+    """A function that runs a command and returns what it printed."""
 
     def run(*arguments: object) -> Done:
         capsys.readouterr()
@@ -68,18 +68,18 @@ def llm42(capsys):
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory) -> Path:
-    """A folder with the suite, as recorded on a server of ours, and receipts of its cases."""
+    """A folder with the suite, its recording on an llm42 server, and receipts."""
     folder = tmp_path_factory.mktemp("recording")
     suite, golden, receipts = (folder / name for name in ("suite.yaml", "golden.json", "receipts"))
     suite.write_text(SUITE)
     with FakeEndpoint() as server:
-        asked = ("record", suite, "--url", server.url)
-        assert status_of(*asked, "--out", golden, "--receipts", receipts) == 0
+        files = ("--out", golden, "--receipts", receipts)
+        assert status_of("record", suite, "--url", server.url, *files) == 0
     return folder
 
 
 def of_recording(name: str):
-    """A fixture: this file or folder of the recording, for one test."""
+    """A fixture with a copy of this file or folder of the recording."""
 
     @pytest.fixture
     def copy(tmp_path, recording) -> Path:

@@ -1,8 +1,8 @@
-"""A stand-in for what a check or a probe asks: python fake_endpoint.py PORT [--option ...].
+"""A fake server for checks and probes: python fake_endpoint.py PORT [--option ...].
 
-Kinds: `ours` (native and OpenAI API, fingerprint, receipts), `stock` (the same without the last
-two), `openai` (chat only, refuses fields that it does not know). Answers are a function of prompt,
-sampling and --weights. Standard library, and the project's own hashes.
+`ours` has the native and the OpenAI API, a fingerprint, and receipts. `stock` has the two APIs.
+`openai` has chats only, and refuses fields that it does not know. Answers are a function of prompt,
+sampling and --weights. It needs the standard library and the project's own hashes.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from typing import Any
 
 from llm42_sglang.core.receipts import fingerprint, output_digest
 
-# A request that has company by then is in load; slices, lest a machine that stalls ends the wait.
+# A request is in load if another one arrives within this time. The wait has slices, so that a
+# machine that stalls does not end it.
 WAIT_S, SLICES = 0.01, 15
-FLIPS = ("never", "load", "ordinary", "stream", "always")  # ordinary: in load, those requests only
-FLIP_AT = 5  # the token
-EVENT = 4  # tokens
+FLIPS = ("never", "load", "ordinary", "stream", "always")  # ordinary: only those requests, in load
+FLIP_AT = 5  # index of the token that flips
+EVENT = 4  # tokens of an event
 CHAT = "/v1/chat/completions"
 PATHS = ("/flush_cache", "/generate", "/v1/completions", CHAT)
 WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
@@ -32,9 +33,9 @@ parser.add_argument("--torch", default="2.14.1", help="another fingerprint, the 
 parser.add_argument("--unverified", action="store_true")
 parser.add_argument("--wobble", action="store_true", help="logprobs differ in load, tokens do not")
 parser.add_argument("--sick", action="store_true", help="503 for the fingerprint")
-parser.add_argument("--lies", action="store_true", help="facts that the fingerprint is not of")
+parser.add_argument("--lies", action="store_true", help="facts that do not give the fingerprint")
 parser.add_argument("--incremental", action="store_true", help="streams of increments")
-parser.add_argument("--echo", action="store_true", help="of the question, and half a character")
+parser.add_argument("--echo", action="store_true", help="answer with the question")
 
 Scored = list[tuple[float, int, str]]  # logprob, id and text of each token
 
@@ -49,8 +50,8 @@ class FakeEndpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.options = parser.parse_args([str(port), *options])
         self.url = f"http://127.0.0.1:{self.server_port}"
-        told = {"weights": self.options.weights * 64, "torch": self.options.torch}
-        self.facts = told | {"page": 32, "flags": {"quantization": "None"}}
+        facts = {"weights": self.options.weights * 64, "torch": self.options.torch}
+        self.facts = facts | {"page": 32, "flags": {"quantization": "None"}}
         self.arrival = threading.Condition()
         self.in_flight = self.answered = 0
         self.requests: list[tuple[str, dict]] = []
@@ -65,12 +66,12 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has gone is no error; the base class would print a traceback."""
+        """Ignore clients that have gone, for which the base class would print a traceback."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def answer(self, path: str, body: dict) -> tuple[Scored, dict]:
-        """The tokens and, in a dictionary, the receipt if there is one."""
+        """The tokens, and a dictionary with the receipt if there is one."""
         crowded = self.arrive(path, body)
         params = body.get("sampling_params", body)
         question = question_of(body)
@@ -91,7 +92,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         return scored, {"llm42": self.receipt(question, ids)} if vouches else {}
 
     def arrive(self, path: str, body: dict) -> bool:
-        """Whether the request is in load; False at once where that makes no difference."""
+        """Whether the request is in load. False, without waiting, if that makes no difference."""
         with self.arrival:
             self.requests.append((path, body))
             arrived = len(self.requests)
@@ -100,7 +101,7 @@ class FakeEndpoint(ThreadingHTTPServer):
             concerned = {"load": True, "ordinary": not deterministic(body)}
             if not concerned.get(self.options.flips, self.options.wobble):
                 return False
-            # Arrivals, for company may have come and gone by the time this thread wakes up.
+            # Arrivals count: another request may have come and gone before this thread wakes up.
             return self.in_flight > 1 or any(
                 self.arrival.wait_for(lambda: len(self.requests) > arrived, timeout=WAIT_S)
                 for _ in range(SLICES)
@@ -123,16 +124,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         options, facts = self.server.options, self.server.facts
-        found: dict[str, dict] = {"/health": {}, "/v1/models": {"data": [{"id": "fake"}]}}
+        bodies: dict[str, dict] = {"/health": {}, "/v1/models": {"data": [{"id": "fake"}]}}
         if options.kind != "openai":
-            found["/model_info"] = {"model_path": "/models/fake"}
+            bodies["/model_info"] = {"model_path": "/models/fake"}
         if options.kind == "ours":
             hashed = fingerprint(facts | {"page": 16} if options.lies else facts)
-            found["/llm42/fingerprint"] = {"fingerprint": hashed, "facts": facts}
+            bodies["/llm42/fingerprint"] = {"fingerprint": hashed, "facts": facts}
         if options.sick and self.path == "/llm42/fingerprint":
             self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
         else:
-            self.reply(200 if self.path in found else 404, found.get(self.path, {}))
+            self.reply(200 if self.path in bodies else 404, bodies.get(self.path, {}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
@@ -178,21 +179,21 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def question_of(body: dict) -> str:
-    """The text, the last message, or token ids as characters."""
+    """The question: the text, the last message, or token ids as characters."""
     if "messages" in body:
         return body["messages"][-1]["content"]
-    asked = next(body[name] for name in ("text", "input_ids", "prompt") if name in body)
-    return asked if isinstance(asked, str) else "".join(map(chr, asked))
+    prompt = next(body[name] for name in ("text", "input_ids", "prompt") if name in body)
+    return prompt if isinstance(prompt, str) else "".join(map(chr, prompt))
 
 
 def deterministic(body: dict) -> bool:
-    """Whether the request asks for it."""
+    """Whether the request asks for determinism."""
     custom = body.get("sampling_params", {}).get("custom_params", {})
     return bool(body.get("deterministic") or custom.get("deterministic"))
 
 
 def native_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
-    """Tokens of an answer, `total` so far. end: of the last one, with the receipt in it."""
+    """An event of an answer, with `total` tokens so far. The last has the receipt in `end`."""
     meta = {
         "completion_tokens": total,
         "finish_reason": None if end is None else {"type": "length", "length": total},
@@ -207,11 +208,11 @@ def native_event(body: dict, scored: Scored, total: int, end: dict | None) -> di
 
 
 def openai_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
-    """The same in OpenAI's words: a chunk of a stream, or the whole answer."""
-    chat, said = "messages" in body, "delta" if body.get("stream") else "message"
+    """The same in OpenAI's format: a chunk of a stream, or the whole answer."""
+    chat, message = "messages" in body, "delta" if body.get("stream") else "message"
     tokens = [text for *_, text in scored]
     choice: dict[str, Any] = {"index": 0, "finish_reason": None if end is None else "length"}
-    choice[said if chat else "text"] = {"content": "".join(tokens)} if chat else "".join(tokens)
+    choice[message if chat else "text"] = {"content": "".join(tokens)} if chat else "".join(tokens)
     if body.get("logprobs") not in (None, False):
         entries = [{"token": text, "logprob": value} for value, _, text in scored]
         flat = {"tokens": tokens, "token_logprobs": [value for value, *_ in scored]}

@@ -1,4 +1,4 @@
-"""`llm42 record` and `llm42 check`, end to end on fake endpoints, negative controls included."""
+"""`llm42 record` and `llm42 check` from end to end, on fake endpoints, with negative controls."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm42_sglang.errors import UserError, printable
 from llm42_sglang.repro.endpoint import connect
-from llm42_sglang.repro.prompts import COMPANY
+from llm42_sglang.repro.prompts import BACKGROUND
 from llm42_sglang.repro.suite import Case
 
 ONE = ["--conditions", "alone"]  # where the condition does not matter
@@ -24,7 +24,7 @@ ONE = ["--conditions", "alone"]  # where the condition does not matter
         ("", "PASSED: 3 of 3", "fingerprint: the same"),
         ("--incremental", "PASSED: 3 of 3", "fingerprint: the same"),
         ("--torch 2.15.0", "PASSED: 3 of 3", "fingerprint: torch 2.14.1 -> 2.15.0"),
-        # Negative controls: the fingerprint is the same, verified is claimed, a bit differs.
+        # Negative controls: a bit differs, though the fingerprint is the same and all is verified.
         ("--flips load", "FAILED: 0 of 3", "token 5: recorded"),
         ("--flips stream", "FAILED: 0 of 3", "token 5: recorded"),
         ("--wobble", "FAILED: 0 of 3", "logprobs: recorded"),
@@ -43,16 +43,16 @@ def test_the_verdict_in_every_form(golden, fake, llm42, tmp_path, options, verdi
     assert done.out.splitlines()[-1] == f"{verdict} cases passed"
     suite = xml.parse(junit).getroot().find("testsuite")
     children = {"PASSED": [], "FAILED": ["failure"], "UNKNOWN": ["error"]}[word]
-    assert [[one.tag for one in case] for case in suite.iter("testcase")] == [children] * 3
+    assert [[child.tag for child in case] for case in suite.iter("testcase")] == [children] * 3
     counts = [3 if word == kind else 0 for kind in ("FAILED", "UNKNOWN")]
     assert [int(suite.get(name)) for name in ("failures", "errors")] == counts
     assert f"<h1>{word}</h1>" in page.read_text()
     assert ("The first difference: sea" in page.read_text()) is ("recorded" in said)
     for file in (junit, page):
         assert said.removeprefix("fingerprint: ") in unescape(file.read_text())
-    kinds = [body.get("stream", False) for _, body in server.requests]
-    assert kinds.count(True) == 3  # the streaming condition
-    assert len(kinds) > 5 * 3  # there was company
+    streamed = [body.get("stream", False) for _, body in server.requests]
+    assert streamed.count(True) == 3  # the streaming condition
+    assert len(streamed) > 5 * 3  # there were background requests
 
 
 def test_a_chat_only_endpoint_is_asked_for_less_until_it_answers(fake, llm42, tmp_path):
@@ -66,7 +66,7 @@ def test_a_chat_only_endpoint_is_asked_for_less_until_it_answers(fake, llm42, tm
     assert all(body["model"] == "fake" and "deterministic" not in body for body in bodies)
     suite.write_text('{"id": "a", "prompt": "Hi"}\n')
     done = llm42("record", suite, "--url", server.url, "--out", golden)
-    assert "answered with 404" in done.mistake and "write it as messages" in done.err
+    assert "answered with 404" in done.mistake and "write prompts as messages" in done.err
 
 
 def test_update_records_what_is_reproducible(golden, fake, llm42):
@@ -102,7 +102,7 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
         (["check", golden, "--url", url, "--junit", "/nowhere/x"], "cannot write /nowhere/x"),
         (["record", suite, "--url", url, "--out", "/nowhere/x"], "cannot write /nowhere/x"),
         (["probe", "--url", fake("--kind", "stock").url, "--deterministic"], "no llm42 server"),
-        # Servers of ours that cannot vouch for what they say.
+        # llm42 servers whose answers cannot be relied on.
         (["check", golden, "--url", fake("--sick").url], "does not serve"),
         (["check", golden, "--url", fake("--lies").url], "do not hash to the fingerprint"),
         (["record", suite, "--url", fake("--unverified").url, "--out", golden], "not verify its"),
@@ -163,7 +163,7 @@ def test_a_case_that_is_not_answered_has_a_verdict_and_is_not_recorded(
 
 
 @pytest.mark.parametrize("said", CUT_OFF)
-def test_so_does_one_whose_stream_breaks_off(golden, fake, llm42, said):
+def test_a_case_whose_stream_breaks_off_has_a_verdict(golden, fake, llm42, said):
     server = fake()
     server.faults["The sea is"] = response(CUT_OFF[said])
     done = llm42("check", golden, "--url", server.url, "--conditions", "streaming")
@@ -172,11 +172,11 @@ def test_so_does_one_whose_stream_breaks_off(golden, fake, llm42, said):
     assert said in shown
 
 
-def test_company_that_is_refused_is_no_load_and_ends_no_check(golden, fake, llm42):
+def test_background_requests_that_fail_are_no_load_and_end_no_check(golden, fake, llm42):
     server = fake()
-    server.faults |= dict.fromkeys(COMPANY, FAULTS["stopped answering"])
+    server.faults |= dict.fromkeys(BACKGROUND, FAULTS["stopped answering"])
     out = llm42("check", golden, "--url", server.url, "--conditions", "alone,load").out
-    assert out.count("in load, no answer: the requests beside it: http") == 3
+    assert out.count("in load, no answer: a background request failed: http") == 3
 
 
 def test_what_the_endpoint_refuses_of_one_case_it_is_still_asked_of_the_others(fake):
@@ -218,7 +218,7 @@ def test_any_text_goes_from_a_suite_into_all_reports_or_is_refused_in_one_line(
         options = ("--conditions", "alone,streaming", "--junit", junit, "--report", page)
         done = llm42("check", golden, "--url", other, *options)
         assert done.out.endswith("\nUNKNOWN: 0 of 1 cases passed\n")
-        assert len(name) > 20 or printable(name) in done.out  # as it is: it is no markup
+        assert len(name) > 20 or printable(name) in done.out  # as it is, not as markup
         assert len(list(xml.parse(junit).iter("testcase"))) == 1
         assert not CONTROL.search(done.out + page.read_text())
         done = llm42("probe", "--url", url, "--suite", suite, "--repeats", 1)

@@ -1,4 +1,4 @@
-"""Suites and golden files: what is read and written, and that every mistake is one line."""
+"""Suites and golden files are read and written, and every mistake is one line."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.differences import Fingerprint
-from llm42_sglang.repro.golden import Golden, Recorded, load_golden, save_golden
+from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
 from llm42_sglang.repro.output import Output, Stamp
 from llm42_sglang.repro.suite import Message, Sampling, load_suite
 
@@ -17,11 +17,11 @@ OUTPUT = Output(text=TEXT, finish_reason="stop", ids=[1, 2], tokens=["a", "b\n"]
 TALK = [Message(role="user", content="y\nz")]
 SEED = Sampling(seed=3)
 CASES = [
-    Recorded(id="b", prompt="x", output=OUTPUT),
-    Recorded(id="a", messages=TALK, sampling=SEED, tags=["t"], output=Output(text="")),
+    RecordedCase(id="b", prompt="x", output=OUTPUT),
+    RecordedCase(id="a", messages=TALK, sampling=SEED, tags=["t"], output=Output(text="")),
 ]
 FACTS = {"tokenizer": None, "eps": 1e-05, "nested": {"list": [1, {"a": None}]}}
-GOLDEN = Golden(model="m", fingerprint=Fingerprint(digest="f", facts=FACTS), cases=CASES)
+GOLDEN = GoldenFile(model="m", fingerprint=Fingerprint(digest="f", facts=FACTS), cases=CASES)
 
 
 YAML = """

@@ -1,11 +1,11 @@
-"""Verdicts from recorded and observed outputs alone, and what two fingerprints differ in."""
+"""Verdicts from recorded and observed outputs, and the facts in which two fingerprints differ."""
 
 import pytest
 
 from llm42_sglang.repro.conditions import Observation
 from llm42_sglang.repro.differences import Fingerprint, changes, explain
-from llm42_sglang.repro.golden import Recorded
-from llm42_sglang.repro.judge import Checked, Verdict, judge
+from llm42_sglang.repro.golden import RecordedCase
+from llm42_sglang.repro.judge import CheckResult, CheckVerdict, judge
 from llm42_sglang.repro.output import Output, Stamp, mismatch
 from llm42_sglang.repro.wire import Answer
 
@@ -22,13 +22,13 @@ def output(ids=(1, 2, 3), fingerprint="old", verified=True, digest="d", **more) 
 
 
 def judged(*observed: Output, now=OLD):
-    case = Recorded(id="a", prompt="x", output=output())
+    case = RecordedCase(id="a", prompt="x", output=output())
     names = ("alone", "load", "warm")
-    seen = [Observation("a", *pair) for pair in zip(names, map(Answer, observed), strict=False)]
-    return judge(case, seen, OLD, now)
+    answers = zip(names, map(Answer, observed), strict=False)
+    return judge(case, [Observation("a", *answer) for answer in answers], OLD, now)
 
 
-PASSED, FAILED, UNKNOWN = Verdict
+PASSED, FAILED, UNKNOWN = CheckVerdict
 NEW_BITS = output((1, 9), "new")
 REASON = "in load, finish reason: recorded 'length', got 'stop'"
 PROMPT = "in load, the prompt's tokens: recorded d, got e"
@@ -50,27 +50,27 @@ CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
     ],
 )
 def test_the_verdict_its_reason_and_the_difference_it_is_about(observed, now, verdict, said):
-    one = judged(*observed, now=now)
-    assert one.verdict is verdict and said in one.reason
-    assert one.consistent is (verdict is not FAILED)
+    result = judged(*observed, now=now)
+    assert result.verdict is verdict and said in result.reason
+    assert result.consistent is (verdict is not FAILED)
     if verdict is FAILED:
-        assert one.difference.before == observed[0]
-        assert one.difference.after.answer.output == observed[-1]
+        assert result.difference.before == observed[0]
+        assert result.difference.after.answer.output == observed[-1]
 
 
 def test_what_only_one_side_tells_is_not_compared():
-    bare, told = Output(text="same"), Output(text="same", ids=[1], logprobs="x")
-    assert mismatch(told, bare) is None
-    assert mismatch(bare, Output(text="sane"))[:2] == ("character", 2)
+    text_only, full = Output(text="same"), Output(text="same", ids=[1], logprobs="x")
+    assert mismatch(full, text_only) is None
+    assert mismatch(text_only, Output(text="sane"))[:2] == ("character", 2)
     left, right = Output(text="ab", tokens=["a", "b"]), Output(text="ab", tokens=["ab"])
     assert mismatch(left, right)[:2] == ("token", 0)
 
 
 def test_the_whole_is_as_bad_as_its_worst_case():
     passed, failed, unknown = map(judged, (output(), output((9,)), output(verified=False)))
-    assert Checked((passed,), OLD, OLD).verdict is PASSED
-    assert Checked((passed, unknown), OLD, OLD).verdict is UNKNOWN
-    assert Checked((unknown, failed, passed), OLD, NEW).verdict is FAILED
+    assert CheckResult((passed,), OLD, OLD).verdict is PASSED
+    assert CheckResult((passed, unknown), OLD, OLD).verdict is UNKNOWN
+    assert CheckResult((unknown, failed, passed), OLD, NEW).verdict is FAILED
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`llm42 probe`: what it measures, on servers that are and are not deterministic."""
+"""`llm42 probe` on servers that are deterministic, and on ones that are not."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from pytest import approx
 
 from llm42_sglang.repro.output import Output
-from llm42_sglang.repro.probe import Probed, prompts, summary
+from llm42_sglang.repro.probe import PromptAnswers, prompts, summary
 from llm42_sglang.repro.wire import Answer
 
 SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12", "--in-flight", "4"]
@@ -51,21 +51,21 @@ def test_our_server_is_asked_for_ordinary_chats_unless_told(fake, llm42):
     probed(llm42("probe", "--url", server.url, *SMALL))
     assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
     assert all(body["deterministic"] is False for _, body in server.requests)
-    seen = len(server.requests)
+    before = len(server.requests)
     probed(llm42("probe", "--url", server.url, "--deterministic", "--api", "native", *SMALL))
-    assert {path for path, _ in server.requests[seen:]} == {"/generate"}
-    asked = [body["sampling_params"]["custom_params"] for _, body in server.requests[seen:]]
-    assert asked.count({"deterministic": True}) == 2 * 2 * 2
+    assert {path for path, _ in server.requests[before:]} == {"/generate"}
+    flags = [body["sampling_params"]["custom_params"] for _, body in server.requests[before:]]
+    assert flags.count({"deterministic": True}) == 2 * 2 * 2
 
 
 def test_spreads_end_where_answers_part():
     (case,) = prompts(1, tokens=3, in_chat=False)
     left = Answer(Output(text="", ids=[1, 2, 3]), logprobs=(-1.0, -2.0, -3.0))
     right = Answer(Output(text="", ids=[1, 9, 3]), logprobs=(-1.5, -9.0, -3.0))
-    one = Probed(case, (left,), (right,))
-    assert one.logprob_spreads == [0.5]
-    assert one.diverged_at == [1]
-    assert summary([one])["logprob_spread_median"] == 0.5
-    bare = Answer(Output(text="ab"))
-    assert Probed(case, (left,), (bare,)).logprob_spreads == []
-    assert Probed(case, (bare,), (bare,)).unit == "text"
+    prompt = PromptAnswers(case, (left,), (right,))
+    assert prompt.logprob_spreads == [0.5]
+    assert prompt.diverged_at == [1]
+    assert summary([prompt])["logprob_spread_median"] == 0.5
+    text_only = Answer(Output(text="ab"))
+    assert PromptAnswers(case, (left,), (text_only,)).logprob_spreads == []
+    assert PromptAnswers(case, (text_only,), (text_only,)).unit == "text"

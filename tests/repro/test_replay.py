@@ -1,4 +1,4 @@
-"""`llm42 replay`: authentic, not authentic, unknown."""
+"""`llm42 replay` says whether a receipt is authentic."""
 
 import json
 from functools import reduce
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.parametrize("case", ["sea", "greeting", "sampled"])
 def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
-    """As `llm42 record` wrote it; and a bare request and response are enough."""
+    """The file is one of `llm42 record`, or just a request and a response."""
     path, same, other = receipts / f"{case}.json", fake().url, fake("--weights", "2").url
     assert llm42("replay", path, "--url", same).out.startswith("AUTHENTIC: ")
     done = llm42("replay", path, "--url", other)
@@ -20,7 +20,7 @@ def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
     path.write_text(json.dumps({key: saved[key] for key in ("request", "response")}))
     assert llm42("replay", path, "--url", same).status == 0
     said = llm42("replay", path, "--url", other).out
-    assert "the file does not say of what it was made" in said
+    assert "the file does not hold that fingerprint's facts" in said
     path.write_text('{"request": {}, "response": {}}')
     assert "path: Field required" in llm42("replay", path, "--url", same).mistake
 
@@ -53,7 +53,7 @@ def test_every_case_has_a_file_of_its_own(fake, llm42, tmp_path):
 def test_a_changed_file_is_not_authentic_or_a_mistake(
     receipts, fake, llm42, place, change, mistake
 ):
-    """`place`: the keys that lead to what `change` changes; None is what is not there."""
+    """`place` has the keys of the value that `change` changes. None stands for a missing value."""
     path = receipts / "sea.json"
     saved = json.loads(path.read_text())
     *parents, key = place.split(".")

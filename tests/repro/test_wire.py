@@ -1,4 +1,4 @@
-"""Bodies and answers of the two APIs, as far as no fake endpoint shows them."""
+"""Bodies and answers of the two APIs, where the fake endpoints do not cover them."""
 
 import json
 from math import nextafter
@@ -48,11 +48,11 @@ def chat(low: float) -> dict:
     ("path", "body"), [(GENERATE, native), (COMPLETIONS, completion), (CHAT, chat)]
 )
 def test_an_alternative_that_differs_in_one_bit_is_a_mismatch(path, body):
-    one, same, other = (answer_of(path, [body(low)]) for low in (-0.1, -0.1, nextafter(-0.1, 0)))
-    assert mismatch(one.output, same.output) is None
-    assert mismatch(one.output, other.output).what == "logprobs"
-    assert one.logprobs == other.logprobs == (-0.5,)
-    assert one.cached_tokens == (32 if path == GENERATE else None)
+    first, same, other = (answer_of(path, [body(low)]) for low in (-0.1, -0.1, nextafter(-0.1, 0)))
+    assert mismatch(first.output, same.output) is None
+    assert mismatch(first.output, other.output).what == "logprobs"
+    assert first.logprobs == other.logprobs == (-0.5,)
+    assert first.cached_tokens == (32 if path == GENERATE else None)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -9,7 +9,7 @@ from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import outcome_of, percentiles, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import Request, mark
 from llm42_sglang.errors import UserError
-from llm42_sglang.repro.connection import GENERATE, Event, Reply, at_once
+from llm42_sglang.repro.connection import GENERATE, Reply, StreamEvent, at_once
 
 REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
 POISSON = Load("50/s", rate_per_s=50)
@@ -54,7 +54,7 @@ def test_a_server_that_refuses_or_is_gone_is_a_user_error(fake):
 
 def test_times_are_of_the_load_and_chunks_without_new_tokens_are_none():
     def streamed(*events: tuple[float, dict]) -> Reply:
-        return Reply(GENERATE, 200, "", [Event(*one) for one in events], sent_s=10.5, done_s=14.0)
+        return Reply(GENERATE, 200, "", [StreamEvent(*one) for one in events], sent_s=10.5, done_s=14.0)
 
     def event(at_s: float, tokens: int) -> tuple[float, dict]:
         ids = list(range(tokens))
