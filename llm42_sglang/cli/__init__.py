@@ -1,4 +1,5 @@
-"""Command line: `llm42 serve | record | check | probe | ...`, and what scripts and tests share.
+"""The command line: `llm42 serve | record | check | probe | ...`, and what scripts and tests share.
 
-Modules here import SGLang, torch and transformers only inside functions: `llm42 --help` is quick.
+Modules here import SGLang, torch and transformers inside functions only, so that `llm42 --help` is
+quick.
 """

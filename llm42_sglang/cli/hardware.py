@@ -1,4 +1,4 @@
-"""What this machine is, as far as it changes a number: processor, memory, GPUs, versions."""
+"""What a measurement depends on in this machine: processor, memory, GPUs, versions."""
 
 import platform
 from importlib.metadata import version
@@ -9,7 +9,7 @@ import psutil
 
 
 def gpu_names() -> list[str]:
-    """Those that torch can use; none on a machine without NVIDIA's driver."""
+    """The names of the GPUs that torch can use. There are none without NVIDIA's driver."""
     import torch
 
     if torch.version.cuda is None or not torch.cuda.is_available():
@@ -18,7 +18,7 @@ def gpu_names() -> list[str]:
 
 
 def hardware() -> dict[str, Any]:
-    """JSON types."""
+    """The facts of this machine by name, as JSON types."""
     return {
         "cpu": _cpu_model(),
         "simd": _simd(),
@@ -33,7 +33,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _simd() -> str:
-    """The vector instructions that torch's kernels use here, and what multiplies bf16."""
+    """The vector instructions that torch's kernels use here, and those that multiply bf16."""
     import torch
 
     features = {

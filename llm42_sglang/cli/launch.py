@@ -1,4 +1,4 @@
-"""Start a server, wait until it is healthy, end exactly the processes that it started."""
+"""Start a server, wait until it is healthy, and end the processes that it started, no others."""
 
 import errno
 import os
@@ -20,19 +20,19 @@ from llm42_sglang.errors import UserError
 
 SERVE = (sys.executable, "-m", "llm42_sglang.cli.main", "serve", "--port", "{port}")
 HOST = "127.0.0.1"
-# Between SGLang's own (to its default port, 30000) and those that Linux gives to sockets by itself.
+# Above SGLang's default port, 30000, and below the ports that Linux gives to sockets by itself.
 UNASSIGNED_PORTS = range(30001, 32768)
 POLL_S = 0.5
 TAIL_LINES = 25
-WINDOW = 65536  # bytes at the end of a log in which its last lines are; SGLang has long ones
+WINDOW = 65536  # bytes read at the end of a log; SGLang writes long lines
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
-# Called while the server starts: seconds so far, the last line of its log.
+# Called while the server starts, with the seconds so far and the last line of its log.
 Progress = Callable[[float, str], None]
 
 
 def leave_on_signals() -> None:
-    """SIGTERM and SIGHUP leave this process as Ctrl-C does, so that its servers are stopped too."""
+    """Exit on SIGTERM and SIGHUP as on Ctrl-C, so that this process's servers are stopped too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
@@ -47,9 +47,9 @@ class ServerProcess:
         with ServerProcess(["--max-total-tokens", "40000"], log_path=Path("server.log")) as server:
             httpx.get(server.url + "/model_info")
 
-    `args` follow `llm42 serve --port N`. `argv` replaces that command as a whole; in it the text
-    `{port}` stands for the port. `env` is laid over this process's environment. Without a `port`
-    a free one is picked. `deadline_s` limits the start; for `grace_s` see `stop`.
+    `args` follow `llm42 serve --port N`. `argv` replaces that whole command, and `{port}` in it
+    becomes the port. `env` is added to this process's environment. Without a `port` a free one is
+    taken. The start may last `deadline_s`; for `grace_s` see `stop`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The id of the server's first process, also of its session and process group."""
+        """The id of the server's first process, which is also that of its session and group."""
         assert self._process is not None, "not started"
         return self._process.pid
 
@@ -98,13 +98,11 @@ class ServerProcess:
     def start(self) -> None:
         """Start the server and return when it is healthy.
 
-        Raises ServerError if it ends or the deadline passes; nothing of it runs then.
+        Raises ServerError, after ending its processes, if it exits or the deadline passes.
         """
         assert self._process is None, "started twice"
-        if is_taken(self.port):  # or another server's health would pass for ours
-            raise ServerError(
-                f"port {self.port} is in use; name another one, or none for a free one"
-            )
+        if is_taken(self.port):  # the health of another server would be taken for this one's
+            raise ServerError(f"port {self.port} is in use; name another one or leave it out")
         self._process = self._spawn()
         try:
             self._wait_until_healthy()
@@ -113,11 +111,11 @@ class ServerProcess:
             raise
 
     def stop(self) -> None:
-        """End the server and all that it started; idempotent.
+        """End the server and all processes that it started. A second call does nothing.
 
-        Its first process gets SIGTERM and `grace_s` seconds to end the others: SGLang drains its
-        requests, and would take a scheduler that is signalled from outside for crashed. What is
-        left gets SIGTERM if the first process has gone, and SIGKILL in the end.
+        At first only the first process gets SIGTERM, and has `grace_s` seconds to end the others.
+        SGLang finishes its requests then. It would take a scheduler that gets a signal for crashed.
+        Once the first process has gone, the others get SIGTERM. What is left gets SIGKILL.
         """
         if self._process is None:
             return
@@ -161,7 +159,7 @@ class ServerProcess:
                     raise self._failure(f"was not healthy after {self._deadline_s:.0f} s")
                 self._progress(seconds, last_event(self.log_path))
                 time.sleep(POLL_S)
-        self._remember_family()  # as long as all of its parents live
+        self._remember_family()  # now, while all parents live
 
     def _is_healthy(self, client: httpx.Client) -> bool:
         try:
@@ -173,10 +171,10 @@ class ServerProcess:
         return ServerError(f"the server {what}; {self.log_path} ends with\n{self.log_tail()}")
 
     def _end(self, processes: set[psutil.Process], number: signal.Signals) -> bool:
-        """Send the signal; whether the processes are gone within the grace."""
+        """Send a signal. Returns whether the processes have ended within the grace."""
         for process in processes:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)  # psutil makes sure that the id was not taken over
+                process.send_signal(number)  # psutil makes sure that the id is still this process's
         deadline = time.monotonic() + self._grace_s
         while any(map(_runs, processes)):
             if time.monotonic() > deadline:
@@ -186,10 +184,10 @@ class ServerProcess:
         return True
 
     def _remember_family(self) -> None:
-        """Add to the family: the session's members, and the descendants of all known members.
+        """Add the session's processes to the family, and all descendants of its members.
 
-        A child that starts a session of its own is found as a descendant; one whose parent died
-        stays in the family because it was seen before.
+        A child that started a session of its own is a descendant. A process whose parent has died
+        is in the family from before.
         """
         for process in psutil.process_iter():
             with suppress(ProcessLookupError):
@@ -201,7 +199,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago, and that on most machines nobody gets by chance."""
+    """A TCP port that is free now, from a range that on most machines nothing uses by chance."""
     while True:
         port = SystemRandom().choice(UNASSIGNED_PORTS)
         with socket.socket() as probe:
@@ -227,7 +225,7 @@ def tail(log_path: Path, lines: int) -> list[str]:
 
 
 def last_event(log_path: Path) -> str:
-    """The last line of a log that tells something: no source line of a warning, no access log."""
+    """The last informative line of a log: no warning, no source line, no access log."""
     for line in reversed(tail(log_path, TAIL_LINES)):
         if not line[0].isspace() and "Warning: " not in line and "GET /health" not in line:
             return line

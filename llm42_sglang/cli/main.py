@@ -35,10 +35,10 @@ def root() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a command and leave the process.
+    """Run a command and exit. The status is 0, unless the command exits with another.
 
-    Status 0, or what the command asked for; 1 and one line on stderr for a `UserError`, 2 from a
-    command that judges; 2 and one line for a wrong command line; 130 after Ctrl-C.
+    A `UserError` is one line on stderr and status 1; from a command that judges it is status 2. A
+    wrong command line is one line and status 2. After Ctrl-C the status is 130.
     """
     sys.exit(_status(argv))
 

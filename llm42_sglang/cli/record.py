@@ -13,7 +13,7 @@ from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.golden import GoldenFile, RecordedCase, save_golden
 from llm42_sglang.repro.replay import save_exchange
-from llm42_sglang.repro.suite import Case, load_suite
+from llm42_sglang.repro.suite import load_suite
 
 
 @judging
@@ -42,17 +42,15 @@ def record(
         golden = GoldenFile(
             model=endpoint.model,
             fingerprint=endpoint.fingerprint,
-            cases=[recorded(*pair) for pair in zip(cases, observations, strict=True)],
+            cases=[
+                RecordedCase(**dict(case), output=observation.answer.output)
+                for case, observation in zip(cases, observations, strict=True)
+            ],
         )
         if receipts is not None and endpoint.ours:
             _save_receipts(receipts, observations, golden)
     save_golden(golden, out)
     print(f"{len(cases)} cases recorded in {out}")
-
-
-def recorded(case: Case, observation: Observation) -> RecordedCase:
-    """The case with its answer."""
-    return RecordedCase(**dict(case), output=observation.answer.output)
 
 
 def _require_verified(observations: list[Observation]) -> None:

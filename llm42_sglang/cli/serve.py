@@ -9,60 +9,65 @@ from llm42_sglang.cli.output import say
 from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.errors import UserError
 
-# Flags that are not ours are SGLang's.
+# Flags that are not ours are passed on to SGLang.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 _MODEL_FLAGS = ("--model-path", "--model", "--config")
 _DEFAULT = Config()
 
+PageSize = Annotated[int, typer.Option("--llm42-page", help="T: tokens per page (16, 32, 64).")]
+GroupSize = Annotated[
+    int, typer.Option("--llm42-group", help="G: slots per canonical pass (1, 2, 4 ... 32).")
+]
+WaitSteps = Annotated[
+    int,
+    typer.Option(
+        "--llm42-wait",
+        help="How many decode steps a full page may wait so that pages share a pass (0 to T).",
+    ),
+]
+RunAhead = Annotated[int | None, typer.Option("--llm42-run-ahead", hidden=True)]
+Tune = Annotated[bool, typer.Option("--llm42-tune", hidden=True)]
+Default = Annotated[
+    bool, typer.Option("--llm42-default", help="Make requests deterministic unless they object.")
+]
+Verify = Annotated[
+    str,
+    typer.Option(
+        "--llm42-verify",
+        help="uncertified: verify tokens of decode steps of uncertified sizes; always: all tokens.",
+    ),
+]
+AuditEvery = Annotated[
+    int, typer.Option("--llm42-audit", help="Run one of this many output pages again, to compare.")
+]
+MaxN = Annotated[
+    int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
+]
+
 
 def serve(
     context: typer.Context,
-    page: Annotated[
-        int, typer.Option("--llm42-page", help="T: tokens per page (16, 32, 64).")
-    ] = _DEFAULT.page,
-    group: Annotated[
-        int, typer.Option("--llm42-group", help="G: slots per canonical pass (1, 2, 4 ... 32).")
-    ] = _DEFAULT.group,
-    wait: Annotated[
-        int,
-        typer.Option(
-            "--llm42-wait",
-            help="Decode steps a full page may wait so that several share a pass (0 to T).",
-        ),
-    ] = _DEFAULT.wait,
-    run_ahead: Annotated[int | None, typer.Option("--llm42-run-ahead", hidden=True)] = None,
-    tune: Annotated[bool, typer.Option("--llm42-tune", hidden=True)] = False,
-    default: Annotated[
-        bool, typer.Option("--llm42-default", help="Requests are deterministic unless they object.")
-    ] = _DEFAULT.default,
-    verify: Annotated[
-        str,
-        typer.Option(
-            "--llm42-verify",
-            help="uncertified: what steps of uncertified sizes propose; always: every token.",
-        ),
-    ] = _DEFAULT.verify,
-    audit: Annotated[
-        int,
-        typer.Option(
-            "--llm42-audit", help="Of so many pages of outputs one is run again, to compare."
-        ),
-    ] = _DEFAULT.audit,
-    max_n: Annotated[
-        int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
-    ] = _DEFAULT.max_n,
+    page: PageSize = _DEFAULT.page,
+    group: GroupSize = _DEFAULT.group,
+    wait: WaitSteps = _DEFAULT.wait,
+    run_ahead: RunAhead = None,
+    tune: Tune = False,
+    default: Default = _DEFAULT.default,
+    verify: Verify = _DEFAULT.verify,
+    audit: AuditEvery = _DEFAULT.audit,
+    max_n: MaxN = _DEFAULT.max_n,
 ) -> None:
-    """Serve a model, deterministic requests included.
+    """Serve a model, with deterministic and ordinary requests.
 
-    Takes every flag of `sglang serve` besides its own. Without a model: the embedded default one.
+    Every flag of `sglang serve` works too. Without a model the embedded one is served.
     """
     from llm42_sglang.engine.start import launch
 
     if tune:
         raise UserError("--llm42-tune is gone; `llm42 bench passes` measures and recommends flags")
-    if run_ahead is not None:  # a flag of its own in 0.3: a page waited until either was used up
+    if run_ahead is not None:  # in 0.3.0 a page waited until either was used up
         wait = min(wait, run_ahead)
-        say(f"--llm42-run-ahead goes away: it is a part of --llm42-wait; write --llm42-wait {wait}")
+        say(f"--llm42-run-ahead is a part of --llm42-wait now; write --llm42-wait {wait}")
     argv = list(context.args)
     try:
         config = Config(

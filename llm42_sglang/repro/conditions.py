@@ -17,7 +17,6 @@ from llm42_sglang.repro.wire import Answer
 
 BACKGROUND_TOKENS = 48  # the most that a background request generates
 SHUFFLE_SEED = 42
-Advance = Callable[[], object]  # called after each case
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,14 @@ def observe(
     cases: Sequence[Case],
     condition: Condition,
     in_flight: int,
-    advance: Advance = lambda: None,
+    advance: Callable[[], object] = lambda: None,
     deterministic: bool = True,
     keep_on: bool = False,
 ) -> list[Observation]:
     """Ask every case once under one condition. The observations are in the cases' order.
 
-    Raises UserError for the first case that is not answered. With `keep_on` the error becomes that
-    case's observation, and the other cases are still asked.
+    `advance` is called after each case. Raises UserError for the first case that is not answered.
+    With `keep_on` the error becomes that case's observation, and the other cases are still asked.
     """
     if condition.flush:
         endpoint.flush()

@@ -39,10 +39,7 @@ class Message(Strict):
 
 
 class Sampling(Strict):
-    """How to sample, with the same names for every API. What is not set is not sent.
-
-    The default is greedy.
-    """
+    """How to sample: greedily by default. Names are the same for every API; None is not sent."""
 
     temperature: float = 0
     max_tokens: int = Field(64, ge=1)

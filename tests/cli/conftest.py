@@ -1,4 +1,4 @@
-"""Fake servers in place of real ones, and the command in the tests' own process."""
+"""Fake servers, and the command in the tests' own process."""
 
 import sys
 from pathlib import Path
@@ -26,17 +26,17 @@ def fake(tmp_path, monkeypatch):
 
 @pytest.fixture
 def llm42(capsys):
-    """A function that runs `llm42`: its status, standard output and standard error."""
+    """A function that runs `llm42` and returns its status, standard output and standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             main([*arguments])
-        return left.value.code, *capsys.readouterr()
+        return exit_info.value.code, *capsys.readouterr()
 
     return run
 
 
 def is_one_line(error: str) -> bool:
-    """Whether it is one line of error, as every mistake of the user must be."""
+    """Whether the text is one line of error, as for every mistake of the user."""
     return error.startswith("llm42: error: ") and error.count("\n") == 1

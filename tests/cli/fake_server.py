@@ -1,7 +1,7 @@
-"""A stand-in for a server: python fake_server.py PORT [--option ...]. Standard library only.
+"""A fake server: python fake_server.py PORT [--option ...]. It needs the standard library only.
 
-Answers are streams, token by token, those of deterministic requests in runs of four and with a
-receipt.
+Its answers are streams, token by token. Those of deterministic requests come four tokens at a time,
+with a receipt.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("port", type=int)
-parser.add_argument("--sick", type=int, default=0, help="times that /health says 503")
+parser.add_argument("--sick", type=int, default=0, help="number of 503s of /health")
 parser.add_argument("--exit", type=int, help="end at once with this status")
 parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
 parser.add_argument("--children", metavar="FILE", help="start two children, write their ids")
@@ -29,9 +29,9 @@ if options.stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if options.children:
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    started = [subprocess.Popen(sleep, start_new_session=own) for own in (False, True)]
+    children = [subprocess.Popen(sleep, start_new_session=new) for new in (False, True)]
     with open(options.children + ".new", "w") as file:
-        json.dump([child.pid for child in started], file)
+        json.dump([child.pid for child in children], file)
     os.rename(options.children + ".new", options.children)
 
 
@@ -54,8 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         run = 4 if custom_params else 1
         for end in [*range(1, max_new_tokens, run), max_new_tokens]:
             time.sleep(options.token_s * run)
-            done = {"llm42": receipt} if custom_params and end == max_new_tokens else {}
-            event = {"output_ids": [*range(end)], "meta_info": {"completion_tokens": end, **done}}
+            last = {"llm42": receipt} if custom_params and end == max_new_tokens else {}
+            event = {"output_ids": [*range(end)], "meta_info": {"completion_tokens": end, **last}}
             self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.write(b"data: [DONE]\n\n")
 

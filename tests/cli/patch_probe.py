@@ -1,9 +1,9 @@
-"""Run as a process: what text patches do that the patched server of tests/engine does not show.
+"""Run as a process: it tries what the patched server of tests/engine does not show of text patches.
 
     python patch_probe.py FOLDER
 
-FOLDER holds `sglang/...`; modules that are not there come from the installed wheel. Prints one JSON
-object: probe -> "passed", or the error it ended with.
+FOLDER holds `sglang/...`. Modules that are not there come from the installed wheel. The output is a
+JSON object of probes, with "passed" or an error for each.
 """
 
 import importlib.util
@@ -29,57 +29,57 @@ class Overlay(MetaPathFinder):
 
 
 def sampling_params() -> None:
-    """The field does not change the wire's layout, and is refused where it would be ignored."""
+    """The field does not change the wire format, and is refused where it would be ignored."""
     from sglang.srt.sampling import sampling_params as module
 
     params = module.SamplingParams(deterministic=True, custom_params={"thinking_budget": 3})
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(params))
     of_pristine = msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-1]), type=type(params))
     assert of_pristine.custom_params == {"deterministic": True, "thinking_budget": 3}
-    for provider, custom_params, said in (
+    for provider, custom_params, message in (
         (None, None, "no plugin of this server provides it"),
         ("a plugin", {"deterministic": False}, "contradict"),
         ("a plugin", [1], "must be an object"),
     ):
         module.DETERMINISM_PROVIDER = provider
         params = module.SamplingParams(deterministic=True, custom_params=custom_params)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             params.verify(vocab_size=100)
 
 
 def frontend_language() -> None:
-    """What a program is run with reaches each request; backends that do not know it refuse it."""
+    """The option of a program reaches each request. Backends that do not know it refuse it."""
     import sglang as sgl
     from sglang.lang.backend.base_backend import BaseBackend
     from sglang.lang.choices import ChoicesDecision
 
     class Backend(BaseBackend):
         def generate(self, s, sampling_params):
-            asked.append(sampling_params.to_srt_kwargs())
+            options.append(sampling_params.to_srt_kwargs())
             return "1", {}
 
         def select(self, s, choices, temperature, choices_method, **given):
-            asked.append(given)
+            options.append(given)
             return ChoicesDecision(choices[0])
 
     @sgl.function
     def program(s):
         s += "x" + sgl.gen("a") + sgl.gen("b", choices=["x", "y"]) + sgl.select("c", ["x", "y"])
 
-    asked: list[dict] = []
+    options: list[dict] = []
     backend = Backend()
     backend.support_deterministic = True
     program.run(backend=backend, use_thread=False, deterministic=True)
-    assert [one["deterministic"] for one in asked] == [True] * 3
-    asked.clear()
+    assert [option["deterministic"] for option in options] == [True] * 3
+    options.clear()
     program.run(backend=backend, use_thread=False)
-    assert len(asked) == 3 and not any("deterministic" in one for one in asked)
+    assert len(options) == 3 and not any("deterministic" in option for option in options)
     with pytest.raises(ValueError, match="deterministic: not supported by BaseBackend"):
         program.run(backend=BaseBackend(), use_thread=False, deterministic=True)
 
 
 def server_flags() -> None:
-    """`sglang serve` hands our flags over as well; without us their refusal names the remedy."""
+    """`sglang serve` passes llm42 flags on. If llm42 is not installed, its error says so."""
     from sglang import launch_server
     from sglang.cli import serve
 
@@ -97,14 +97,14 @@ def server_flags() -> None:
 
 def main(folder: str) -> None:
     sys.meta_path.insert(0, Overlay(Path(folder)))
-    found = {}
+    results = {}
     for probe in (sampling_params, frontend_language, server_flags):
         try:
             probe()
-            found[probe.__name__] = "passed"
+            results[probe.__name__] = "passed"
         except (Exception, pytest.fail.Exception) as error:
-            found[probe.__name__] = f"{type(error).__name__}: {error}"
-    print(json.dumps(found))
+            results[probe.__name__] = f"{type(error).__name__}: {error}"
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ServerProcess: starts, waits, reports, and leaves nothing running."""
+"""ServerProcess starts a server, waits for it, reports progress, and leaves nothing running."""
 
 import json
 import os
@@ -25,9 +25,9 @@ def runs(pid: int) -> bool:
 
 
 def test_waits_for_health_reports_progress_and_leaves_nothing(fake):
-    seen = []
-    with fake("--sick", "3", progress=lambda *report: seen.append(report)) as server:
-        assert len(seen) >= 3
+    reports = []
+    with fake("--sick", "3", progress=lambda *report: reports.append(report)) as server:
+        assert len(reports) >= 3
         assert httpx.get(server.url + "/health").status_code == 200
         assert server.alive
         pid = server.pid
@@ -35,14 +35,14 @@ def test_waits_for_health_reports_progress_and_leaves_nothing(fake):
     assert not runs(pid)
     assert not server.alive
     server.stop()  # a second time is harmless
-    assert "loading weights" in [line for _, line in seen]  # without its colour codes
-    seconds = [seconds for seconds, _ in seen]
+    assert "loading weights" in [line for _, line in reports]  # without its colour codes
+    seconds = [seconds for seconds, _ in reports]
     assert seconds == sorted(seconds) and seconds[-1] > 2 * launch.POLL_S
 
 
 def test_command_port_and_environment_are_passed_on_and_a_death_is_told_with_the_log(tmp_path):
     port, log_path = launch.free_port(), tmp_path / "log"
-    assert 30000 < port < 32768  # none that Linux or SGLang gives to others
+    assert 30000 < port < 32768  # not one that Linux or SGLang gives to others
     script = "import os, sys; print(sys.argv[1], os.environ['LLM42_T']); sys.exit(3)"
     argv = [sys.executable, "-c", script, "port={port}"]
     server = ServerProcess(argv=argv, port=port, env={"LLM42_T": "x"}, log_path=log_path)
@@ -57,12 +57,12 @@ def test_a_start_that_is_given_up_ends_the_server(fake):
     def interrupt(*_) -> None:
         raise KeyboardInterrupt
 
-    for settings, error, said in (
+    for settings, error, message in (
         ({"deadline_s": 0}, ServerError, "was not healthy after 0 s"),
         ({"progress": interrupt}, KeyboardInterrupt, None),
     ):
         server = fake("--sick", "1000", **settings)
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             server.start()
         assert not server.alive and not is_taken(server.port)
 

@@ -1,4 +1,4 @@
-"""The `llm42` command: status, one-line errors, quick help."""
+"""The `llm42` command: its status, errors of one line, and quick help."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def test_help_names_the_commands_and_imports_nothing_heavy(llm42):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["nonsense"], 2, "nonsense"),
         (["model", "--nonsense"], 2, "--nonsense"),
@@ -30,10 +30,10 @@ def test_help_names_the_commands_and_imports_nothing_heavy(llm42):
         (["model"], 1, "cannot prepare the default model in /proc/nowhere"),
     ],
 )
-def test_a_mistake_is_one_line(llm42, monkeypatch, arguments, status, said):
+def test_a_mistake_is_one_line(llm42, monkeypatch, arguments, status, message):
     monkeypatch.setenv("LLM42_CACHE", "/proc/nowhere")
-    left, out, error = llm42(*arguments)
-    assert (left, out) == (status, "") and said in error and is_one_line(error)
+    exit_status, out, error = llm42(*arguments)
+    assert (exit_status, out) == (status, "") and message in error and is_one_line(error)
 
 
 WITHOUT_TOOLS = """
@@ -56,7 +56,7 @@ main(sys.argv[1:])
 )
 def test_a_command_that_needs_a_tool_says_so_in_one_line(tmp_path, command, package):
     (tmp_path / "suite.yaml").write_text("[]")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", WITHOUT_TOOLS, *command.split()],
         capture_output=True,
         text=True,
@@ -64,11 +64,11 @@ def test_a_command_that_needs_a_tool_says_so_in_one_line(tmp_path, command, pack
         env={**os.environ, "LLM42_CACHE": str(tmp_path)},
     )
     if package is None:
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (process.returncode, process.stderr) == (0, "")
     else:
-        assert done.returncode == 2
-        assert f"needs {package}: pip install 'llm42-sglang[tools]'" in done.stderr
-        assert is_one_line(done.stderr)
+        assert process.returncode == 2
+        assert f"needs {package}: pip install 'llm42-sglang[tools]'" in process.stderr
+        assert is_one_line(process.stderr)
 
 
 def test_the_tools_are_those_of_the_extra():

@@ -1,4 +1,4 @@
-"""The embedded default model: converted to the same bytes as ever, once, and never half."""
+"""The embedded default model is converted once, to the same bytes as ever, and never half."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from llm42_sglang.cli import model
 from llm42_sglang.cli.model import default_model_dir, ensure_default_model
 from llm42_sglang.errors import UserError
 
-# A server's fingerprint covers weights, config and tokenizer: other bytes here orphan receipts.
+# A server's fingerprint covers these files. Other bytes would make old receipts useless.
 DIGESTS = {
     "config.json": "9a3bb50500d0c03cf773e211db97ada9c8724bd705736d8baf846b361e861b3f",
     "generation_config.json": "8025b6679dcf077f5d339bd154238d70891decb48f35f294bfaa33a343140439",
@@ -34,36 +34,36 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def conversions(monkeypatch) -> list[Path]:
-    """Download and conversion replaced; the list gets an entry for each conversion."""
-    done = []
+    """Replaces download and conversion. The list gets an entry for each conversion."""
+    folders = []
 
     def convert(gguf_file: Path, folder: Path) -> None:
-        done.append(folder)
+        folders.append(folder)
         time.sleep(0.2)
         (folder / "config.json").write_text("{}")
 
     monkeypatch.setattr(model, "fetch_gguf", lambda work: work / "file.gguf")
     monkeypatch.setattr(model, "convert", convert)
-    return done
+    return folders
 
 
 def visible(folder: Path) -> list[str]:
-    """What is in a folder, lock files aside."""
+    """The names in a folder, without lock files."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_the_model_is_bit_for_bit_what_it_was(cache):
     """The one real download and conversion of the suite."""
     folder = ensure_default_model()
-    found = {path.name: hashlib.sha256(path.read_bytes()) for path in folder.iterdir()}
-    assert {name: digest.hexdigest() for name, digest in found.items()} == DIGESTS
+    hashes = {path.name: hashlib.sha256(path.read_bytes()) for path in folder.iterdir()}
+    assert {name: digest.hexdigest() for name, digest in hashes.items()} == DIGESTS
     assert visible(cache / "models") == [folder.name]
 
 
 def test_concurrent_calls_convert_once_and_later_ones_import_nothing_heavy(cache, conversions):
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: ensure_default_model(), range(3)))
-    assert found == [default_model_dir()] * 3 and len(conversions) == 1
+        folders = list(pool.map(lambda _: ensure_default_model(), range(3)))
+    assert folders == [default_model_dir()] * 3 and len(conversions) == 1
     assert ensure_default_model(pytest.fail).is_relative_to(cache)
     script = (
         "import sys; from llm42_sglang.cli.model import ensure_default_model as f; f();"

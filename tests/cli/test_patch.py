@@ -1,6 +1,6 @@
-"""`llm42 patch`: zero fuzz, all or nothing, back byte by byte, and each patch does what it is for.
+"""`llm42 patch` applies patches exactly, all or none, and reverts them to the same bytes.
 
-The installed wheel is only read, whether it is patched or not; copies of its files are changed.
+The installed wheel is only read, whether it is patched or not. Copies of its files are changed.
 """
 
 import json
@@ -55,19 +55,19 @@ def patch(llm42):
 
 @pytest.fixture
 def refusal(patch):
-    """A function: the one line with which a command refused, having changed nothing."""
+    """A function that runs a command which must refuse and change nothing. It returns the line."""
 
     def run(command: str, root: Path) -> str:
         before = contents(root)
-        status, _, said = patch(command, root)
-        assert status == 1 and is_one_line(said) and contents(root) == before
-        return said
+        status, _, message = patch(command, root)
+        assert status == 1 and is_one_line(message) and contents(root) == before
+        return message
 
     return run
 
 
 def test_a_hunk_fits_to_the_byte_or_not_at_all(tmp_path):
-    """Also where no record tells that a file was altered."""
+    """This holds even if no RECORD shows that a file was altered."""
     diffs = {diff.path: diff for of_patch in wheel.load_patches().values() for diff in of_patch}
     diff, shipped = diffs[TARGET], (lay_out(tmp_path / "shipped") / TARGET).read_bytes()
     patched = (lay_out(tmp_path / "patched", patched=True) / TARGET).read_bytes()
@@ -99,15 +99,15 @@ def test_apply_and_revert_are_inverse_and_twice_is_once(copy, monkeypatch, patch
     monkeypatch.setattr(doctor, "find_wheel", lambda: wheel.find_wheel(copy))
     (copy / TARGET).chmod(0o640)
     before = contents(copy)
-    for command, told in (("apply", "applied"), ("revert", "not applied")):
+    for command, state in (("apply", "applied"), ("revert", "not applied")):
         assert patch(command, copy)[0] == 0
         after = contents(copy)
-        status, said, _ = patch(command, copy)
-        assert status == 0 and "nothing to do" in said
+        status, message, _ = patch(command, copy)
+        assert status == 0 and "nothing to do" in message
         assert contents(copy) == after and after.keys() == before.keys()
-        assert patch("status", copy)[1].splitlines() == [f"{name}: {told}" for name in NAMES]
+        assert patch("status", copy)[1].splitlines() == [f"{name}: {state}" for name in NAMES]
         ok, detail = doctor.CHECKS["patches"]()
-        assert ok and detail.endswith(f": {told} (optional)")
+        assert ok and detail.endswith(f": {state} (optional)")
         changed = {path for path in before if before[path] != after[path]}
         files = {copy / diff.path for diffs in wheel.load_patches().values() for diff in diffs}
         assert changed == (files if command == "apply" else set())
@@ -128,21 +128,21 @@ def test_an_altered_file_is_refused_by_name(tmp_path, refusal, command, alter):
     for patched in (False, True):
         copy = lay_out(tmp_path / str(patched), patched)
         (copy / LAST).write_bytes(alter((copy / LAST).read_bytes()))
-        said = refusal(command, copy)
-        assert str(copy / LAST) in said and "altered" in said and wheel.REINSTALL in said
+        message = refusal(command, copy)
+        assert str(copy / LAST) in message and "altered" in message and wheel.REINSTALL in message
 
 
 def test_what_is_not_the_wheel_is_refused(copy, tmp_path_factory, refusal):
     info = copy / f"sglang-{PINNED_SGLANG}.dist-info"
     metadata, record, last = info / "METADATA", info / "RECORD", copy / LAST
-    for file, content, told in (
+    for file, content, error in (
         (metadata, metadata.read_bytes().replace(PINNED_SGLANG.encode(), b"0.5.22"), "0.5.22"),
         (record, b"", "no record of"),
         (last, None, "cannot be read"),
     ):
         before = file.read_bytes()
         file.unlink() if content is None else file.write_bytes(content)
-        assert told in refusal("apply", copy)
+        assert error in refusal("apply", copy)
         file.write_bytes(before)
     assert "no sglang" in refusal("apply", tmp_path_factory.mktemp("empty"))
 
@@ -188,8 +188,8 @@ def test_what_a_killed_process_left_is_seen_and_mended(copy, monkeypatch, patch,
 
 
 def test_what_patches_do_beside_serving_and_nothing_else_does(tmp_path):
-    """`patch_probe.py` runs over the files as shipped and as patched."""
-    # No plugin may be loaded: the seams would take seconds.
+    """`patch_probe.py` runs on the files as shipped, and as patched."""
+    # No plugin is loaded, as the check of the seams would take seconds.
     env = {**os.environ, "PYTHONPATH": str(ROOT), "SGLANG_PLUGINS": "none"}
     probe = [sys.executable, Path(__file__).with_name("patch_probe.py")]
     shipped, patched = (
@@ -198,4 +198,4 @@ def test_what_patches_do_beside_serving_and_nothing_else_does(tmp_path):
     )
     assert set(patched.values()) == {"passed"} and patched.keys() == shipped.keys()
     unknown = "argument 'deterministic'|no attribute 'serve_with_llm42'"
-    assert all(re.search(unknown, said) for said in shipped.values()), shipped
+    assert all(re.search(unknown, message) for message in shipped.values()), shipped

@@ -32,7 +32,7 @@ def server_process(tmp_path: Path, *options: str) -> ServerProcess:
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "said"),
+    ("options", "status", "message"),
     [
         (["--flips", "ordinary"], 0, "0 of 8 diverged, 0 not verified"),
         (["--flips", "load"], 1, "8 of 8 diverged, 0 not verified"),
@@ -40,7 +40,7 @@ def server_process(tmp_path: Path, *options: str) -> ServerProcess:
     ],
 )
 def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
-    tmp_path, capsys, monkeypatch, quickstart, options, status, said
+    tmp_path, capsys, monkeypatch, quickstart, options, status, message
 ):
     server = server_process(tmp_path, *options)
     monkeypatch.setattr(quickstart, "ServerProcess", lambda *_, **settings: server)
@@ -48,8 +48,9 @@ def test_the_exit_status_is_the_verdict_and_the_server_is_stopped(
     assert quickstart.run(port=None, serve=False) == status
     assert not is_taken(server.port)
     out = capsys.readouterr().out
-    assert f"deterministic: {said}" in out and "ordinary:      8 of 8 diverged" in out
-    assert out.count("token 5") == 8 * (2 if said.startswith("8") else 1)  # each prompt has a row
+    assert f"deterministic: {message}" in out and "ordinary:      8 of 8 diverged" in out
+    # Each prompt has a row in each table.
+    assert out.count("token 5") == 8 * (2 if message.startswith("8") else 1)
     assert len({*PROMPTS, *BACKGROUND}) == 16 and out.count("8 of 8 answered") == 4
     total = next(line for line in out.splitlines() if "total" in line)
     assert f" {8 * (2 + 2)} " in total  # verify passes

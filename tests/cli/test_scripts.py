@@ -1,7 +1,7 @@
-"""The shell scripts: how the environment is made, found again, shared and repaired.
+"""The shell scripts make the environment, find it again, share it and repair it.
 
 Each test runs copies of the real scripts in a small checkout of its own. A fake Python makes
-environments in which a fake pip and a fake uv only write down what they were asked for.
+environments in which a fake pip and a fake uv only write down how they were called.
 """
 
 import os
@@ -24,7 +24,7 @@ FAKE_PYTHON = f"""#!/usr/bin/env bash
 [[ "$1 $2" == "-m venv" ]] || exec {sys.executable} "$@"
 mkdir -p "$3/bin" && cp "${{0%/*}}/fake" "$3/bin/python"
 """
-# As pip it leaves itself as uv; as either it runs what the test wants of an installation.
+# As pip it installs itself as uv. As either it runs the command that a test has for installing.
 FAKE = """#!/usr/bin/env bash
 [[ $* != *"config get"* ]] || exit 1
 echo "${0##*/} $*" >>@CALLS@
@@ -68,7 +68,7 @@ def checkout(tmp_path) -> Checkout:
 
 
 @pytest.mark.parametrize(
-    ("command", "env", "status", "said"),
+    ("command", "env", "status", "message"),
     [
         ("run", {}, 2, "usage: scripts/run COMMAND"),
         ("quickstart --sreve", {}, 2, "unknown argument --sreve"),
@@ -77,10 +77,10 @@ def checkout(tmp_path) -> Checkout:
         ("run true", {"LLM42_CACHE": "/proc/nowhere"}, 1, "cannot write to /proc/nowhere"),
     ],
 )
-def test_a_mistake_is_one_line_before_any_set_up(checkout, command, env, status, said):
-    done, out, err = checkout.run(*command.split(), **env)
-    assert (done, out) == (status, "")
-    assert said in err and is_one_line(err)
+def test_a_mistake_is_one_line_before_any_set_up(checkout, command, env, status, message):
+    exit_status, out, err = checkout.run(*command.split(), **env)
+    assert (exit_status, out) == (status, "")
+    assert message in err and is_one_line(err)
     assert not checkout.cache.exists() or not any(checkout.cache.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_uv_installs_the_lock_once_for_all_checkouts_that_have_it(checkout, tmp_
 
 
 def test_what_failed_or_was_killed_starts_over(checkout):
-    """Both leave a folder without a stamp."""
+    """Both leave a folder that has no stamp."""
     status, out, err = checkout.run("run", "echo", "out", INSTALLING="echo no space left; exit 1")
     assert (status, out) == (1, "")
     *_, reason, error = err.splitlines()
@@ -123,11 +123,11 @@ def test_what_failed_or_was_killed_starts_over(checkout):
 
 
 def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
-    gate, there = tmp_path / "gate", tmp_path / "there"
-    waits = f"touch {there}; while [[ ! -e {gate} ]]; do sleep 0.05; done"
+    gate, started = tmp_path / "gate", tmp_path / "started"
+    waits = f"touch {started}; while [[ ! -e {gate} ]]; do sleep 0.05; done"
     first = checkout.start("run", "true", INSTALLING=waits, LLM42_UV="0")
     deadline = time.monotonic() + 60
-    while not there.exists():
+    while not started.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     second = checkout.start("run", "true")
@@ -137,7 +137,7 @@ def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
         gate.touch()
         (_, err), _ = (process.communicate(timeout=60) for process in (first, second))
     assert [first.returncode, second.returncode] == [0, 0]
-    assert "without uv: pip installs the same" in err  # and no less strictly
+    assert "without uv: pip installs the same" in err  # and it checks the same hashes
     pip, _ = checkout.calls()
     assert pip.startswith("python -I -m pip")
     assert f"--require-hashes --requirement {checkout.root}/requirements.lock" in pip
@@ -145,6 +145,6 @@ def test_concurrent_set_ups_make_one_environment(checkout, tmp_path):
 
 def test_the_lock_has_what_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = chain(project["dependencies"], *project["optional-dependencies"].values())
+    required = chain(project["dependencies"], *project["optional-dependencies"].values())
     locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
-    assert {re.match(r"[\w.-]+", name)[0] for name in wanted} <= set(locked)
+    assert {re.match(r"[\w.-]+", name)[0] for name in required} <= set(locked)

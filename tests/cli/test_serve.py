@@ -1,4 +1,4 @@
-"""What `llm42 serve` and `llm42 doctor` say without starting anything."""
+"""`llm42 serve` and `llm42 doctor`, where no server is started."""
 
 import pytest
 
@@ -10,14 +10,14 @@ from tests.cli.conftest import is_one_line
 
 @pytest.fixture
 def served(monkeypatch):
-    """The configurations that `llm42 serve` would serve with."""
+    """The configurations with which `llm42 serve` would have started a server."""
     configs = []
     monkeypatch.setattr(launch, "serve", lambda config, argv: configs.append(config))
     return configs
 
 
 @pytest.mark.parametrize(
-    ("flags", "wait", "said"),
+    ("flags", "wait", "message"),
     [
         ("--llm42-wait 8", 8, []),
         ("--llm42-run-ahead 4", 4, ["write --llm42-wait 4"]),
@@ -25,11 +25,11 @@ def served(monkeypatch):
     ],
 )
 def test_the_flags_of_0_3_still_work_and_a_line_says_what_to_write(
-    served, llm42, flags, wait, said
+    served, llm42, flags, wait, message
 ):
     status, _, error = llm42("serve", "--model-path", "x", *flags.split())
     assert status == 0 and served == [Config(wait=wait)]
-    assert [line.partition("; ")[2] for line in error.splitlines()] == said
+    assert [line.partition("; ")[2] for line in error.splitlines()] == message
 
 
 def test_another_sglang_and_what_is_gone_are_refused_in_one_line(served, monkeypatch, llm42):

@@ -41,8 +41,8 @@ def project(pytester, monkeypatch):
 def golden(project, pytester) -> Path:
     """The sample's golden file, recorded."""
     with FakeEndpoint() as server:
-        status, said = project("--llm42-url", server.url, UPDATE)
-    assert status == 0, said
+        status, output = project("--llm42-url", server.url, UPDATE)
+    assert status == 0, output
     return pytester.path / GOLDEN
 
 
@@ -51,34 +51,34 @@ def test_answers_are_recorded_on_demand_and_then_pass(project, golden, monkeypat
     golden.unlink()
     with FakeEndpoint() as server:
         monkeypatch.setenv("LLM42_URL", server.url)
-        status, said = project()
-        assert status == 1 and "4 failed, 1 passed" in said
-        assert "holds no answer of test_capital; pytest --llm42-update records it" in said
+        status, output = project()
+        assert status == 1 and "4 failed, 1 passed" in output
+        assert "holds no answer of test_capital; pytest --llm42-update records it" in output
         assert not golden.exists()
         for more in ([UPDATE], [], [UPDATE]):
-            status, said = project(*more)
-            assert status == 0 and "5 passed" in said
+            status, output = project(*more)
+            assert status == 0 and "5 passed" in output
             assert golden.read_bytes() == first
         before = len(server.requests)
-        status, said = project("-m", "not llm42")  # the marker selects the tests that ask
-        assert status == 0 and "1 passed, 4 deselected" in said
+        status, output = project("-m", "not llm42")  # the marker selects the tests that ask
+        assert status == 0 and "1 passed, 4 deselected" in output
         assert len(server.requests) == before
 
 
 def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(project, golden):
     before = golden.read_bytes()
     with FakeEndpoint("--flips", "load") as server:
-        status, said = project("--llm42-url", server.url)
+        status, output = project("--llm42-url", server.url)
         update, refused = project("--llm42-url", server.url, UPDATE, "-k", "capital")
     assert update == 1 and "llm42: not recorded: FAILED" in refused
     assert golden.read_bytes() == before
-    assert status == 1 and "4 failed, 1 passed" in said
-    assert "llm42: FAILED: in load, token 5: recorded" in said
-    assert "prompt: 'The capital of France is'" in said
-    assert "  alone: the recorded bits" in said and "  in load: differs from token 5 on" in said
-    assert "  recorded | " in said and "  in load  | " in said
-    assert "if the change is meant: pytest --llm42-update" in said
-    assert "Traceback" not in said and "reproducible.py" not in said
+    assert status == 1 and "4 failed, 1 passed" in output
+    assert "llm42: FAILED: in load, token 5: recorded" in output
+    assert "prompt: 'The capital of France is'" in output
+    assert "  alone: the recorded bits" in output and "  in load: differs from token 5 on" in output
+    assert "  recorded | " in output and "  in load  | " in output
+    assert "if the change is meant: pytest --llm42-update" in output
+    assert "Traceback" not in output and "reproducible.py" not in output
 
 
 def test_answers_of_two_fingerprints_in_one_file(project, golden):
@@ -87,12 +87,12 @@ def test_answers_of_two_fingerprints_in_one_file(project, golden):
         url = ("--llm42-url", server.url)
         assert project(*url, UPDATE, "-k", "capital")[0] == 0
         assert project(*url, "-k", "capital")[0] == 0
-        status, said = project(*url, "-k", "cat")
-    assert status == 1 and "changed with the fingerprint (nothing was recorded)" in said
+        status, output = project(*url, "-k", "cat")
+    assert status == 1 and "changed with the fingerprint (nothing was recorded)" in output
 
 
 @pytest.mark.parametrize(
-    ("server", "edit", "arguments", "said"),
+    ("server", "edit", "arguments", "message"),
     [
         ("--weights 2", "", "", "UNKNOWN: the answer changed with the fingerprint (weights"),
         ("", "test_answers.py/France/Spain", "", "holds the answer to another question"),
@@ -104,7 +104,9 @@ def test_answers_of_two_fingerprints_in_one_file(project, golden):
         (None, "", "-ollm42_command=false", "llm42: the server ended with status 1"),
     ],
 )
-def test_what_does_not_pass_is_a_line(project, golden, monkeypatch, server, edit, arguments, said):
+def test_what_does_not_pass_is_a_line(
+    project, golden, monkeypatch, server, edit, arguments, message
+):
     if edit:
         file, old, new = edit.split("/")
         path = golden.with_name(file)
@@ -113,9 +115,9 @@ def test_what_does_not_pass_is_a_line(project, golden, monkeypatch, server, edit
     with FakeEndpoint(*(server or "").split()) as fake:
         if server is not None:
             monkeypatch.setenv("LLM42_URL", fake.url)
-        status, shown = project("-k", "capital", *arguments.split())
-    assert status == 1 and said in shown
-    assert "Traceback" not in shown and "another exception" not in shown
+        status, output = project("-k", "capital", *arguments.split())
+    assert status == 1 and message in output
+    assert "Traceback" not in output and "another exception" not in output
     assert golden.read_bytes() == before
 
 
@@ -124,8 +126,8 @@ def test_a_server_is_started_once_and_ended(project, golden):
     pids, starter = golden.with_name("pids"), golden.with_name("start.sh")
     starter.write_text(f'#!/bin/sh\necho $$ >>{pids}\nexec {sys.executable} {FAKE} "$1"\n')
     starter.chmod(0o755)
-    status, said = project("-o", f"llm42_command={starter} {{port}}")
-    assert status == 0, said
+    status, output = project("-o", f"llm42_command={starter} {{port}}")
+    assert status == 0, output
     (pid,) = pids.read_text().split()
     assert not Path(f"/proc/{pid}").exists()
 
@@ -139,8 +141,8 @@ def test_unused_it_imports_nothing_and_starts_nothing(project, pytester):
         "    assert not heavy & set(sys.modules)\n"
     )
     run = pytester.runpytest_subprocess
-    status, said = project("-o", "llm42_command=false {port}", run=run)
-    assert status == 0, said
+    status, output = project("-o", "llm42_command=false {port}", run=run)
+    assert status == 0, output
 
 
 def test_pytest_finds_it_by_its_entry_point():

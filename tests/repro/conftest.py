@@ -24,7 +24,7 @@ cases:
 """
 
 
-class Done(NamedTuple):
+class Command(NamedTuple):
     """The exit status and the output of a command."""
 
     status: int
@@ -50,18 +50,18 @@ def fake():
 
 def status_of(*arguments: object) -> int:
     """Run a command in this process and return its exit status."""
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         main(list(map(str, arguments)))
-    return left.value.code
+    return exit_info.value.code
 
 
 @pytest.fixture
 def llm42(capsys):
     """A function that runs a command and returns what it printed."""
 
-    def run(*arguments: object) -> Done:
+    def run(*arguments: object) -> Command:
         capsys.readouterr()
-        return Done(status_of(*arguments), *capsys.readouterr())
+        return Command(status_of(*arguments), *capsys.readouterr())
 
     return run
 

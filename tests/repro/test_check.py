@@ -19,7 +19,7 @@ ONE = ["--conditions", "alone"]  # where the condition does not matter
 
 
 @pytest.mark.parametrize(
-    ("options", "verdict", "said"),
+    ("options", "verdict", "message"),
     [
         ("", "PASSED: 3 of 3", "fingerprint: the same"),
         ("--incremental", "PASSED: 3 of 3", "fingerprint: the same"),
@@ -34,22 +34,22 @@ ONE = ["--conditions", "alone"]  # where the condition does not matter
         ("--weights 2", "UNKNOWN: 0 of 3", "the fingerprint (weights changed): token 0: recorded"),
     ],
 )
-def test_the_verdict_in_every_form(golden, fake, llm42, tmp_path, options, verdict, said):
+def test_the_verdict_in_every_form(golden, fake, llm42, tmp_path, options, verdict, message):
     server, junit, page = fake(*options.split()), tmp_path / "junit.xml", tmp_path / "page.html"
-    done = llm42("check", golden, "--url", server.url, "--junit", junit, "--report", page)
+    command = llm42("check", golden, "--url", server.url, "--junit", junit, "--report", page)
     word = verdict.partition(":")[0]
-    assert done.status == (word != "PASSED")
-    assert said in done.out
-    assert done.out.splitlines()[-1] == f"{verdict} cases passed"
+    assert command.status == (word != "PASSED")
+    assert message in command.out
+    assert command.out.splitlines()[-1] == f"{verdict} cases passed"
     suite = xml.parse(junit).getroot().find("testsuite")
     children = {"PASSED": [], "FAILED": ["failure"], "UNKNOWN": ["error"]}[word]
     assert [[child.tag for child in case] for case in suite.iter("testcase")] == [children] * 3
     counts = [3 if word == kind else 0 for kind in ("FAILED", "UNKNOWN")]
     assert [int(suite.get(name)) for name in ("failures", "errors")] == counts
     assert f"<h1>{word}</h1>" in page.read_text()
-    assert ("The first difference: sea" in page.read_text()) is ("recorded" in said)
+    assert ("The first difference: sea" in page.read_text()) is ("recorded" in message)
     for file in (junit, page):
-        assert said.removeprefix("fingerprint: ") in unescape(file.read_text())
+        assert message.removeprefix("fingerprint: ") in unescape(file.read_text())
     streamed = [body.get("stream", False) for _, body in server.requests]
     assert streamed.count(True) == 3  # the streaming condition
     assert len(streamed) > 5 * 3  # there were background requests
@@ -59,14 +59,14 @@ def test_a_chat_only_endpoint_is_asked_for_less_until_it_answers(fake, llm42, tm
     suite, golden = tmp_path / "suite.jsonl", tmp_path / "golden.json"
     suite.write_text('{"id": "a", "messages": [{"role": "user", "content": "Hi"}]}\n')
     server = fake("--kind", "openai")
-    done = llm42("record", suite, "--url", server.url + "/v1", "--out", golden)
-    assert done.status == 0 and "gives no receipts" in done.err
+    command = llm42("record", suite, "--url", server.url + "/v1", "--out", golden)
+    assert command.status == 0 and "gives no receipts" in command.err
     assert llm42("check", golden, "--url", server.url).out.splitlines()[-1].startswith("UNKNOWN")
     bodies = [body for _, body in server.requests]
     assert all(body["model"] == "fake" and "deterministic" not in body for body in bodies)
     suite.write_text('{"id": "a", "prompt": "Hi"}\n')
-    done = llm42("record", suite, "--url", server.url, "--out", golden)
-    assert "answered with 404" in done.mistake and "write prompts as messages" in done.err
+    command = llm42("record", suite, "--url", server.url, "--out", golden)
+    assert "answered with 404" in command.mistake and "write prompts as messages" in command.err
 
 
 def test_update_records_what_is_reproducible(golden, fake, llm42):
@@ -75,10 +75,10 @@ def test_update_records_what_is_reproducible(golden, fake, llm42):
     assert golden.read_bytes() == before  # ids and all, which streams of chats lack
     server = fake("--weights", "2", "--torch", "2.15.0")
     assert llm42("check", golden, "--url", server.url, *ONE).status == 1
-    done = llm42("check", golden, "--url", server.url, "--update")
-    assert done.status == 0 and "now holds the new answers" in done.out
-    done = llm42("check", golden, "--url", server.url, "--only", "sea", "--tag", "chat", *ONE)
-    assert done.status == 0 and done.out.endswith("\nPASSED: 2 of 2 cases passed\n")
+    command = llm42("check", golden, "--url", server.url, "--update")
+    assert command.status == 0 and "now holds the new answers" in command.out
+    command = llm42("check", golden, "--url", server.url, "--only", "sea", "--tag", "chat", *ONE)
+    assert command.status == 0 and command.out.endswith("\nPASSED: 2 of 2 cases passed\n")
     assert llm42("check", golden, "--url", fake().url, *ONE).status == 1
     ids = [case["id"] for case in json.loads(golden.read_text())["cases"]]
     assert ids == ["sea", "greeting", "sampled"]
@@ -111,8 +111,8 @@ def test_mistakes_are_one_line_and_status_2(golden, suite, fake, llm42, tmp_path
         (["check", golden, "--url", unverified, "--update", *ONE], "is not verified; the golden"),
         (["check", golden, "--url", other, "--update", *ONE, "--only", "sea"], "update all cases"),
     ]
-    for arguments, said in wrong:
-        assert said in llm42(*arguments).mistake, arguments
+    for arguments, message in wrong:
+        assert message in llm42(*arguments).mistake, arguments
     assert golden.read_bytes() == before
     assert not list(tmp_path.glob(".*.new"))
 
@@ -141,35 +141,35 @@ CUT_OFF = {
 }
 
 
-@pytest.mark.parametrize("said", FAULTS)
+@pytest.mark.parametrize("message", FAULTS)
 def test_a_case_that_is_not_answered_has_a_verdict_and_is_not_recorded(
-    golden, suite, receipts, fake, llm42, said
+    golden, suite, receipts, fake, llm42, message
 ):
     server, before = fake(), golden.read_bytes()
-    server.faults["The sea is"] = FAULTS[said]
+    server.faults["The sea is"] = FAULTS[message]
     url = ("--url", server.url)
-    done = llm42("check", golden, *url)
-    assert done.status == 1 and done.out.endswith("\nUNKNOWN: 2 of 3 cases passed\n")
-    assert said in (shown := " ".join(done.out.split()))
+    command = llm42("check", golden, *url)
+    assert command.status == 1 and command.out.endswith("\nUNKNOWN: 2 of 3 cases passed\n")
+    assert message in (shown := " ".join(command.out.split()))
     assert "sea UNKNOWN alone, no answer: " in shown
     assert [path for path, body in server.requests].count("/v1/chat/completions") >= 5
     assert "case sea is not the same" in llm42("check", golden, *url, "--update").mistake
-    assert said in llm42("replay", receipts / "sea.json", *url).mistake
-    assert said in llm42("probe", *url, "--suite", suite).mistake
+    assert message in llm42("replay", receipts / "sea.json", *url).mistake
+    assert message in llm42("probe", *url, "--suite", suite).mistake
     shutil.rmtree(receipts)
     again = llm42("record", suite, *url, "--out", golden, "--receipts", receipts)
-    assert again.mistake.startswith("llm42: error: case sea: ") and said in again.mistake
+    assert again.mistake.startswith("llm42: error: case sea: ") and message in again.mistake
     assert golden.read_bytes() == before and not receipts.exists()
 
 
-@pytest.mark.parametrize("said", CUT_OFF)
-def test_a_case_whose_stream_breaks_off_has_a_verdict(golden, fake, llm42, said):
+@pytest.mark.parametrize("message", CUT_OFF)
+def test_a_case_whose_stream_breaks_off_has_a_verdict(golden, fake, llm42, message):
     server = fake()
-    server.faults["The sea is"] = response(CUT_OFF[said])
-    done = llm42("check", golden, "--url", server.url, "--conditions", "streaming")
-    assert done.status == 1 and done.out.endswith("\nUNKNOWN: 2 of 3 cases passed\n")
-    assert "sea UNKNOWN streaming, no answer: " in (shown := " ".join(done.out.split()))
-    assert said in shown
+    server.faults["The sea is"] = response(CUT_OFF[message])
+    command = llm42("check", golden, "--url", server.url, "--conditions", "streaming")
+    assert command.status == 1 and command.out.endswith("\nUNKNOWN: 2 of 3 cases passed\n")
+    assert "sea UNKNOWN streaming, no answer: " in (shown := " ".join(command.out.split()))
+    assert message in shown
 
 
 def test_background_requests_that_fail_are_no_load_and_end_no_check(golden, fake, llm42):
@@ -209,19 +209,19 @@ def test_any_text_goes_from_a_suite_into_all_reports_or_is_refused_in_one_line(
         text = json.dumps(case, ensure_ascii=escape)
         suite.write_text(text, encoding="utf-8", errors="backslashreplace")
         options = ("--out", golden, "--receipts", tmp_path / "receipts")
-        done = llm42("record", suite, "--url", url, *options)
+        command = llm42("record", suite, "--url", url, *options)
         one_line = name and name == name.strip() and not re.search("[\n\t]", name)
         if not one_line or HALF.search(name + prompt) or CONTROL.search(name):
-            assert f"{suite}: case" in done.mistake
+            assert f"{suite}: case" in command.mistake
             return
-        assert done.status == 0, done
+        assert command.status == 0, command
         options = ("--conditions", "alone,streaming", "--junit", junit, "--report", page)
-        done = llm42("check", golden, "--url", other, *options)
-        assert done.out.endswith("\nUNKNOWN: 0 of 1 cases passed\n")
-        assert len(name) > 20 or printable(name) in done.out  # as it is, not as markup
+        command = llm42("check", golden, "--url", other, *options)
+        assert command.out.endswith("\nUNKNOWN: 0 of 1 cases passed\n")
+        assert len(name) > 20 or printable(name) in command.out  # as it is, not as markup
         assert len(list(xml.parse(junit).iter("testcase"))) == 1
-        assert not CONTROL.search(done.out + page.read_text())
-        done = llm42("probe", "--url", url, "--suite", suite, "--repeats", 1)
-        assert done.status == 0 and not CONTROL.search(done.out)
+        assert not CONTROL.search(command.out + page.read_text())
+        command = llm42("probe", "--url", url, "--suite", suite, "--repeats", 1)
+        assert command.status == 0 and not CONTROL.search(command.out)
 
     holds()

@@ -64,7 +64,7 @@ def test_a_person_can_diff_it_and_it_is_read_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "should be a valid dictionary"),
         ("[]", "cases: List should have at least 1 item"),
@@ -92,16 +92,16 @@ def test_a_person_can_diff_it_and_it_is_read_as_it_was_written(tmp_path):
         (None, "cannot read"),
     ],
 )
-def test_mistakes_in_suites_are_named_in_one_line(tmp_path, text, said):
-    path = tmp_path / ("suite.jsonl" if "JSON" in said else "suite.yaml")
+def test_mistakes_in_suites_are_named_in_one_line(tmp_path, text, message):
+    path = tmp_path / ("suite.jsonl" if "JSON" in message else "suite.yaml")
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError, match=f"^[^\n]*{re.escape(said)}[^\n]*$"):
+    with pytest.raises(UserError, match=f"^[^\n]*{re.escape(message)}[^\n]*$"):
         load_suite(path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('"ids": [1', "", "is not JSON, or was cut off"),
         ('"model": "m"', '"modell": "m"', "model: Field required"),
@@ -111,9 +111,9 @@ def test_mistakes_in_suites_are_named_in_one_line(tmp_path, text, said):
         ('"id": "a"', '"id": "b"', "the id 'b' stands twice"),
     ],
 )
-def test_files_that_are_no_golden_files(tmp_path, old, new, said):
+def test_files_that_are_no_golden_files(tmp_path, old, new, message):
     path = tmp_path / "golden.json"
     save_golden(GOLDEN, path)
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(UserError, match=f"^[^\n]*{re.escape(said)}[^\n]*$"):
+    with pytest.raises(UserError, match=f"^[^\n]*{re.escape(message)}[^\n]*$"):
         load_golden(path)

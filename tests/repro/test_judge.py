@@ -36,7 +36,7 @@ CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
 
 
 @pytest.mark.parametrize(
-    ("observed", "now", "verdict", "said"),
+    ("observed", "now", "verdict", "message"),
     [
         ([output(), output((1, 2))], OLD, FAILED, "in load, token 2: recorded 3, got its end"),
         ([output(), output(finish_reason="stop")], OLD, FAILED, REASON),
@@ -49,9 +49,9 @@ CHANGES = ["a is gone: 1", "b.c 1e-05 -> 0.5", "e is new: y"]
         ([NEW_BITS, output((1, 8), "new")], NEW, FAILED, "in load, token 1: alone gave 9, got 8"),
     ],
 )
-def test_the_verdict_its_reason_and_the_difference_it_is_about(observed, now, verdict, said):
+def test_the_verdict_its_reason_and_the_difference_it_is_about(observed, now, verdict, message):
     result = judged(*observed, now=now)
-    assert result.verdict is verdict and said in result.reason
+    assert result.verdict is verdict and message in result.reason
     assert result.consistent is (verdict is not FAILED)
     if verdict is FAILED:
         assert result.difference.before == observed[0]
@@ -74,7 +74,7 @@ def test_the_whole_is_as_bad_as_its_worst_case():
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "message"),
     [
         ({"a": 1, "b": {"c": 1e-05, "d": "x"}}, {"b": {"c": 0.5, "d": "x"}, "e": "y"}, CHANGES),
         ({"a": "a" * 64, "b": {}}, {"a": "b" * 64, "b": {}}, ["a changed"]),
@@ -83,8 +83,8 @@ def test_the_whole_is_as_bad_as_its_worst_case():
         ({"a": "x" * 500}, {"a": "y"}, [f"a {'x' * 60}… -> y"]),
     ],
 )
-def test_every_fact_that_changed_is_named(before, after, said):
-    assert list(map(str, changes(before, after))) == said
+def test_every_fact_that_changed_is_named(before, after, message):
+    assert list(map(str, changes(before, after))) == message
 
 
 def test_nothing_else_is():

@@ -12,9 +12,9 @@ from llm42_sglang.repro.wire import Answer
 SMALL = ["--prompts", "2", "--repeats", "2", "--max-tokens", "12", "--in-flight", "4"]
 
 
-def probed(done) -> dict:
-    assert done.status == 0, done.err
-    return json.loads(done.out.splitlines()[-1])
+def probed(command) -> dict:
+    assert command.status == 0, command.err
+    return json.loads(command.out.splitlines()[-1])
 
 
 ALIKE = {"unique_outputs": {"prompt-1": 1, "prompt-2": 1}, "prompts_that_diverged": 0}
@@ -36,12 +36,12 @@ ALWAYS = {"prompts_that_diverged_alone": 2, "compared": ["tokens"]}
 def test_what_differs_is_counted_and_placed(fake, llm42, tmp_path, options, verdict, expected):
     out, report = tmp_path / "probe.json", tmp_path / "report.html"
     url = fake(*options.split()).url
-    done = llm42("probe", "--url", url, *SMALL, "--out", out, "--report", report)
-    result = probed(done)
+    command = llm42("probe", "--url", url, *SMALL, "--out", out, "--report", report)
+    result = probed(command)
     assert {name: result[name] for name in expected} == expected
     places = {at for places in result["first_divergence"].values() for at in places}
     assert places == ({5} if verdict == "NOT DETERMINISTIC" else set())
-    assert ("token 5" in done.out) is (5 in places)
+    assert ("token 5" in command.out) is (5 in places)
     assert json.loads(out.read_text()) == result
     assert f"<h1>{verdict}</h1>" in report.read_text()
 

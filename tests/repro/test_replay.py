@@ -12,15 +12,15 @@ def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
     """The file is one of `llm42 record`, or just a request and a response."""
     path, same, other = receipts / f"{case}.json", fake().url, fake("--weights", "2").url
     assert llm42("replay", path, "--url", same).out.startswith("AUTHENTIC: ")
-    done = llm42("replay", path, "--url", other)
-    assert done == (1, "UNKNOWN: made under another fingerprint: weights changed\n", "")
-    done = llm42("replay", path, "--url", fake("--kind", "stock").url)
-    assert done.status == 1 and "gives no receipts" in done.out
+    command = llm42("replay", path, "--url", other)
+    assert command == (1, "UNKNOWN: made under another fingerprint: weights changed\n", "")
+    command = llm42("replay", path, "--url", fake("--kind", "stock").url)
+    assert command.status == 1 and "gives no receipts" in command.out
     saved = json.loads(path.read_text())
     path.write_text(json.dumps({key: saved[key] for key in ("request", "response")}))
     assert llm42("replay", path, "--url", same).status == 0
-    said = llm42("replay", path, "--url", other).out
-    assert "the file does not hold that fingerprint's facts" in said
+    message = llm42("replay", path, "--url", other).out
+    assert "the file does not hold that fingerprint's facts" in message
     path.write_text('{"request": {}, "response": {}}')
     assert "path: Field required" in llm42("replay", path, "--url", same).mistake
 
@@ -62,8 +62,8 @@ def test_a_changed_file_is_not_authentic_or_a_mistake(
     if holder[key] is None:
         del holder[key]
     path.write_text(json.dumps(saved))
-    done = llm42("replay", path, "--url", fake().url)
+    command = llm42("replay", path, "--url", fake().url)
     if mistake:
-        assert mistake in done.mistake
+        assert mistake in command.mistake
     else:
-        assert done.status == 1 and done.out.startswith("NOT AUTHENTIC: ")
+        assert command.status == 1 and command.out.startswith("NOT AUTHENTIC: ")

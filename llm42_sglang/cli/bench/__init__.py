@@ -1,6 +1,6 @@
-"""`llm42 bench`: what determinism costs here, beside stock SGLang on the same machine.
+"""`llm42 bench`: what determinism costs on this machine, compared with stock SGLang.
 
-Commands: `throughput`, `latency`, `passes`. All servers of a command run at the same time, and one
-of them is loaded at a time. Every command prints hardware and workload above its table, and JSON as
-its last line.
+The commands are `throughput`, `latency` and `passes`. All servers of a command run at the same
+time, but one at a time is loaded. A command prints hardware and workload above its table, and JSON
+as its last line.
 """

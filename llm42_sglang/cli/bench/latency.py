@@ -1,4 +1,4 @@
-"""`llm42 bench latency`: what clients wait for, ours and stock at the same load."""
+"""`llm42 bench latency`: how long clients wait, with llm42 and with stock SGLang at equal load."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,40 +7,42 @@ from typing import Annotated, Any
 
 import typer
 
-from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Load, Measured, Target
+from llm42_sglang.cli.bench import options, report, servers
+from llm42_sglang.cli.bench.load import Load, Measurements, Target, one_round, run
 from llm42_sglang.cli.bench.outcome import Outcome, percentiles, ratio, recompute, time_s
 from llm42_sglang.cli.bench.workload import Source, mark
-from llm42_sglang.cli.output import cell, require_writable
+from llm42_sglang.cli.output import Out, cell, require_writable
 from llm42_sglang.errors import UserError
 
 KINDS = ("deterministic", "ordinary")
-METRICS = {  # each in seconds, by its name in the JSON; see `outcome` for the definitions
+METRICS = {  # by name in the JSON, all in seconds; `outcome` has the definitions
     "ttft": lambda outcome: [outcome.ttft_s],
     "gap": lambda outcome: outcome.gaps_s,
     "itl": lambda outcome: outcome.inter_token_s,
     "e2e": lambda outcome: [outcome.end_to_end_s],
 }
-RATIOS = (  # of 99th percentiles: name in the JSON, metric, kinds of requests
+RATIOS = (  # ratios of 99th percentiles: name in the JSON, metric, kinds of requests
     ("p99_ttft_ratio", "ttft", KINDS),
     ("p99_itl_ordinary_ratio", "itl", ("ordinary",)),
     ("p99_gap_ordinary_ratio", "gap", ("ordinary",)),
 )
 
-# By load, share and server: by kind.
+# Outcomes by load, share and server, and then by kind.
 Outcomes = dict[tuple[str, float, str], dict[str, list[Outcome]]]
+COLUMNS = ("load", "det. %", "kind", "server", "n", *METRICS)
+Loads = Annotated[
+    str,
+    typer.Option(
+        help="Loads, with commas. `closed` sends --in-flight requests at once, then one for each"
+        " answer. A number sends so many requests per second, as Poisson arrivals. A percent such"
+        " as 60% does likewise, at so much of the rate of stock SGLang in the closed loop."
+    ),
+]
 
 
 def latency(
     context: typer.Context,
-    loads: Annotated[
-        str,
-        typer.Option(
-            help="With commas: `closed` (--in-flight, all at once, then a request for each answer),"
-            " or Poisson arrivals: requests/s, or percent of what stock answers in the closed"
-            " loop, such as 60%."
-        ),
-    ] = "closed,60%",
+    loads: Loads = "closed,60%",
     shares: options.Shares = "50,100",
     requests: options.Requests = 48,
     in_flight: options.InFlight = 16,
@@ -49,17 +51,17 @@ def latency(
     rounds: options.Rounds = 2,
     model: options.Model = None,
     seed: options.Seed = 0,
-    out: options.Out = None,
+    out: Out = None,
 ) -> None:
-    """Time to first token, between tokens and end to end, of deterministic and ordinary requests.
+    """Measure the time to the first token, between tokens, and to the last token.
 
-    Both servers get the same requests, Poisson ones at the same times, one server after the other.
-    Percentiles are over the requests of all rounds. Flags that are not known here go to the
-    servers.
+    Deterministic and ordinary requests are told apart, and compared with stock SGLang. Both servers
+    get the same requests, one after the other, and Poisson ones at the same times. Percentiles are
+    over all rounds. Other flags are passed on to the servers.
     """
-    wanted = options.numbers("--shares", shares, 0, 100)
-    asked = parse_loads(loads, in_flight)
-    if any(one.percent for one in asked):
+    percents = options.numbers("--shares", shares, 0, 100)
+    load_list = parse_loads(loads, in_flight)
+    if any(load.percent for load in load_list):
         options.require_full_loop(requests, in_flight)
     require_writable(out)
     source = Source.of(prompt, new, model, seed)
@@ -67,28 +69,26 @@ def latency(
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     with servers.running(stock=servers.stock(flags), llm42=servers.ours(flags)) as targets:
         for target in targets.values():
-            load.run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
-        found = settle(asked, targets["stock"], source, requests, in_flight)
-        measured: Measured = {}
+            run(target, mark(source.requests(4), 50), Load.closed(4), "warming up")
+        settled_loads = settle(load_list, targets["stock"], source, requests, in_flight)
+        measurements: Measurements = {}
         for number in range(rounds):
-            measured |= load.one_round(number, targets, source, found, wanted, requests)
-    rates = {one.name: one.rate_per_s for one in found if one.rate_per_s}
+            measurements |= one_round(number, targets, source, settled_loads, percents, requests)
+    rates = {load.name: load.rate_per_s for load in settled_loads if load.rate_per_s}
     workload = source.describe() | {
         "requests": requests,
-        "loads": ", ".join(one.name for one in found),
+        "loads": ", ".join(load.name for load in settled_loads),
         "rounds": rounds,
         "flags": flags.text,
     }
-    outcomes = together(measured)
-    result = summary(outcomes) | {"rates_per_s": rates}
-    columns = ("load", "det. %", "kind", "server", "n", *METRICS)
+    result = summary(by_kind(measurements)) | {"rates_per_s": rates}
     rows = list(_rows(result["points"]))
-    report.show("seconds: P50 / P90 / P99", workload, columns, rows)
+    report.show("seconds: P50 / P90 / P99", workload, COLUMNS, rows)
     report.finish(result, workload, out)
 
 
 def parse_loads(text: str, in_flight: int) -> list[Load]:
-    """Raises UserError."""
+    """The loads of a list with commas. Raises UserError."""
     loads = []
     for part in map(str.strip, text.split(",")):
         if part == "closed":
@@ -111,49 +111,53 @@ def parse_loads(text: str, in_flight: int) -> list[Load]:
 def settle(
     loads: list[Load], stock: Target, source: Source, count: int, in_flight: int
 ) -> list[Load]:
-    """Turn percents into rates, by running stock's closed loop; so that fast machines and slow
-    ones are loaded alike."""
-    if not any(one.percent for one in loads):
+    """Turn percents into rates, after measuring the rate of stock SGLang in a closed loop.
+
+    So fast and slow machines are loaded alike.
+    """
+    if not any(load.percent for load in loads):
         return loads
     loop = Load.closed(in_flight)
-    made = load.run(stock, source.requests(count), loop, "what stock answers in the closed loop")
-    per_s = count / time_s(made)
+    outcomes = run(stock, source.requests(count), loop, "what stock answers in the closed loop")
+    per_s = count / time_s(outcomes)
     return [
-        replace(one, rate_per_s=one.percent / 100 * per_s) if one.percent else one for one in loads
+        replace(load, rate_per_s=load.percent / 100 * per_s) if load.percent else load
+        for load in loads
     ]
 
 
-def together(measured: Measured) -> Outcomes:
-    """The rounds as one."""
-    outcomes: Outcomes = {}
-    for step, made in measured.items():
-        of_kinds = outcomes.setdefault((step.load, step.share, step.server), {})
+def by_kind(measurements: Measurements) -> Outcomes:
+    """The outcomes of all rounds together, grouped by kind of request."""
+    result: Outcomes = {}
+    for step, outcomes in measurements.items():
+        of_step = result.setdefault((step.load, step.share, step.server), {})
         for kind in KINDS:
-            here = [one for one in made if one.request.deterministic == (kind == KINDS[0])]
-            of_kinds.setdefault(kind, []).extend(here)
-    return outcomes
+            deterministic = kind == "deterministic"
+            of_kind = [o for o in outcomes if o.request.deterministic == deterministic]
+            of_step.setdefault(kind, []).extend(of_kind)
+    return result
 
 
 def summary(outcomes: Outcomes) -> dict[str, Any]:
-    """The JSON. Ratios are ours over stock's, by load and share (percent, as text)."""
+    """The JSON. Ratios are llm42's over stock's, by load and share (percent, as text)."""
     points = [
-        {"load": at, "share": share, "server": server, "kind": kind, "requests": len(made)}
-        | {metric: percentiles(_values(metric, made)) for metric in METRICS}
-        for (at, share, server), by_kind in outcomes.items()
-        for kind, made in by_kind.items()
-        if made
+        {"load": load, "share": share, "server": server, "kind": kind, "requests": len(of_kind)}
+        | {metric: percentiles(_values(metric, of_kind)) for metric in METRICS}
+        for (load, share, server), of_step in outcomes.items()
+        for kind, of_kind in of_step.items()
+        if of_kind
     ]
     ratios: dict[str, dict[str, dict[str, float | None]]] = {}
     for key, metric, kinds in RATIOS:
-        ratios[key] = {at: {} for at, _, _ in outcomes}
-        for at, share, _ in outcomes:
+        ratios[key] = {load: {} for load, _, _ in outcomes}
+        for load, share, _ in outcomes:
             ours, stock = (
-                percentiles(_values(metric, chain(*(by_kind[kind] for kind in kinds))))["p99"]
-                for by_kind in (outcomes[at, share, server] for server in ("llm42", "stock"))
+                percentiles(_values(metric, chain(*(of_step[kind] for kind in kinds))))["p99"]
+                for of_step in (outcomes[load, share, server] for server in ("llm42", "stock"))
             )
-            ratios[key][at][f"{share:g}"] = ratio(ours, stock)
-    ours = (by_kind for (_, _, server), by_kind in outcomes.items() if server == "llm42")
-    verified = recompute(chain(*(by_kind["deterministic"] for by_kind in ours)))
+            ratios[key][load][f"{share:g}"] = ratio(ours, stock)
+    of_llm42 = (of_step for (_, _, server), of_step in outcomes.items() if server == "llm42")
+    verified = recompute(chain(*(of_step["deterministic"] for of_step in of_llm42)))
     return {
         **ratios,
         "rollbacks": verified.rollbacks,
@@ -168,6 +172,6 @@ def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
 
 def _rows(points: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
     for point in sorted(points, key=lambda p: (p["load"], p["share"], p["kind"], p["server"])):
-        seen = [[point[metric][p] for p in ("p50", "p90", "p99")] for metric in METRICS]
+        times = [[point[metric][p] for p in ("p50", "p90", "p99")] for metric in METRICS]
         names = (f"{point['share']:g}", point["kind"], point["server"], point["requests"])
-        yield point["load"], *names, *(" / ".join(map(cell, values)) for values in seen)
+        yield point["load"], *names, *(" / ".join(map(cell, values)) for values in times)

@@ -1,8 +1,8 @@
-"""The load generator: when each request is sent, and a thread for each that is under way.
+"""The load generator: it decides when each request is sent, and uses a thread for each under way.
 
-Not SGLang's bench_serving: it keeps neither `meta_info`, where receipts are, nor output ids, and
-takes a per-request `deterministic` only by way of a data set file of its own format. Its
-definitions of TTFT, inter-token time and throughput are kept.
+SGLang's bench_serving would not do. It keeps neither `meta_info`, where receipts are, nor output
+ids. It takes a `deterministic` per request only from a data set file of its own format. Its
+definitions of TTFT, inter-token time and throughput are used here.
 """
 
 import time
@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from llm42_sglang.cli.bench.outcome import Outcome, outcome_of, recompute
-from llm42_sglang.cli.bench.workload import Request, Source, mark
+from llm42_sglang.cli.bench.workload import LoadRequest, Source, mark
 from llm42_sglang.cli.output import bar
 from llm42_sglang.repro.connection import GENERATE, Connection, Reply, at_once
 
@@ -21,7 +21,7 @@ TIMEOUT_S = 1800
 
 
 class Target(NamedTuple):
-    """A server, and whether it may be asked for determinism."""
+    """A server, and whether it accepts deterministic requests."""
 
     url: str
     deterministic: bool
@@ -29,22 +29,27 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """When requests are sent: as soon as one of `in_flight` is answered, the next; or, with a rate,
-    whether or not others are answered, as Poisson arrivals."""
+    """When requests are sent.
+
+    In a closed loop `in_flight` requests are under way, and each answer lets the next one be sent.
+    With a rate, requests are sent as Poisson arrivals, whether or not others are answered.
+    """
 
     name: str
     in_flight: int = 0
     rate_per_s: float = 0.0
-    percent: float = 0.0  # of what stock answers in a closed loop: a rate to be settled
+    percent: float = 0.0  # of stock's rate in a closed loop, which is still to be measured
 
     @classmethod
     def closed(cls, in_flight: int) -> "Load":
-        """A closed loop."""
+        """A closed loop of so many requests."""
         return cls(f"{in_flight} in flight", in_flight)
 
     def due_s(self, count: int, seed: int) -> list[float | None]:
-        """When each request is to be sent, from the start; None: once another is answered. The
-        same times for the same seed."""
+        """When each request is sent, in seconds from the start. The seed determines the times.
+
+        None stands for a request of a closed loop, which is sent once another is answered.
+        """
         dice, at_s, times = Random(seed), 0.0, []
         for _ in range(count):
             times.append(at_s if self.rate_per_s else None)
@@ -53,7 +58,7 @@ class Load:
 
 
 class Step(NamedTuple):
-    """One load of one server."""
+    """One measurement: a load on a server, in a round."""
 
     round: int
     load: str
@@ -64,7 +69,7 @@ class Step(NamedTuple):
         return f"round {self.round + 1}, {self.load}, {self.share:g} % deterministic, {self.server}"
 
 
-Measured = dict[Step, list[Outcome]]
+Measurements = dict[Step, list[Outcome]]
 
 
 def one_round(
@@ -74,26 +79,29 @@ def one_round(
     loads: Sequence[Load],
     shares: Sequence[float],
     count: int,
-) -> Measured:
-    """Every load and share, on stock and then ours; who is first changes with the round. In a
-    round all have the same prompts. Raises UserError if an answer of ours is not verified."""
-    measured = {}
-    for one, share in product(loads, shares):
+) -> Measurements:
+    """Measure every load and share on both servers.
+
+    The server that is first changes with the round. All prompts of a round are the same.
+    Raises UserError if a deterministic answer is not verified.
+    """
+    measurements = {}
+    for load, share in product(loads, shares):
         requests = mark(source.requests(count, number), share)
         for server in ("stock", "llm42")[:: -1 if number % 2 else 1]:
-            step = Step(number, one.name, share, server)
-            measured[step] = run(targets[server], requests, one, str(step), number)
+            step = Step(number, load.name, share, server)
+            measurements[step] = run(targets[server], requests, load, str(step), number)
             if server == "llm42":
-                recompute(measured[step])  # refuses answers that are not verified
-    return measured
+                recompute(measurements[step])  # raises if an answer is not verified
+    return measurements
 
 
 def run(
-    target: Target, requests: Sequence[Request], load: Load, title: str, seed: int = 0
+    target: Target, requests: Sequence[LoadRequest], load: Load, title: str, seed: int = 0
 ) -> list[Outcome]:
-    """Load a server from an empty prefix cache; outcomes in the order of the requests.
+    """Load a server whose prefix cache is empty. The outcomes are in the order of the requests.
 
-    Raises UserError if the server refuses or fails a single request.
+    Raises UserError if the server does not answer every request.
     """
     bodies = [request.body(target.deterministic) for request in requests]
     due_s = load.due_s(len(requests), seed)

@@ -1,4 +1,4 @@
-"""One streamed answer with the times that are defined on it, and what many of them come to.
+"""One streamed answer with its times, and the figures of many of them.
 
 Times are seconds since the load began.
 """
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from llm42_sglang.cli.bench.workload import Request
+from llm42_sglang.cli.bench.workload import LoadRequest
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import Reply, short
 
 
 class Chunk(NamedTuple):
-    """What a client receives at once: one token, or a run of committed ones."""
+    """What a client receives at once: one token or several committed ones."""
 
     at_s: float
     tokens: int  # so far, this chunk's included
@@ -23,34 +23,34 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back for one request."""
+    """The answer to one request, with its times."""
 
-    request: Request
-    sent_s: float  # when it arrived: where the load says when, that time
+    request: LoadRequest
+    sent_s: float  # when it was sent; of a load with a rate, when it was due
     chunks: tuple[Chunk, ...]
     output_ids: tuple[int, ...]
     receipt: dict[str, Any] = field(default_factory=dict)  # meta_info["llm42"], {} if absent
 
     @property
     def ttft_s(self) -> float:
-        """From sending to the first token."""
+        """The time from sending to the first token."""
         return self.chunks[0].at_s - self.sent_s
 
     @property
     def end_to_end_s(self) -> float:
-        """From sending to the last token."""
+        """The time from sending to the last token."""
         return self.chunks[-1].at_s - self.sent_s
 
     @property
     def gaps_s(self) -> list[float]:
-        """Between one chunk and the next: how long a reader sees nothing new."""
+        """The times between chunks, in which a reader sees nothing new."""
         return [late.at_s - early.at_s for early, late in pairwise(self.chunks)]
 
     @property
     def inter_token_s(self) -> list[float]:
-        """A value a token: the gap before its chunk, divided among the chunk's tokens.
+        """For each token but those of the first chunk, its share of the gap before its chunk.
 
-        SGLang's bench_serving has the same definition. Equal to the gaps where chunks are tokens.
+        SGLang's bench_serving has the same definition. If each chunk is a token these are the gaps.
         """
         return [
             (late.at_s - early.at_s) / (late.tokens - early.tokens)
@@ -59,9 +59,12 @@ class Outcome:
         ]
 
 
-def outcome_of(request: Request, reply: Reply, start_s: float, due_s: float | None) -> Outcome:
-    """From a stream, on a clock that began at `start_s`; due_s: when it was to be sent, if the
-    load says when. Raises UserError unless it has all tokens that were asked for."""
+def outcome_of(request: LoadRequest, reply: Reply, start_s: float, due_s: float | None) -> Outcome:
+    """The outcome of a streamed reply, of a load that began at `start_s`.
+
+    `due_s` is when the request was to be sent, from the start; None if the load does not say.
+    Raises UserError unless the answer has all tokens that the request asked for.
+    """
     chunks: list[Chunk] = []
     last: dict[str, Any] = {}
     for at_s, event in reply.events:
@@ -71,60 +74,63 @@ def outcome_of(request: Request, reply: Reply, start_s: float, due_s: float | No
         if tokens > (chunks[-1].tokens if chunks else 0):
             chunks.append(Chunk(at_s - start_s, tokens))
         last = event
-    made = chunks[-1].tokens if chunks else 0
-    if made != request.new_tokens:
+    received = chunks[-1].tokens if chunks else 0
+    if received != request.new_tokens:
         reason = last.get("meta_info", {}).get("finish_reason")
-        raise UserError(f"an answer has {made} of {request.new_tokens} tokens: {reason}")
+        raise UserError(f"an answer has {received} of {request.new_tokens} tokens: {reason}")
     sent_s = reply.sent_s - start_s if due_s is None else due_s
     receipt = last["meta_info"].get("llm42") or {}
     return Outcome(request, sent_s, tuple(chunks), tuple(last["output_ids"]), receipt)
 
 
 def percentiles(values: Iterable[float]) -> dict[str, Any]:
-    """By nearest rank: each is the smallest value that so much of the sample does not exceed, so
-    every number reported was measured. None where the sample is empty."""
+    """The count, p50, p90 and p99 of a sample, by nearest rank; None if it is empty.
+
+    A percentile is the smallest value that so many percent do not exceed. So it was measured.
+    """
     ordered = sorted(values)
     ranks = {f"p{p}": math.ceil(p * len(ordered) / 100) - 1 for p in (50, 90, 99)}
-    found = {name: ordered[rank] if ordered else None for name, rank in ranks.items()}
-    return {"count": len(ordered), **found}
+    values = {name: ordered[rank] if ordered else None for name, rank in ranks.items()}
+    return {"count": len(ordered), **values}
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:
-    """`part / whole`, None where either is missing or there is nothing to divide by."""
+    """`part / whole`, None if either is missing or `whole` is 0."""
     return part / whole if part is not None and whole else None
 
 
 def tokens_per_s(load: Sequence[Outcome]) -> float:
-    """Output tokens over the time of the whole load, as SGLang's bench_serving has it.
+    """Output tokens over the time of the whole load, as in SGLang's bench_serving.
 
-    Every server is timed over the same work. Up to any earlier moment, one that has prefilled more
-    prompts has less to show for it.
+    So every server is timed over the same work. Over less time, a server that prefills more prompts
+    first would look slower.
     """
-    return sum(one.request.new_tokens for one in load) / time_s(load)
+    return sum(outcome.request.new_tokens for outcome in load) / time_s(load)
 
 
 def time_s(load: Sequence[Outcome]) -> float:
-    """From the first request sent to the last token."""
-    return max(one.chunks[-1].at_s for one in load) - min(one.sent_s for one in load)
+    """The time from sending the first request to the last token."""
+    return max(o.chunks[-1].at_s for o in load) - min(o.sent_s for o in load)
 
 
 class Recompute(NamedTuple):
-    """Of deterministic requests: what verification threw away, and what needed none."""
+    """Sums over deterministic requests: what verification dropped, and what needed none."""
 
     requests: int
     rolled_back: int  # tokens
     rollbacks: int
-    rate: float | None  # of all tokens made, the share rolled back; None where nothing was made
-    canonical_step_rate: float | None  # of all tokens of the answers; None where there are none
+    rate: float | None  # rolled back, as a share of all tokens computed; None if there are none
+    canonical_step_rate: float | None  # as a share of the answers' tokens; None if there are none
 
 
 def recompute(outcomes: Iterable[Outcome]) -> Recompute:
-    """Raises UserError if a deterministic answer is not verified: it would measure nothing."""
-    served = [outcome for outcome in outcomes if outcome.request.deterministic]
-    if not all(outcome.receipt.get("verified") is True for outcome in served):
+    """Add up the receipts. Raises UserError if a deterministic answer is not verified."""
+    answered = [outcome for outcome in outcomes if outcome.request.deterministic]
+    if not all(outcome.receipt.get("verified") is True for outcome in answered):
         raise UserError("the server does not verify deterministic answers: is it `llm42 serve`?")
-    made = sum(len(outcome.output_ids) for outcome in served)
-    lost = sum(outcome.receipt["tokens_rolled_back"] for outcome in served)
-    rollbacks = sum(outcome.receipt["rollbacks"] for outcome in served)
-    steps = sum(outcome.receipt["canonical_steps"] for outcome in served)
-    return Recompute(len(served), lost, rollbacks, ratio(lost, made + lost), ratio(steps, made))
+    kept = sum(len(outcome.output_ids) for outcome in answered)
+    dropped = sum(outcome.receipt["tokens_rolled_back"] for outcome in answered)
+    rollbacks = sum(outcome.receipt["rollbacks"] for outcome in answered)
+    steps = sum(outcome.receipt["canonical_steps"] for outcome in answered)
+    rates = ratio(dropped, kept + dropped), ratio(steps, kept)
+    return Recompute(len(answered), dropped, rollbacks, *rates)

@@ -1,4 +1,4 @@
-"""What a benchmark prints and writes: hardware, workload, table, and JSON as the last line."""
+"""The output of a benchmark: hardware, workload, a table, and JSON as the last line."""
 
 import json
 import shlex
@@ -18,14 +18,14 @@ def show(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    """A table under its hardware and workload."""
+    """Print hardware, workload and a table."""
     print("hardware:", _pairs(hardware()))
     print("workload:", _pairs(workload))
     table(title, columns, rows)
 
 
 def finish(result: Mapping[str, Any], workload: Mapping[str, Any], out: Path | None) -> None:
-    """Print the JSON line, and write it too if asked for."""
+    """Print the JSON in one line. With `out`, write it there too. Raises UserError."""
     command = shlex.join(["llm42", *sys.argv[1:]])
     full = {"command": command, "hardware": hardware(), "workload": dict(workload), **result}
     if out is not None:

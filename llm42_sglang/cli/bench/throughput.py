@@ -1,4 +1,4 @@
-"""`llm42 bench throughput`: output tokens per second against the share of deterministic traffic."""
+"""`llm42 bench throughput`: output tokens per second, by share of deterministic requests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,14 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from llm42_sglang.cli.bench import load, options, report, servers
-from llm42_sglang.cli.bench.load import Load, Measured, Step, Target
+from llm42_sglang.cli.bench.load import Load, Measurements, Step, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
 from llm42_sglang.cli.bench.workload import Source, mark
-from llm42_sglang.cli.output import require_writable, say
+from llm42_sglang.cli.output import Out, require_writable, say
 from llm42_sglang.errors import UserError
 
 WARM_UP_TOKENS = 8
-SERIAL = Load.closed(2)  # one is served, one waits: the server never idles
+SERIAL = Load.closed(2)  # one is served and one waits, so that the server is never idle
+
+SerialRequests = Annotated[
+    int, typer.Option(min=0, help="Requests for a server that runs one at a time; 0: none.")
+]
 
 
 def throughput(
@@ -27,26 +31,23 @@ def throughput(
     prompt: options.Prompt = "32-512",
     new: options.New = "128",
     rounds: options.Rounds = 3,
-    serial_requests: Annotated[
-        int, typer.Option(min=0, help="For the server that takes one request at a time; 0: none.")
-    ] = 5,
+    serial_requests: SerialRequests = 5,
     model: options.Model = None,
     seed: options.Seed = 0,
-    out: options.Out = None,
+    out: Out = None,
 ) -> None:
-    """Throughput against the share of deterministic traffic, beside stock, and beside stock with
-    one request at a time.
+    """Measure throughput by share of deterministic requests, compared with stock SGLang.
 
-    In a round all servers get the same requests, one server after the other. Flags that are not
-    known here go to the servers.
+    A second comparison is with stock SGLang that runs one request at a time. In a round all servers
+    get the same requests, one server after the other. Other flags are passed on to the servers.
     """
-    wanted = options.numbers("--shares", shares, 0, 100)
+    percents = options.numbers("--shares", shares, 0, 100)
     options.require_full_loop(requests, in_flight)
     if 0 < serial_requests <= SERIAL.in_flight:
         raise UserError(f"--serial-requests takes 0, or more than {SERIAL.in_flight}")
     require_writable(out)
     source = Source.of(prompt, new, model, seed)
-    source.requests(requests)  # refuses now, not after the servers have started
+    source.requests(requests)  # raises now what it would raise after the servers have started
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * source.most_tokens)
     processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
     if serial_requests:
@@ -60,10 +61,10 @@ def throughput(
         "flags": flags.text,
     }
     with servers.running(**processes) as targets:
-        measured = measure(
-            targets, source, wanted, rounds, Load.closed(in_flight), requests, serial_requests
+        measurements = measure(
+            targets, source, percents, rounds, Load.closed(in_flight), requests, serial_requests
         )
-    result = summary(measured)
+    result = summary(measurements)
     report.show("output tokens per second", workload, COLUMNS, list(_rows(result)))
     report.finish(result, workload, out)
 
@@ -76,62 +77,65 @@ def measure(
     loop: Load,
     count: int,
     serial_count: int,
-) -> Measured:
-    """Warm every server up, then rounds. The slowest server gets fewer requests, once a round: a
-    rate is a rate."""
+) -> Measurements:
+    """Warm up every server and measure in rounds.
+
+    The serial server is slow, so it is loaded once in a round, with fewer requests.
+    """
     for target in targets.values():
-        short = [replace(r, new_tokens=WARM_UP_TOKENS) for r in source.requests(loop.in_flight)]
-        load.run(target, mark(short, 50), loop, "warming up")
-    measured: Measured = {}
+        requests = [replace(r, new_tokens=WARM_UP_TOKENS) for r in source.requests(loop.in_flight)]
+        load.run(target, mark(requests, 50), loop, "warming up")
+    measurements: Measurements = {}
     for number in range(rounds):
-        made = load.one_round(number, targets, source, [loop], shares, count)
+        of_round = load.one_round(number, targets, source, [loop], shares, count)
         if "serial" in targets:
             step = Step(number, SERIAL.name, 0, "serial")
             requests = source.requests(serial_count, number)
-            made[step] = load.run(targets["serial"], requests, SERIAL, str(step))
-        for step, outcomes in made.items():
+            of_round[step] = load.run(targets["serial"], requests, SERIAL, str(step))
+        for step, outcomes in of_round.items():
             say(f"{step}: {tokens_per_s(outcomes):.1f} tokens/s")
-        measured |= made
-    return measured
+        measurements |= of_round
+    return measurements
 
 
-def summary(measured: Measured) -> dict[str, Any]:
-    """The JSON. Ratios are medians of ratios within a round; shares are percent, as text."""
+def summary(measurements: Measurements) -> dict[str, Any]:
+    """The JSON. Ratios are medians of the rounds' ratios. Shares are percents, as text."""
 
     def loads(server: str, *shares: float) -> list[list[Outcome]]:
-        """In order of the rounds."""
-        own = {step: made for step, made in measured.items() if step.server == server}
-        return [made for step, made in own.items() if not shares or step.share in shares]
+        """The outcomes of a server at these shares, or at all, in order of the rounds."""
+        return [
+            outcomes
+            for step, outcomes in measurements.items()
+            if step.server == server and (not shares or step.share in shares)
+        ]
 
-    shares = {f"{s:g}": s for s in sorted({s.share for s in measured if s.server == "llm42"})}
+    shares = {f"{s:g}": s for s in sorted({s.share for s in measurements if s.server == "llm42"})}
     stock, ours = (
         {text: [*map(tokens_per_s, loads(server, share))] for text, share in shares.items()}
         for server in ("stock", "llm42")
     )
     serial = [*map(tokens_per_s, loads("serial"))]
-    ratios = {share: _over(ours[share], stock[share]) for share in shares}
-    most = list(shares)[-1]
+    ratios = {share: _ratios(ours[share], stock[share]) for share in shares}
+    largest = list(shares)[-1]
     verified = {text: recompute(chain(*loads("llm42", share))) for text, share in shares.items()}
     total = recompute(chain(*loads("llm42")))
     return {
         "ratio_to_stock": {share: median(values) for share, values in ratios.items()},
-        "speedup_over_serial": median(_over(ours[most], serial)) if serial else None,
-        "speedup_at_share": most,
+        "speedup_over_serial": median(_ratios(ours[largest], serial)) if serial else None,
+        "speedup_at_share": largest,
         "recompute_rate": total.rate,
         "rollbacks": total.rollbacks,
         "canonical_step_rate": total.canonical_step_rate,
-        "recompute_rate_by_share": {share: one.rate for share, one in verified.items()},
-        "canonical_step_rate_by_share": {
-            share: one.canonical_step_rate for share, one in verified.items()
-        },
-        "deterministic_requests_by_share": {share: one.requests for share, one in verified.items()},
+        "recompute_rate_by_share": {share: r.rate for share, r in verified.items()},
+        "canonical_step_rate_by_share": {s: r.canonical_step_rate for s, r in verified.items()},
+        "deterministic_requests_by_share": {share: r.requests for share, r in verified.items()},
         "ratios_to_stock": ratios,
         "tokens_per_s": {"stock": stock, "llm42": ours, "serial": serial},
     }
 
 
-def _over(ours: Sequence[float], others: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(ours, others, strict=True)]
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
 
 
 COLUMNS = (
@@ -159,6 +163,6 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             *(None if rate is None else 100 * rate for rate in rates),
         )
     if speeds["serial"]:
-        every = median(speed for several in speeds["stock"].values() for speed in several)
-        speed = median(speeds["serial"])
-        yield ONE_AT_A_TIME, None, every, speed, speed / every, *[None] * 4
+        stock = median(speed for of_share in speeds["stock"].values() for speed in of_share)
+        serial = median(speeds["serial"])
+        yield ONE_AT_A_TIME, None, stock, serial, serial / stock, *[None] * 4

@@ -1,4 +1,4 @@
-"""Who asks for what. The same arguments give the same requests, on every machine."""
+"""The requests of a benchmark. The same arguments give the same requests on every machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +13,15 @@ from llm42_sglang.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One greedy request that runs to its last token: the work does not depend on the answer."""
+class LoadRequest:
+    """One greedy request. It ignores ends of text, so its work does not depend on the answer."""
 
     prompt_ids: tuple[int, ...]
     new_tokens: int
     deterministic: bool = False
 
     def body(self, marked: bool) -> dict[str, Any]:
-        """For /generate. Not `marked`: as an ordinary request, whatever it is."""
+        """The body for /generate. With `marked` false it is that of an ordinary request."""
         params: dict[str, Any] = {
             "temperature": 0,
             "max_new_tokens": self.new_tokens,
@@ -33,14 +33,14 @@ class Request:
 
 
 class Lengths(NamedTuple):
-    """Tokens, both ends included; uniform between them."""
+    """A uniform distribution of numbers of tokens, both ends included."""
 
     least: int
     most: int
 
     @classmethod
     def parse(cls, text: str) -> "Lengths":
-        """`128` or `32-512`. Raises UserError."""
+        """Read `128` or `32-512`. Raises UserError."""
         first, dash, last = text.partition("-")
         try:
             lengths = cls(int(first), int(last if dash else first))
@@ -56,8 +56,8 @@ class Lengths(NamedTuple):
 
 def spans(
     ids: Sequence[int], prompt: Lengths, new: Lengths, count: int, seed: int
-) -> list[Request]:
-    """Requests whose prompts are spans of `ids`, from places of their own. Raises UserError."""
+) -> list[LoadRequest]:
+    """Requests whose prompts are random spans of `ids`. Raises UserError if `ids` is too short."""
     if len(ids) <= prompt.most:
         raise UserError(f"prompts of {prompt.most} tokens: the text has {len(ids)}")
     dice = Random(seed)
@@ -65,12 +65,12 @@ def spans(
     for _ in range(count):
         length = dice.randint(*prompt)
         start = dice.randrange(len(ids) - length)
-        requests.append(Request(tuple(ids[start : start + length]), dice.randint(*new)))
+        requests.append(LoadRequest(tuple(ids[start : start + length]), dice.randint(*new)))
     return requests
 
 
-def mark(requests: Sequence[Request], share_percent: float) -> list[Request]:
-    """That share of the requests deterministic: the nearest whole number, evenly spread."""
+def mark(requests: Sequence[LoadRequest], share_percent: float) -> list[LoadRequest]:
+    """Make this share of the requests deterministic, rounded to a whole number, evenly spread."""
     share = share_percent / 100
     return [
         replace(request, deterministic=int((i + 1) * share + 0.5) > int(i * share + 0.5))
@@ -80,7 +80,7 @@ def mark(requests: Sequence[Request], share_percent: float) -> list[Request]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where requests come from."""
+    """A text and the lengths of requests, from which requests are drawn."""
 
     prompt: Lengths
     new: Lengths
@@ -89,22 +89,22 @@ class Source:
 
     @classmethod
     def of(cls, prompt: str, new: str, model: Path | None, seed: int) -> "Source":
-        """Of the command's options; the model is the embedded one if none is named."""
+        """The source for a command's options. If no model is named it is the embedded one."""
         lengths = (Lengths.parse(prompt), Lengths.parse(new))
         return cls(*lengths, model or ensure_default_model(say), seed)
 
     @property
     def most_tokens(self) -> int:
-        """Of one request, prompt and output."""
+        """The most tokens of a request, prompt and output together."""
         return self.prompt.most + self.new.most
 
-    def requests(self, count: int, round_number: int = 0) -> list[Request]:
-        """Ordinary ones; every round has prompts of its own."""
+    def requests(self, count: int, round_number: int = 0) -> list[LoadRequest]:
+        """Ordinary requests. Each round has its own prompts."""
         seed = 1000 * self.seed + round_number
         return spans(self._text, self.prompt, self.new, count, seed)
 
     def describe(self) -> dict[str, Any]:
-        """For the line above the table."""
+        """The facts for the line above the table."""
         return {
             "model": self.model.name,
             "text": "Python's language reference",
@@ -115,7 +115,7 @@ class Source:
 
     @cached_property
     def _text(self) -> Sequence[int]:
-        """Token ids of the long English text that every Python has: its language reference."""
+        """Token ids of Python's language reference, a long English text that every Python has."""
         from pydoc_data.topics import topics
 
         from tokenizers import Tokenizer

@@ -1,6 +1,6 @@
-"""Unified diffs with zero fuzz: every context and removed line matches at its stated line, or not.
+"""Unified diffs with zero fuzz: every context or removed line must be at the line that is stated.
 
-Lines are bytes with their line ends, so whitespace, CRLF and a missing last newline count.
+Lines are bytes with their ends. So whitespace, CRLF and a missing last newline make a difference.
 """
 
 import re
@@ -15,7 +15,7 @@ class Mismatch(ValueError):
 
 
 class Hunk(NamedTuple):
-    """One change: lines with their context, from the line number `start`, counted from 1."""
+    """One change: lines with their context. `start` is the first line's number, from 1."""
 
     start: int
     old: list[bytes]
@@ -23,7 +23,7 @@ class Hunk(NamedTuple):
 
 
 class FileDiff(NamedTuple):
-    """The changes to one file, there and back; `path` begins with the package's folder."""
+    """The changes to one file, and their inverse. `path` begins with the package's folder."""
 
     path: str
     forward: list[Hunk]
@@ -39,14 +39,14 @@ class FileDiff(NamedTuple):
 
 
 def parse(patch: bytes) -> list[FileDiff]:
-    """The files a patch changes. What stands before the first `---` line is its header.
+    """The files that a patch changes. The text before the first `---` line is skipped.
 
-    Raises ValueError unless it is what `diff -u` writes.
+    Raises ValueError unless the rest is what `diff -u` writes.
     """
     _, *files = _FILE.split(patch)
     if not files:
         raise ValueError("the patch changes nothing")
-    return [_file_diff(*one) for one in zip(files[::2], files[1::2], strict=True)]
+    return [_file_diff(path, text) for path, text in zip(files[::2], files[1::2], strict=True)]
 
 
 def _file_diff(path: bytes, text: bytes) -> FileDiff:
@@ -69,7 +69,7 @@ def _file_diff(path: bytes, text: bytes) -> FileDiff:
 def _replace(content: bytes, hunks: list[Hunk]) -> bytes:
     lines = _lines(content)
     changed: list[bytes] = []
-    done = 0  # lines[0:done] are dealt with
+    done = 0  # lines[0:done] are in `changed`
     for start, old, new in hunks:
         for index, expected in enumerate(old, start - 1):
             if lines[index : index + 1] != [expected]:

@@ -16,10 +16,10 @@ class Change(NamedTuple):
 
 
 def replace_all(changes: Sequence[Change]) -> None:
-    """Write every file anew, each by a rename. Whatever is raised, all are as they were before.
+    """Replace every file by a rename. Raises OSError; after any exception all files are unchanged.
 
-    New and old contents are written beside the files first, so that neither going forward nor
-    going back needs anything but renames. Raises OSError.
+    New and old contents are written beside the files first. Then going forward and going back needs
+    renames only.
     """
     begun: list[Path] = []
     try:
@@ -27,7 +27,7 @@ def replace_all(changes: Sequence[Change]) -> None:
             _stage(_beside(path, "new"), new, path)
             _stage(_beside(path, "old"), old, path)
         for path, _, _ in changes:
-            begun.append(path)  # before the rename: an interrupt may come between the two
+            begun.append(path)  # before the rename, as an interrupt may come between the two
             os.replace(_beside(path, "new"), path)
     except BaseException:
         for path in begun:

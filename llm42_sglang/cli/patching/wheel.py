@@ -1,6 +1,6 @@
-"""The patches, the sglang wheel they go onto, and in which state each of its files is.
+"""The patches, the sglang wheel that they go onto, and the state of each of its files.
 
-The wheel's own RECORD has the sha256 of every file as shipped: that is what pristine means.
+A file is pristine if it has the sha256 that the wheel's own RECORD names.
 """
 
 import base64
@@ -23,12 +23,12 @@ REINSTALL = f"pip install --force-reinstall --no-deps sglang=={PINNED_SGLANG}"
 
 
 class State(Enum):
-    """Of a file, a patch, or the whole series; the values are for people."""
+    """The state of a file, a patch, or the whole series. The values are shown to people."""
 
     PRISTINE = "not applied"
     PATCHED = "applied"
-    HALF = "half applied"  # of a patch or the series: some of its files are
-    ALTERED = "altered"  # of a file: neither as shipped nor as patched
+    HALF = "half applied"  # a patch or the series, of which some files are patched
+    ALTERED = "altered"  # a file that is neither as shipped nor as patched
 
 
 class Wheel(NamedTuple):
@@ -55,7 +55,7 @@ class File(NamedTuple):
 
 
 def load_patches() -> dict[str, list[FileDiff]]:
-    """By name, in the order of `series`. No file is in two, so each is patched or not."""
+    """The patches by name, in the order of `series`. No file is changed by two of them."""
     names = (PATCHES / "series").read_text().split()
     return {name: parse((PATCHES / name).read_bytes()) for name in names}
 
@@ -64,27 +64,27 @@ def find_wheel(root: Path | None = None) -> Wheel:
     """The sglang in `root`, or the installed one. Raises UserError unless it is the pinned one."""
     path = sys.path if root is None else [str(root)]
     where = "installed" if root is None else f"in {root}"
-    found = next(iter(distributions(name="sglang", path=path)), None)
-    if found is None:
+    sglang = next(iter(distributions(name="sglang", path=path)), None)
+    if sglang is None:
         raise UserError(f"no sglang is {where}; pip install sglang=={PINNED_SGLANG}")
-    if found.version != PINNED_SGLANG:
+    if sglang.version != PINNED_SGLANG:
         raise UserError(
-            f"sglang {found.version} is {where}, the patches are for {PINNED_SGLANG}: "
+            f"sglang {sglang.version} is {where}, the patches are for {PINNED_SGLANG}: "
             f"pip install sglang=={PINNED_SGLANG}"
         )
-    rows = csv.reader((found.read_text("RECORD") or "").splitlines())
+    rows = csv.reader((sglang.read_text("RECORD") or "").splitlines())
     digests = {row[0]: row[1] for row in rows if len(row) > 1}
-    return Wheel(Path(str(found.locate_file(""))), digests)
+    return Wheel(Path(str(sglang.locate_file(""))), digests)
 
 
 def examine(wheel: Wheel) -> list[File]:
-    """Every file of every patch. Reads only."""
+    """The state of every file of every patch. Nothing is written."""
     patches = load_patches()
     return [_examine(wheel, name, diff) for name, diffs in patches.items() for diff in diffs]
 
 
 def combined(files: Iterable[File]) -> State:
-    """The state of a patch or of the series, from those of its files."""
+    """The state of a patch or of the series, from the states of its files."""
     states = {file.state for file in files}
     if State.ALTERED in states:
         return State.ALTERED

@@ -1,4 +1,4 @@
-"""The commands from end to end on fake servers: tables, last line, files."""
+"""The commands from end to end on fake servers: tables, the last line, and files."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
 
 @pytest.fixture
 def fakes(fake, monkeypatch):
-    """Options of the fake servers that commands start from here on, by name; filled by the test."""
+    """Options of the fake servers that commands start, by name. A test fills them in."""
     options: dict[str, list[str]] = {"stock": [], "serial": [], "ours": []}
     for name in options:
         monkeypatch.setattr(servers, name, lambda flags, name=name: fake(*options[name], name=name))
@@ -27,21 +27,21 @@ def fakes(fake, monkeypatch):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
-    """It knows two words; all others are token 0."""
+    """A model that knows two words. All others are token 0."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
 
-    made = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "of": 2}, unk_token="[UNK]"))
-    made.pre_tokenizer = Whitespace()
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "the": 1, "of": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
     folder = tmp_path_factory.mktemp("model")
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
 
 @pytest.fixture
 def bench(llm42, model, tmp_path):
-    """Run `llm42 bench`; returns its last line, parsed, and everything else it printed."""
+    """A function that runs `llm42 bench`. It returns the JSON of the last line, and the rest."""
 
     def run(command: str, *arguments: str) -> tuple[dict, str]:
         files = ["--model", str(model), "--out", str(tmp_path / "out.json")]
@@ -57,7 +57,7 @@ def bench(llm42, model, tmp_path):
 
 @pytest.fixture
 def refused(llm42, model):
-    """Run `llm42 bench`; returns the last line on stderr."""
+    """A function that runs `llm42 bench`, which must refuse. It returns the last line on stderr."""
 
     def run(*arguments: str) -> str:
         status, _, error = llm42("bench", arguments[0], "--model", str(model), *arguments[1:])
@@ -99,13 +99,13 @@ def test_latency_tells_kinds_apart(bench, fakes):
     points = {(p["load"], p["share"], p["server"], p["kind"]): p for p in result["points"]}
     assert len(points) == 3 * 2 * (2 + 1)
     for load in loads:
-        assert result["p99_itl_ordinary_ratio"][load]["100"] is None  # nobody is ordinary
-        for share, kind, time, found in (
+        assert result["p99_itl_ordinary_ratio"][load]["100"] is None  # no request is ordinary
+        for share, kind, time, ratios in (
             (50, "ordinary", "itl", result["p99_itl_ordinary_ratio"]),
             (100, "deterministic", "ttft", result["p99_ttft_ratio"]),
         ):
             ours, stock = (points[load, share, name, kind] for name in ("llm42", "stock"))
-            assert found[load][str(share)] == ours[time]["p99"] / stock[time]["p99"]
+            assert ratios[load][str(share)] == ours[time]["p99"] / stock[time]["p99"]
     ours = points["90/s", 50, "llm42", "deterministic"]
     assert ours["requests"] == 6 and ours["ttft"]["count"] == 6
     assert ours["itl"]["count"] == 6 * 11 and ours["gap"]["count"] == 6 * 3
@@ -116,7 +116,7 @@ def test_latency_tells_kinds_apart(bench, fakes):
 
 
 def costs(pass_s: dict[int, float], decode_s: dict[int, float]) -> dict:
-    """The same at both places."""
+    """Costs that are the same at both places."""
     kinds = {"pass": (pass_s, "0", "20"), "decode": (decode_s, "64", "512")}
     return {
         kind: {str(width): dict.fromkeys(places, s) for width, s in of.items()}
@@ -128,11 +128,11 @@ CHEAP = {1: 0.1, 2: 0.1, 4: 0.12, 8: 0.22, 16: 0.42}  # a page: 0.1, 0.05, 0.03,
 
 
 def test_passes_shows_costs_and_recommends_flags(bench, monkeypatch):
-    made = costs(CHEAP, {1: 0.05, 16: 0.16})
-    script = f"import json, sys; print('so', sys.argv[1]); print(json.dumps({made}))"
+    costs_s = costs(CHEAP, {1: 0.05, 16: 0.16})
+    script = f"import json, sys; print('so', sys.argv[1]); print(json.dumps({costs_s}))"
     monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
     result, shown = bench("passes", "--pages", "16,32", "--max-total-tokens", "9")
-    assert result["costs_s"] == {"16": made, "32": made}
+    assert result["costs_s"] == {"16": costs_s, "32": costs_s}
     assert result["workload"]["flags"] == "--max-total-tokens 9"
     assert "--llm42-page 16 --llm42-group 4 --llm42-wait 4" in shown
     assert "--llm42-page 32 --llm42-group 4 --llm42-wait 8" in shown  # 8 steps of 16: four pages
@@ -162,12 +162,12 @@ def test_the_smallest_group_that_is_cheap_enough_and_the_steps_that_fill_it(
 def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
     script = "import sys; sys.exit('llm42: error: no such model')"
     monkeypatch.setattr(passes, "MEASURE", (sys.executable, "-c", script))
-    said = refused("passes", "--pages", "16")
-    assert said.endswith("no costs were measured: no such model")
+    message = refused("passes", "--pages", "16")
+    assert message.endswith("no costs were measured: no such model")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["throughput", "--shares", "150"], "--shares takes numbers from 0 to 100"),
         (["throughput", "--requests", "16"], "take at least 48"),
@@ -181,10 +181,10 @@ def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
         (["passes", "--llm42-group", "4"], "--llm42-group is what `bench passes` recommends"),
     ],
 )
-def test_mistakes_are_one_line_before_a_server_starts(refused, fakes, arguments, said):
+def test_mistakes_are_one_line_before_a_server_starts(refused, fakes, arguments, message):
     for options in fakes.values():
         options += ["--exit", "9"]
-    assert said in refused(*arguments)  # and not that a server has ended
+    assert message in refused(*arguments)  # and not that a server has ended
 
 
 def test_a_file_that_is_not_complete_leaves_the_old_one(tmp_path):

@@ -1,4 +1,4 @@
-"""The load generator against a fake server that streams: what it asks, when, what comes of it."""
+"""The load generator on a fake server that streams."""
 
 import threading
 
@@ -7,11 +7,11 @@ import pytest
 from llm42_sglang.cli.bench import load
 from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import outcome_of, percentiles, recompute, tokens_per_s
-from llm42_sglang.cli.bench.workload import Request, mark
+from llm42_sglang.cli.bench.workload import LoadRequest, mark
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE, Reply, StreamEvent, at_once
 
-REQUESTS = mark([Request((i, i + 1), 9) for i in range(1, 9)], 50)
+REQUESTS = mark([LoadRequest((i, i + 1), 9) for i in range(1, 9)], 50)
 POISSON = Load("50/s", rate_per_s=50)
 
 
@@ -54,27 +54,29 @@ def test_a_server_that_refuses_or_is_gone_is_a_user_error(fake):
 
 def test_times_are_of_the_load_and_chunks_without_new_tokens_are_none():
     def streamed(*events: tuple[float, dict]) -> Reply:
-        return Reply(GENERATE, 200, "", [StreamEvent(*one) for one in events], sent_s=10.5, done_s=14.0)
+        stream = [StreamEvent(*event) for event in events]
+        return Reply(GENERATE, 200, "", stream, sent_s=10.5, done_s=14.0)
 
     def event(at_s: float, tokens: int) -> tuple[float, dict]:
         ids = list(range(tokens))
         return at_s, {"output_ids": ids, "meta_info": {"completion_tokens": tokens}}
 
-    request = Request((1,), 6)
+    request = LoadRequest((1,), 6)
     reply = streamed(event(11.0, 1), event(12.0, 1), event(13.0, 5), event(13.25, 6))
-    one, later = (outcome_of(request, reply, start_s, None) for start_s in (10.0, 5.0))
-    assert one.chunks == ((1.0, 1), (3.0, 5), (3.25, 6)) and one.output_ids == (0, 1, 2, 3, 4, 5)
-    assert (one.sent_s, one.ttft_s, one.end_to_end_s) == (0.5, 0.5, 2.75)
-    assert one.gaps_s == [2.0, 0.25] and one.inter_token_s == [0.5] * 4 + [0.25]
+    outcome, later = (outcome_of(request, reply, start_s, None) for start_s in (10.0, 5.0))
+    assert outcome.chunks == ((1.0, 1), (3.0, 5), (3.25, 6))
+    assert outcome.output_ids == (0, 1, 2, 3, 4, 5)
+    assert (outcome.sent_s, outcome.ttft_s, outcome.end_to_end_s) == (0.5, 0.5, 2.75)
+    assert outcome.gaps_s == [2.0, 0.25] and outcome.inter_token_s == [0.5] * 4 + [0.25]
     assert outcome_of(request, reply, 10.0, 0.25).sent_s == 0.25
-    assert (tokens_per_s([one]), tokens_per_s([one, later])) == (6 / 2.75, 12 / 7.75)
+    assert (tokens_per_s([outcome]), tokens_per_s([outcome, later])) == (6 / 2.75, 12 / 7.75)
     error = (11.0, {"error": {"message": "aborted"}})
-    for *events, said in (
+    for *events, message in (
         ["has 0 of 6 tokens"],
         [event(11.0, 5), "has 5 of 6 tokens"],
         [error, "broke an answer off.*aborted"],
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             outcome_of(request, streamed(*events), 10.0, None)
 
 
