@@ -164,6 +164,16 @@ def test_no_module_imports_itself_by_way_of_others(tmp_path: Path) -> None:
     assert _circle(tmp_path) == {f"{PACKAGE}.engine.a", f"{PACKAGE}.engine.b"}
 
 
+def test_no_two_public_classes_share_a_name() -> None:
+    files: dict[str, list[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                files.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(files) > 100
+    assert {name: paths for name, paths in files.items() if len(paths) > 1} == {}
+
+
 def test_every_layer_of_the_table_exists() -> None:
     # A renamed folder must not leave its rule behind.
     assert {path.name for path in ROOT.iterdir() if any(path.glob("*.py"))} <= set(MAY_IMPORT)
@@ -214,7 +224,7 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, file: str, source: str) ->
         ("engine/a.py", "import sglang\nfrom llm42_sglang import __version__, frontend, platform"),
         ("platform/a.py", "from sglang.srt import platforms"),
         ("repro/a.py", "import httpx\nfrom llm42_sglang.errors import UserError"),
-        ("report/a.py", "import jinja2\nfrom llm42_sglang.repro.judge import Verdict"),
+        ("report/a.py", "import jinja2\nfrom llm42_sglang.repro.judge import CheckVerdict"),
         ("pytest_plugin/a.py", "from llm42_sglang.cli.launch import ServerProcess"),
         ("cli/a.py", "from llm42_sglang import engine\nasync def f():\n    import sglang"),
     ],

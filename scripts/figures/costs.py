@@ -60,7 +60,7 @@ def _audit(result: Result) -> str:
     steps = page * one_in // requests  # decode steps of so many requests, for each audited page
     share = costs["pass"]["1"]["20"] / (steps * costs["decode"][str(requests)]["512"])
     return (
-        f"So the audit of one page in {one_in} adds at most {percent(share)} to the decode steps of "
+        f"So the audit of one page in {one_in} adds at most {percent(share)} to decode steps of "
         f"{requests} requests: one pass of one slot in {steps} steps. It adds nothing where a pass "
         f"has a free slot."
     )
