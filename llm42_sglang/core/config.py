@@ -1,4 +1,4 @@
-"""T and G, validated once; every process of a server reads the same values."""
+"""The `--llm42-*` settings. They are checked once, and all processes of a server get the same."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,23 +9,27 @@ VERIFY = ("uncertified", "always")
 
 
 class ConfigError(ValueError):
-    """A setting the user can mend; the message says how."""
+    """A setting is wrong. The message is one line for the user and says what to choose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Shape of a canonical pass, and whether requests are deterministic by default."""
+    """The settings of a server. The flag `--llm42-page` sets `page`, and so on.
+
+    Raises ConfigError for a value that is not supported.
+    """
 
     page: int = 32  # T, tokens; also SGLang's KV page size
     group: int = 8  # G, slots
-    default: bool = False  # requests that do not say are deterministic
-    # Decode steps a full page may wait, so that several pages share one pass. Its request decodes
-    # on meanwhile, a token a step: so many tokens past the page's end, at most.
+    default: bool = False  # whether a request is deterministic that does not say
+    # Decode steps that a full page may wait, so that several pages share one pass. The request
+    # decodes on meanwhile, so this is also how many candidates it may have past the page's end.
     wait: int = 16
-    # What is verified: what steps of uncertified sizes propose, or every token. The same bits.
+    # "always" verifies every token; "uncertified" commits the tokens of canonical steps without a
+    # pass. Both give the same bits.
     verify: str = "uncertified"
-    audit: int = 32  # of so many pages of outputs one is run again
-    max_n: int = 64  # n of any request, at most; each sample is a request of its own
+    audit: int = 32  # the audit runs one of so many committed pages again
+    max_n: int = 64  # the largest `n` of any request; each sample is a request of its own
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
@@ -38,12 +42,12 @@ class Config:
             raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
 
     def to_json(self) -> str:
-        """For the environment of child processes."""
+        """Return the settings as text, for the environment of child processes."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """Inverse of `to_json`. Raises ConfigError on anything else."""
+        """Return the settings that `to_json` wrote. Raises ConfigError for any other text."""
         try:
             fields = json.loads(text)
             return cls(**fields)

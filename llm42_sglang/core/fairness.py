@@ -8,13 +8,13 @@
     the other kind  A prefill batch holds one kind of request. A request of the other kind is passed
                     over by one batch at most: the first one passed over leads the next batch.
 
-Where more prompts wait than requests decode, prompts go first, as in SGLang.
+While at least as many prompts wait as requests decode, prompts go first, as in SGLang.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
-MOST_PASSED_OVER = 32  # requests; SGLang looks each one's prefix up before it asks
+MOST_PASSED_OVER = 32  # requests; SGLang looks up the prefix of each one before it asks us
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,15 @@ class SinceStep:
     """What has run since the last decode step."""
 
     passes: int = 0  # for verification
-    prompts: bool = False  # some prompt, or a part of one
+    prompts: bool = False  # a prompt of any kind, or a chunk of one
     deterministic_prompts: bool = False
 
     def owes_step(self, next_is_deterministic: bool, decoding: int, waiting: int) -> bool:
-        """Whether requests that decode get a step before the next prompt."""
+        """Whether the requests that decode get a step before the next prompt.
+
+        next_is_deterministic: the kind of that prompt. decoding, waiting: how many requests decode,
+        and how many prompts wait.
+        """
         owed = self.deterministic_prompts or (self.prompts and next_is_deterministic)
         return owed and decoding > waiting
 
@@ -45,12 +49,14 @@ class PrefillBatch:
 
     kind: bool | None  # whether its requests are deterministic; None while it is empty
     passed_over: int  # requests of the other kind
-    overtaking: bool  # whether any may be passed over
+    overtaking: bool  # whether requests may be passed over at all
 
     def turn(self, deterministic: bool, fits_whole: bool) -> Turn:
-        """What becomes of the next request; fits_whole: its prompt needs no second batch.
+        """Decide what the batch does with the next request of the queue.
 
-        Whoever overtakes is prefilled whole: a prompt with a rest would lead the next batch.
+        deterministic: the kind of that request. fits_whole: its whole prompt fits into this batch.
+        A request that overtakes others must fit whole. Otherwise its rest would lead the next
+        batch, before those that were passed over.
         """
         if self.kind not in (None, deterministic):
             may_pass = self.overtaking and self.passed_over < MOST_PASSED_OVER

@@ -1,8 +1,10 @@
-"""Pages cut into canonical passes; who is verified when is `policy`.
+"""How pages are divided among canonical passes. Which pages, and when, is decided in `policy`.
 
-A pass has G slots and one shape, whatever is in it; a slot that no page fills holds a dummy.
-Pages of one request may share a pass, in order: in every layer all rows write their KV before any
-row attends, so a later page sees the earlier one as if it had come in a pass before.
+A pass has at most G slots, and one slot holds one page. Slots that are left over hold dummy pages.
+
+Several pages of one request may share a pass, in order. In every layer all rows write their KV
+before any row attends. So a later page finds the KV of an earlier one, as if that had come in a
+pass before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ Request = TypeVar("Request")
 
 @dataclass(frozen=True, slots=True)
 class PageJob(Generic[Request]):
-    """One page of one request, to be run as one slot. Rows past the tokens are padding."""
+    """One page of one request, to be run in one slot. Rows past its tokens are padding."""
 
     request: Request
     page: int
@@ -26,12 +28,15 @@ class PageJob(Generic[Request]):
 def jobs_for(
     request: Request, tokens: Sequence[int], span: Span, page_size: int
 ) -> Iterator[PageJob[Request]]:
-    """The pages of `span`, as jobs; `tokens` are the request's known tokens from position 0."""
+    """Yield one job for each page of `span`, in order.
+
+    `tokens` are the request's known tokens from position 0 on. `span` must start on a page.
+    """
     for part in split_into_pages(span, page_size):
         page_tokens = tuple(tokens[part.start : part.end])
         yield PageJob(request, page_index(part.start, page_size), page_tokens)
 
 
 def pack(jobs: Sequence[PageJob[Request]], group: int) -> list[list[PageJob[Request]]]:
-    """Passes of at most `group` slots each, first come first served, order kept."""
+    """Divide the jobs among passes of at most `group` slots each, in their order."""
     return [list(jobs[i : i + group]) for i in range(0, len(jobs), group)]

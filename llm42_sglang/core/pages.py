@@ -1,7 +1,9 @@
 """Pages are aligned to absolute positions: page k is [k*T, (k+1)*T).
 
-That alignment is the heart of the protocol: a page's canonical rows are a function of the tokens
-up to it, so prefill, verification, chunking, retraction and cache hits all meet in the same bits.
+The whole protocol rests on that alignment. It makes a page's canonical rows a function of the
+tokens up to the page's end, and of nothing else. So a page has the same bits whatever wrote it:
+prefill, chunked prefill, verification, or prefill again after a retraction. A page that the prefix
+cache holds has them too.
 """
 
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """Half-open range of absolute token positions, [start, end)."""
+    """A half-open range of absolute token positions, [start, end)."""
 
     start: int
     end: int
@@ -19,17 +21,20 @@ class Span(NamedTuple):
 
 
 def page_index(position: int, page_size: int) -> int:
-    """The page that holds `position`."""
+    """Return the index of the page that holds `position`."""
     return position // page_size
 
 
 def page_span(page: int, page_size: int) -> Span:
-    """The positions of `page`."""
+    """Return the positions of page number `page`."""
     return Span(page * page_size, (page + 1) * page_size)
 
 
 def split_into_pages(span: Span, page_size: int) -> Iterator[Span]:
-    """The parts of `span`, page by page, in order. `span.start` must be page-aligned."""
+    """Yield the parts of `span`, one for each page, in order. The last part may be shorter.
+
+    `span.start` must be the first position of a page; anything else is an AssertionError.
+    """
     assert span.start % page_size == 0, f"{span} does not start on a page of {page_size}"
     for start in range(span.start, span.end, page_size):
         yield Span(start, min(start + page_size, span.end))

@@ -1,4 +1,4 @@
-"""What a deterministic response carries, and how its parts are hashed."""
+"""The receipt that a deterministic response carries, and how its hashes are made."""
 
 import hashlib
 import json
@@ -7,31 +7,34 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FACTS_PATH = "/llm42/fingerprint"  # where a server tells the facts behind its fingerprint
-_SHORT_HEX = 32  # characters; 128 bits
+FACTS_PATH = "/llm42/fingerprint"  # endpoint with the facts behind a server's fingerprint
+_SHORT_HEX = 32  # characters of a hash that are kept; 128 bits
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Everything a client needs to check an answer, or to have it executed again."""
+    """What a client needs to check an answer, or to have it computed again."""
 
-    verified: bool
-    fingerprint: str
-    output_digest: str
-    seed: int | None  # None: greedy, nothing was drawn
-    sampling: Mapping[str, float]  # effective parameters, the server's defaults included
-    canonical_steps: int  # tokens of the output that needed no verification
-    verify_passes: int
-    rollbacks: int
-    tokens_rolled_back: int
+    verified: bool  # every output token is committed
+    fingerprint: str  # see `fingerprint`
+    output_digest: str  # see `output_digest`
+    seed: int | None  # None for a greedy request, which draws nothing
+    sampling: Mapping[str, float]  # the parameters in force, with the server's defaults filled in
+    canonical_steps: int  # output tokens that canonical steps committed
+    verify_passes: int  # passes that verified a page of the request
+    rollbacks: int  # how many of these passes dropped candidates
+    tokens_rolled_back: int  # candidates dropped, in all
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types, the layout of `meta_info.llm42`."""
+        """Return the receipt in plain JSON types, as it stands in `meta_info.llm42`."""
         return asdict(self)
 
 
 def fingerprint(facts: Mapping[str, object]) -> str:
-    """Hash of all that may change a bit. `facts` must be JSON; key order does not matter."""
+    """Return a hash of `facts`: all that may change a bit of an answer.
+
+    `facts` must be JSON types; anything else is a TypeError. The order of keys does not matter.
+    """
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_SHORT_HEX]
 
@@ -39,9 +42,10 @@ def fingerprint(facts: Mapping[str, object]) -> str:
 def output_digest(
     prompt_ids: Iterable[int], output_ids: Iterable[int], logprobs: Iterable[float] = ()
 ) -> str:
-    """Hash of prompt and output token ids, and of the bits of the output's logprobs if asked for.
+    """Return a hash of the prompt's and the output's token ids.
 
-    Length prefixes keep the parts apart.
+    The bits of the output's logprobs are hashed too, if there are any. Each part is preceded by its
+    length, so no two different answers hash the same bytes.
     """
     digest = hashlib.sha256()
     for kind, values in (("q", prompt_ids), ("q", output_ids), ("d", logprobs)):

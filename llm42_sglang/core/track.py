@@ -1,14 +1,24 @@
-"""One request's protocol state, and the pure step that moves it: (state, event) -> (state, action).
+"""The protocol: one request's state, its events, and the pure function `step` that applies them.
 
     positions   0 ............ n-1 | n ........ N-1
                 committed tokens   | candidates
     KV rows     [0, canonical_len) | provisional, rewritten in place by the next pass
 
-While a request decodes, `canonical_len == committed_len - 1`: the last committed token was sampled
-from a canonical row, but its own row is not canonical yet. The next step writes it. A canonical
-step writes it for good and commits the token that it draws. Any other step writes a provisional row
-and proposes a candidate, and from there on only a pass can commit: it recomputes the page from its
-first row on, rows that canonical steps wrote included, and gives them the bits they have.
+Row p of the KV belongs to the token of position p, and the logits of row p choose token p+1.
+
+A decoding request has `canonical_len == committed_len - 1`. Its last committed token was drawn from
+a canonical row, but has no canonical row of its own yet. The next decode step writes that row:
+
+- A canonical step writes a canonical row, and the token that it draws is committed at once.
+- Any other step writes a provisional row, and the token that it draws is a candidate.
+
+Once there is a candidate, only a canonical pass can commit: it draws from the row of the last
+committed token and from the candidates' rows. It recomputes their page from the first row on. Rows
+of that page that canonical steps wrote keep the bits they have.
+
+The life of a request, in events: `Prefilled` once for each chunk of the prompt, `Born` with the
+first token, then `Stepped`, or `Proposed` until `Verified`. `Retracted` may come at any time and
+leads back to `Prefilled`.
 """
 
 from collections.abc import Sequence
@@ -21,104 +31,104 @@ from llm42_sglang.core.verdict import judge
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """State of one deterministic request. Lengths are in tokens from position 0."""
+    """The state of one deterministic request. Lengths count tokens from position 0."""
 
     page_size: int  # T
     committed_len: int  # n: prompt and committed output
     canonical_len: int = 0  # rows [0, canonical_len) are canonical
     candidates: tuple[int, ...] = ()  # tokens of positions [n, N)
-    decoding: bool = False  # born: the prompt's last row has given a token
+    decoding: bool = False  # the prompt's last row has given the first token
     finish_suspected: bool = False  # a candidate may end the request
-    canonical_steps: int = 0  # tokens committed as they were drawn, without a pass
+    canonical_steps: int = 0  # tokens that canonical steps committed, without a pass
     verify_passes: int = 0
     rollbacks: int = 0
     tokens_rolled_back: int = 0
 
     @property
     def known_len(self) -> int:
-        """N: committed tokens and candidates."""
+        """N: the number of committed tokens and candidates."""
         return self.committed_len + len(self.candidates)
 
     @property
     def kv_len(self) -> int:
-        """KV rows the fast path builds on: every known token's but the last one's."""
+        """The KV rows that decoding builds on: one for every known token but the last."""
         return self.known_len - 1
 
     @property
     def page(self) -> int:
-        """The page the next pass covers: the one of the last committed token's row."""
+        """The page that the next pass covers: the one with the last committed token."""
         return page_index(self.committed_len - 1, self.page_size)
 
     @property
     def due_span(self) -> Span:
-        """Positions with known tokens in that page: the real rows of the next pass."""
+        """The positions of `page` whose tokens are known: the next pass's rows without padding."""
         start, end = page_span(self.page, self.page_size)
         return Span(start, min(end, self.known_len))
 
     @property
     def room(self) -> int:
-        """Candidates that still fit in that page; negative once the fast path ran ahead of it."""
+        """How many more candidates fit into `page`; negative when some lie past its end."""
         return page_span(self.page, self.page_size).end - self.known_len
 
     @property
     def settled(self) -> bool:
-        """Decodes, and has no candidates: a canonical step commits what it draws."""
+        """The request decodes and has no candidates: a canonical step may commit its token."""
         return self.decoding and not self.candidates
 
     @property
     def due(self) -> bool:
-        """Verify now: there are candidates, and the page is full or one may end the request."""
+        """There are candidates to verify now: `page` is full, or one may end the request."""
         return bool(self.candidates) and (self.room <= 0 or self.finish_suspected)
 
     @property
     def ahead(self) -> int:
-        """Candidates past the end of that page: what the fast path ran ahead."""
+        """The number of candidates past the end of `page`: how far the fast path ran ahead."""
         return max(0, -self.room)
 
 
 class Prefilled(NamedTuple):
-    """Canonical passes wrote rows [0, upto)."""
+    """Rows [0, upto) are canonical: passes wrote them, or the prefix cache held them."""
 
     upto: int
 
 
 class Born(NamedTuple):
-    """The last prefilled row gave a token: committed at birth."""
+    """The prompt's last row gave the first token. It is committed at once: the row is canonical."""
 
     token: int
 
 
 class Stepped(NamedTuple):
-    """A canonical step over settled tokens gave the next one: committed as it was drawn.
+    """A canonical step drew the next token of a settled request; it is committed at once.
 
-    The request must have been settled when the step was launched: over a candidate, or a step in
-    flight that will give one, the row is provisional whatever the size of the step.
+    The request must have been settled when the step was launched, with no step in flight that
+    would give a candidate. Otherwise the row is provisional, whatever the size of the step.
     """
 
     token: int
 
 
 class Proposed(NamedTuple):
-    """The fast path decoded a candidate; `may_finish` if it could end the request."""
+    """The fast path decoded a candidate. `may_finish`: the candidate could end the request."""
 
     token: int
     may_finish: bool
 
 
 class Verified(NamedTuple):
-    """A canonical pass ran over `due_span`; its tokens for positions [n, span.end].
+    """A canonical pass ran over `due_span` and drew tokens for the positions [n, due_span.end].
 
-    They may end at the first disagreement: the rows after it stand on a wrong token.
+    The tokens may end at the first disagreement, for the rows after it follow a wrong token.
     """
 
     tokens: Sequence[int]
 
 
 class Retracted(NamedTuple):
-    """The engine took the KV back; prefill starts again over the tokens it has.
+    """The engine took the KV back, and will prefill `committed_len` tokens again.
 
-    That is every committed one, but for a first token that was born and not yet handed over: it
-    will be born again, from the same row.
+    These are all committed tokens, with one exception: a first token that is not in the output yet
+    is left out. Prefill will draw it again, from the same row.
     """
 
     committed_len: int
@@ -128,17 +138,17 @@ Event = Prefilled | Born | Stepped | Proposed | Verified | Retracted
 
 
 class Action(NamedTuple):
-    """What the engine does after a step.
+    """What the engine must do after a step.
 
-    A committed run may go past a stop token or the length limit: the engine cuts it there.
+    The tokens to commit may go past a stop token or the length limit. The engine cuts them there.
     """
 
     commit: tuple[int, ...] = ()  # append to the output and release to the client
-    dropped: int = 0  # candidates that never existed
+    dropped: int = 0  # candidates to forget, as if they had never been
 
 
 def step(track: Track, event: Event) -> tuple[Track, Action]:
-    """Apply one event. Pure; raises AssertionError on an event the state does not allow."""
+    """Apply one event. An event that the state does not allow is an AssertionError."""
     match event:
         case Prefilled(upto):
             assert track.canonical_len <= upto <= track.committed_len and not track.decoding
@@ -181,7 +191,7 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
 def _verified(track: Track, tokens: Sequence[int]) -> tuple[Track, Action]:
     assert track.decoding
     verdict = judge(track.candidates, tokens)
-    rows = track.due_span.end - track.canonical_len  # from n-1 on
+    rows = track.due_span.end - track.canonical_len  # from row n-1 on
     assert len(tokens) == rows or (len(tokens) < rows and verdict.dropped), "rows without a token"
     committed_len = track.committed_len + len(verdict.run)
     after = replace(
@@ -189,7 +199,7 @@ def _verified(track: Track, tokens: Sequence[int]) -> tuple[Track, Action]:
         committed_len=committed_len,
         canonical_len=committed_len - 1,
         candidates=verdict.kept,
-        # A kept candidate may be the suspect: stay due rather than forget it.
+        # The suspected finish may be among the kept candidates, so the request stays due.
         finish_suspected=track.finish_suspected and bool(verdict.kept),
         verify_passes=track.verify_passes + 1,
         rollbacks=track.rollbacks + (verdict.dropped > 0),

@@ -1,4 +1,4 @@
-"""What one verified page decides about the candidates."""
+"""What a canonical pass decides about one request's candidates: `judge` compares the two."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,13 +13,17 @@ class Verdict(NamedTuple):
 
 
 def judge(candidates: Sequence[int], verified: Sequence[int]) -> Verdict:
-    """Compare candidates with the verifier's tokens for the same positions.
+    """Compare a request's candidates with the tokens that a canonical pass drew.
 
-    `candidates[i]` and `verified[i]` both speak of position n+i, n being the committed length;
-    `verified[i]` was sampled from the canonical row of position n+i-1. Row i is canonical only
-    while every token before it agreed, so the first disagreement ends the run: the verifier's own
-    token is committed there, and every later candidate (computed from a wrong token) is dropped.
-    A row beyond the last candidate gives one token for free: the first of the next page.
+    With n committed tokens, `candidates[i]` and `verified[i]` are both tokens for position n+i.
+    `verified[i]` was drawn from the canonical row of position n+i-1.
+
+    Row i is canonical only if all candidates before it were right. So tokens are committed up to
+    the first disagreement. There the pass's own token is committed, and all later candidates are
+    dropped, because they were decoded from a wrong token.
+
+    The last verified token may have no candidate: that row gives one token more, for free.
+    `verified` must not be empty; an empty one is an AssertionError.
     """
     assert verified, "a canonical pass always covers the row of the last committed token"
     for i, token in enumerate(verified):

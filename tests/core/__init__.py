@@ -1,1 +1,1 @@
-"""Tests of the protocol core; a package, so that the models beside the tests can be imported."""
+"""Tests of `core`. The folder is a package, so that tests can import the models beside them."""

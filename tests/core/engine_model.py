@@ -1,7 +1,8 @@
-"""A toy engine around the core: it does what the SGLang adapter does, and checks every step.
+"""A toy engine around `core`. It does what `engine` does with SGLang, and checks every step.
 
-The fast path proposes what it is told to, right or wrong; the canonical pass computes from the KV
-and tokens it finds, right or wrong. Only the protocol keeps wrong tokens from the client.
+Its fast path proposes the tokens that a test gives it, right or wrong. Its canonical pass computes
+from the KV and the tokens that it finds, right or wrong. Only the protocol keeps wrong tokens from
+the client.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""The brute-force truth: a pure function of the token prefix.
+"""The right next token, as a pure function of the tokens before it.
 
-It stands for "sampled from the canonical row". A small vocabulary makes tokens repeat and wrong
-candidates agree by chance, as real ones do.
+It stands for the draw from a canonical row. Its vocabulary is small, so tokens repeat and a wrong
+candidate agrees by chance now and then, as happens with a real model.
 """
 
 from dataclasses import dataclass

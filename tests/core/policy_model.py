@@ -1,7 +1,7 @@
-"""Deterministic requests under a lane policy, without an engine; time goes in decode steps.
+"""A model of deterministic requests under a policy, without an engine. Its clock is decode steps.
 
-Tracks are the protocol's own. The verifier's token is always RIGHT, so a candidate is right or it
-is WRONG; a request that may end proposes one that is suspected.
+The tracks are the protocol's own. A pass always draws the token RIGHT, so every candidate is either
+RIGHT or WRONG. A request that may end proposes a candidate with a suspected finish.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""T and G: validated once, carried to child processes unchanged."""
+"""The settings are checked once, and child processes get them unchanged."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an ordinary request may have to wait for: whose turn it is, and who is owed a step."""
+"""The rules of `core/fairness.py`: whose turn it is, and when a decode step comes first."""
 
 from itertools import product, zip_longest
 from typing import NamedTuple

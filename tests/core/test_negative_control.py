@@ -1,4 +1,4 @@
-"""Negative control of the stateful test: with a broken protocol the same machine must fail."""
+"""The negative control of the stateful test: it must fail when the protocol is broken."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Pages into passes: nothing lost, nothing reordered, never more than G slots."""
+"""Packing pages into passes loses none, keeps their order, and never fills more than G slots."""
 
 import hypothesis.strategies as st
 from hypothesis import given, settings

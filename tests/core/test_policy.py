@@ -1,4 +1,7 @@
-"""The lane's policy: who rides when, and the bounds its docstring promises, with mutants."""
+"""The policy: which requests a pass verifies, and the bounds that its docstring proves.
+
+The same checks must fail on mutants of the policy.
+"""
 
 from collections import Counter
 from collections.abc import Sequence

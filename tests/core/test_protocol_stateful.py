@@ -1,4 +1,4 @@
-"""The protocol under Hypothesis: any traffic, any disagreement, always the oracle's output."""
+"""The protocol commits what the oracle says, whatever the traffic and the candidates."""
 
 from collections import Counter
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Hashes that clients compare over months: their layout must not drift."""
+"""The hashes of receipts. Clients compare them over months, so their layout must not change."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""One request's state, event by event. T = 4; the stateful test covers the combinations."""
+"""The state of one request, event by event, with T = 4. The stateful test covers combinations."""
 
 from collections.abc import Iterable
 

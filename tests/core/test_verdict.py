@@ -1,4 +1,4 @@
-"""One verified page: what is committed, kept and dropped."""
+"""What one verified page commits, keeps and drops."""
 
 import hypothesis.strategies as st
 import pytest
