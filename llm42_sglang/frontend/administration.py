@@ -1,7 +1,7 @@
-"""Endpoints that administer a server, in a state or with a body that would end or stall it.
+"""Rules for the endpoints that administer a server: which requests are refused, and why.
 
-SGLang hands most of these bodies to the scheduler as they are, and what raises there ends the
-server. So each has rules here: path, what must hold, and the line that a 400 says otherwise.
+SGLang hands most of these bodies to the scheduler unchecked. An exception there ends the server,
+and some valid requests would stall it or change its weights. So each endpoint has rules here.
 """
 
 import math
@@ -13,22 +13,23 @@ from typing import Any, NamedTuple
 from llm42_sglang.frontend.bodies import App, error_response, parsed_object, read_body, replay
 
 Body = Mapping[str, Any]
-Flag = Callable[[str], Any]  # a server argument by its name
+Flag = Callable[[str], Any]  # gives the value of a server argument by its name
 
 
 class Rule(NamedTuple):
     """One condition on a request to an endpoint."""
 
     holds: Callable[[Body, Flag], bool]
-    otherwise: str  # what the client is told
+    message: str  # to the client, if the condition does not hold
 
 
-def _refused(why: str) -> tuple[Rule, ...]:
-    return (Rule(lambda body, flag: False, why),)
+def _refused(reason: str) -> tuple[Rule, ...]:
+    """The rules of an endpoint that is always refused."""
+    return (Rule(lambda body, flag: False, reason),)
 
 
 def _field(name: str, good: Callable[[Any], bool], what: str) -> Rule:
-    """A field that is not given, or null, is good."""
+    """A field must be null, or absent, or `good`. what: what it must be."""
     holds = lambda body, flag: body.get(name) is None or good(body[name])  # noqa: E731
     return Rule(holds, f"{name} must be {what}")
 
@@ -51,24 +52,25 @@ def _seconds(name: str, most: float) -> Rule:
 
 def _plain(name: str) -> Rule:
     good = lambda value: isinstance(value, str) and re.fullmatch(r"[\w.-]{0,100}", value)  # noqa: E731
-    return _field(name, good, "at most 100 letters, digits, dots and dashes: part of a file's name")
+    return _field(name, good, "at most 100 letters, digits, dots and dashes, for a file name")
 
 
 def _writable(value: Any) -> bool:
     return isinstance(value, str) and os.path.isdir(value) and os.access(value, os.W_OK)
 
 
-_STAY = "weights and KV stay in their places under one fingerprint: restart the server"
-_WEIGHTS = "weights cannot be updated while the server runs: restart the server"
+_STAY = "weights and KV cannot leave memory while the server runs; restart the server instead"
+_WEIGHTS = "weights cannot change while the server runs; restart the server instead"
+_FOLDER = "a folder that the server can write to"
 _RECORDER = Rule(
     lambda body, flag: flag("expert_distribution_recorder_mode") is not None,
-    "start the server with --expert-distribution-recorder-mode",
+    "nothing is recorded; start the server with --expert-distribution-recorder-mode",
 )
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "/release_memory_occupation": _refused(_STAY),
     "/resume_memory_occupation": _refused(_STAY),
-    "/update_weights_from_disk": _refused(_WEIGHTS),  # it would wait for every stream before
+    "/update_weights_from_disk": _refused(_WEIGHTS),  # SGLang would wait for every stream first
     "/update_weights_from_tensor": _refused(_WEIGHTS),
     "/update_weights_from_distributed": _refused(_WEIGHTS),
     "/update_weights_from_ipc": _refused(_WEIGHTS),
@@ -83,14 +85,14 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "/dump_expert_distribution_record": (_RECORDER,),
     "/slow_down": (_seconds("forward_sleep_time", 1),),
     "/get_weights_by_name": (
-        Rule(lambda body, flag: bool(body.get("name")), "name must be a parameter's"),
+        Rule(lambda body, flag: bool(body.get("name")), "name must be the name of a parameter"),
         _integer("truncate_size", 1, 1000),
     ),
     "/abort_request": (
-        # An empty id is the beginning of every id.
+        # SGLang aborts every request whose id begins with rid. Every id begins with an empty one.
         Rule(
             lambda body, flag: body.get("abort_all") is True or bool(body.get("rid")),
-            "rid must name a request, or abort_all be true",
+            "rid must be the id of a request, or abort_all must be true",
         ),
     ),
     "/pause_generation": (_one_of("mode", "abort", "retract", "in_place"),),
@@ -98,11 +100,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
         _integer("log_requests_level", 0, 3),
         _one_of("log_requests_format", "text", "json"),
         _integer("dump_requests_threshold", 1, 1_000_000),
-        _field("dump_requests_folder", lambda value: value == "" or _writable(value), "a folder"),
-        _field("crash_dump_folder", lambda value: value == "" or _writable(value), "a folder"),
+        _field("dump_requests_folder", lambda value: value == "" or _writable(value), _FOLDER),
+        _field("crash_dump_folder", lambda value: value == "" or _writable(value), _FOLDER),
     ),
     "/start_profile": (
-        _field("output_dir", _writable, "a folder that the server can write to"),
+        _field("output_dir", _writable, _FOLDER),
         _integer("start_step", 0, 2**31),
         _integer("num_steps", 1, 2**31),
         _field(
@@ -110,7 +112,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
             lambda value: (
                 isinstance(value, list) and bool(value) and {"CPU", "GPU"} >= {*map(str, value)}
             ),
-            "a list of CPU and GPU",
+            "a list with CPU, GPU or both",
         ),
         _plain("profile_prefix"),
         _plain("profile_id"),
@@ -120,7 +122,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 class AdministrationGate:
-    """ASGI middleware: 400 with the line of the first rule that does not hold."""
+    """ASGI middleware: answers 400 with the message of the first rule that does not hold."""
 
     def __init__(self, app: App, flag: Flag):
         self.app = app
@@ -135,7 +137,7 @@ class AdministrationGate:
         body = parsed_object(messages) or {}
         for rule in rules:
             if not rule.holds(body, self.flag):
-                refusal = error_response(400, f"{scope['path']}: {rule.otherwise}", code=400)
+                refusal = error_response(400, f"{scope['path']}: {rule.message}", code=400)
                 await refusal(scope, receive, send)
                 return
         await self.app(scope, replay(messages, receive), send)

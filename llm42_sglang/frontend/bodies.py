@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests, read before the handler reads them; and the errors that answer them."""
+"""Reading the body of an HTTP request before its handler does, and the error responses we send."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,16 @@ App = Callable[..., Awaitable[None]]  # ASGI
 
 
 def error_response(status: int, message: str, **more: Any) -> JSONResponse:
-    """One line, in the shape of OpenAI's errors."""
+    """Return a response with a one-line message, in the shape of OpenAI's errors.
+
+    `more` holds further entries of the error object.
+    """
     error = {"message": f"llm42: {message}", **more}
     return JSONResponse({"error": error}, status_code=status)
 
 
 async def read_body(receive: Any) -> list[dict[str, Any]]:
-    """The messages of a request's body, for `replay` to hand on."""
+    """Read a whole body and return its ASGI messages, which `replay` hands to the handler."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
@@ -24,7 +27,10 @@ async def read_body(receive: Any) -> list[dict[str, Any]]:
 
 
 def parsed_object(messages: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The JSON object that the body is; None for any other body, of which the handler tells."""
+    """Return the JSON object in a body; None if the body is anything else.
+
+    In that case the handler reports the error.
+    """
     try:
         payload = json.loads(b"".join(message.get("body", b"") for message in messages))
     except (ValueError, RecursionError):
@@ -33,10 +39,10 @@ def parsed_object(messages: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def replay(messages: list[dict[str, Any]], receive: Any) -> Any:
-    """A `receive` that hands out what was read."""
-    waiting = iter(messages)
+    """Return an ASGI `receive` that gives `messages` first, then whatever `receive` gives."""
+    unread = iter(messages)
 
     async def next_message() -> dict[str, Any]:
-        return next(waiting, None) or await receive()
+        return next(unread, None) or await receive()
 
     return next_message

@@ -1,9 +1,9 @@
-"""What any request must keep to before the scheduler sees it, ordinary requests too.
+"""The type and the range of every request option. They hold for ordinary requests too.
 
-The scheduler serves everybody: a number past the vocabulary ends it, a count without a limit stalls
-it. So each option has a type and a range here, and the refusal names the option. Both of SGLang's
-request objects fit: the one from HTTP (`refuse_unbounded`) and the tokenized one, whose prompt is
-known (`refuse_unsendable`).
+One scheduler serves all requests. A token id past the vocabulary would end it, and a count without
+a limit would stall it. So a request is checked before the scheduler sees it, and the refusal names
+the option. `refuse_unbounded` checks the request as it comes from HTTP. `refuse_unsendable` checks
+the tokenized request, whose prompt is known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ from llm42_sglang.frontend.values import (
 )
 
 MAX_TOP_LOGPROBS = 1000
-# Positions times logprobs of one HTTP request: 20 for each token of a context of 131,072.
+# Logprobs of one HTTP request: 20 at each position of a context of 131,072 tokens.
 MAX_LISTED_LOGPROBS = 20 * 131_072
-MAX_BIAS = 1e30  # added to a logit and divided by a temperature it stays finite in float32
+MAX_BIAS = 1e30  # logit plus bias, divided by a temperature, is then finite in float32
 MIN_REPETITION_PENALTY = 1e-3  # a smaller one is 0 in float32, or makes logits infinite
-MAX_STOP_LENGTH = 1024  # characters of a stop string: its tail is decoded at every token
-DEFAULT_NEW_TOKENS = 128  # SGLang's
-MAX_LISTED_IDS = 4096  # of one option
-MAX_RID_LENGTH = 256
-SAMPLES_PER_BODY = 16  # times --llm42-max-n: prompts times n in one HTTP request
+MAX_STOP_LENGTH = 1024  # characters of a stop string; so long a tail is decoded at every token
+DEFAULT_NEW_TOKENS = 128  # SGLang's default of max_new_tokens
+MAX_LISTED_IDS = 4096  # token ids in one option
+MAX_RID_LENGTH = 256  # characters
+SAMPLES_PER_BODY = 16  # times --llm42-max-n: the most samples of one HTTP request
 RESERVED_RID = "HEALTH_CHECK"  # SGLang drops the answers of such requests
 
 _COUNTS = ("max_new_tokens", "min_new_tokens", "n", "beam_width", "stream_interval")
@@ -45,24 +45,29 @@ _SWITCHES = ("ignore_eos", "skip_special_tokens", "spaces_between_special_tokens
 _GRAMMARS = ("regex", "json_schema", "ebnf", "structural_tag")
 _LOGPROB_COUNTS = ("top_logprobs_num", "logprob_start_len")
 _POSITIONS = ("multi_item_delimiter_indices", "token_indices_to_pool")
-_OBJECTS = ("positional_embed_overrides", "embed_overrides")  # of tensors, which JSON has none of
+_OBJECTS = ("positional_embed_overrides", "embed_overrides")  # hold tensors; JSON has none
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the model and the server allow."""
+    """The limits that the model and the server set."""
 
     vocab_size: int
-    max_n: int
-    context: int
-    max_prompt_chars: int | None = None  # no longer text fits into the context; None: it is cut
+    max_n: int  # --llm42-max-n
+    context: int  # tokens
+    # Characters: a longer text cannot fit into the context. None: the server cuts long prompts.
+    max_prompt_chars: int | None = None
 
 
 def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
-    """Raise Refused naming what of a request is malformed or past its bound. Nothing is changed."""
+    """Raise Refused if an option is malformed or past its bound. The request is not changed.
+
+    obj: the request before SGLang has looked at it; it may hold several prompts. over_http: whether
+    it came over HTTP. What comes from the same program (offline) may be as large as memory allows.
+    """
     prompts, most = _prompts_of(obj), SAMPLES_PER_BODY * bounds.max_n
     if over_http:
-        require(prompts <= most, f"at most {most} prompts in one request")
+        require(prompts <= most, f"at most {most} prompts in one request, got {prompts}")
     _refuse_prompt(obj, bounds)
     _refuse_rid(getattr(obj, "rid", None), most if over_http else None)
     _refuse_numbers(obj, bounds)
@@ -70,21 +75,28 @@ def refuse_unbounded(obj: Any, bounds: Bounds, over_http: bool) -> None:
         for name in _OBJECTS:
             require(getattr(obj, name, None) is None, f"{name} cannot be sent over HTTP")
     raw = obj.sampling_params
-    each = raw if isinstance(raw, list) else [raw]
-    require(bool(each), "sampling_params: an empty list")
-    for params in each:
+    params_list = raw if isinstance(raw, list) else [raw]
+    require(bool(params_list), "sampling_params must not be an empty list")
+    for params in params_list:
         require(isinstance(params, Mapping | None), "sampling_params must be an object")
         refuse_sampling(params or {}, bounds)
-    samples = max((params or {}).get("n") or 1 for params in each)
+    samples = max((params or {}).get("n") or 1 for params in params_list)
     if isinstance(raw, list):
-        require(len(raw) == prompts, f"sampling_params: {len(raw)} for {prompts} prompts")
+        require(
+            len(raw) == prompts,
+            f"sampling_params: a list of {len(raw)} for {prompts} prompts; give one for each",
+        )
     if over_http:
-        require(prompts * samples <= most, f"n times prompts: at most {most} in one request")
-    _refuse_logprobs(obj, each, prompts * samples, bounds)
+        answers = prompts * samples
+        require(
+            answers <= most,
+            f"n times prompts: at most {most} in one request, got {answers}",
+        )
+    _refuse_logprobs(obj, params_list, prompts * samples, bounds)
 
 
 def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
-    """Sampling parameters as they came. Raises Refused."""
+    """Check sampling parameters as the user sent them. Raises Refused."""
     for name in _INTEGERS:
         refuse_other(name, params.get(name), is_int, "an integer of 64 bits")
     for name in _NUMBERS:
@@ -97,7 +109,8 @@ def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
     for name in _SWITCHES:
         refuse_other(name, params.get(name), lambda value: type(value) is bool, "true or false")
     for name in _COUNTS:
-        require((params.get(name) or 0) >= 0, f"{name} must not be negative")
+        count = params.get(name) or 0
+        require(count >= 0, f"{name} must not be negative, got {count}")
     for name in ("n", "beam_width"):
         value = params.get(name)
         require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
@@ -106,7 +119,10 @@ def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
             f"{name} must be at most {bounds.max_n} (--llm42-max-n), got {value}",
         )
     for text in texts("stop", params.get("stop")):
-        require(len(text) <= MAX_STOP_LENGTH, f"stop: at most {MAX_STOP_LENGTH} characters each")
+        require(
+            len(text) <= MAX_STOP_LENGTH,
+            f"stop: at most {MAX_STOP_LENGTH} characters each, got {len(text)}",
+        )
     refuse_stop_regexes(texts("stop_regex", params.get("stop_regex")))
     for name in _GRAMMARS:
         refuse_other(name, params.get(name), lambda value: isinstance(value, str), "a string")
@@ -116,13 +132,13 @@ def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
 
 
 def refuse_unsendable(tokenized: Any, bounds: Bounds) -> None:
-    """A request whose prompt is known, as it would be sent. Raises Refused."""
+    """Check a tokenized request before it is sent to the scheduler. Raises Refused."""
     ids = tokenized.input_ids
     if ids is None or tokenized.input_embeds is not None:
         return
-    continued = getattr(tokenized, "session_params", None) is not None
-    require(len(ids) > 0 or continued, "text, input_ids: the prompt has no token")
-    # Ids of images and of padding, put there by SGLang, lie past the vocabulary.
+    in_session = getattr(tokenized, "session_params", None) is not None
+    require(len(ids) > 0 or in_session, "text, input_ids: the prompt has no token; send one")
+    # SGLang's own ids of images and of padding lie past the vocabulary.
     if tokenized.mm_inputs is None:
         refuse_range("input_ids", ids, bounds.vocab_size)
     for name in _POSITIONS:
@@ -132,60 +148,67 @@ def refuse_unsendable(tokenized: Any, bounds: Bounds) -> None:
         require(-1 <= start <= len(ids), f"logprob_start_len must be -1 to {len(ids)}, got {start}")
 
 
-def _refuse_logprobs(obj: Any, params: Sequence[Any], answers: int, bounds: Bounds) -> None:
-    """params: of each prompt, or one for all. A prompt is as long as it may be, if it is a text."""
+def _refuse_logprobs(obj: Any, params_list: Sequence[Any], answers: int, bounds: Bounds) -> None:
+    """Raise Refused if the answers of a request would hold too many logprobs in all.
+
+    params_list: the sampling parameters of each prompt, or one for all. answers: the number of
+    answers. A prompt of text counts as long as the context, for its length is not known yet.
+    """
     if not getattr(obj, "return_logprob", False):
         return
-    each = max(
+    logprobs = max(  # at each position
         max(leaves(getattr(obj, "top_logprobs_num", None)), default=0),
         max(map(len, lists_in(getattr(obj, "token_ids_logprob", None))), default=0),
     )
     start = min(leaves(getattr(obj, "logprob_start_len", None)), default=-1)
-    asked = [(given or {}).get("max_new_tokens", DEFAULT_NEW_TOKENS) for given in params]
-    new = max(bounds.context if one is None else one for one in asked)
-    rows = bounds.context if start >= 0 else min(new, bounds.context)
+    limits = [(params or {}).get("max_new_tokens", DEFAULT_NEW_TOKENS) for params in params_list]
+    new = max(bounds.context if limit is None else limit for limit in limits)
+    positions = bounds.context if start >= 0 else min(new, bounds.context)
     if start >= 0 and obj.text is None and obj.input_ids is not None:
         longest = max(map(len, lists_in(obj.input_ids)), default=0)
-        rows = min(max(longest - start, 0) + new, bounds.context)
+        positions = min(max(longest - start, 0) + new, bounds.context)
     require(
-        answers * rows * each <= MAX_LISTED_LOGPROBS,
-        f"top_logprobs_num, token_ids_logprob: {answers} answers of {rows} positions times {each} "
-        f"are more than {MAX_LISTED_LOGPROBS} logprobs in one request",
+        answers * positions * logprobs <= MAX_LISTED_LOGPROBS,
+        f"top_logprobs_num, token_ids_logprob: {answers} answers of {positions} positions with "
+        f"{logprobs} logprobs each are more than {MAX_LISTED_LOGPROBS}; ask for fewer",
     )
 
 
 def _refuse_prompt(obj: Any, bounds: Bounds) -> None:
     text, ids = obj.text, obj.input_ids
-    for each in leaves(text):
-        require(isinstance(each, str), f"text must be a string or strings, got {each!r:.40}")
-        require(encodes(each), "text has half of a surrogate pair, which no UTF-8 text has")
+    for prompt in leaves(text):
+        require(isinstance(prompt, str), f"text must be a string or strings, got {prompt!r:.40}")
+        require(encodes(prompt), "text has half of a surrogate pair; send valid Unicode")
     most = bounds.max_prompt_chars
     if most is not None:
-        longest = max((len(each) for each in leaves(text)), default=0)
+        longest = max((len(prompt) for prompt in leaves(text)), default=0)
         require(
             longest <= most,
             f"text: {longest} characters cannot fit into the context; at most {most} can",
         )
     for name, value in (("text", text), ("input_ids", ids), ("input_embeds", obj.input_embeds)):
-        empty = isinstance(value, list) and (not value or any(each == [] for each in value))
-        # A session's history may be the whole prompt.
+        empty = isinstance(value, list) and (not value or any(prompt == [] for prompt in value))
+        # In a session the history alone may be the prompt.
         if not getattr(obj, "session_params", None):
             require(not empty, f"{name} must not be empty")
     if ids is not None:
         nested = len(ids) > 0 and hasattr(ids[0], "__len__")
-        for each in ids if nested else [ids]:
-            require(hasattr(each, "__len__"), "input_ids: ids and lists of ids are mixed")
-            refuse_range("input_ids", each, bounds.vocab_size)
+        for prompt in ids if nested else [ids]:
+            require(
+                hasattr(prompt, "__len__"),
+                "input_ids: ids and lists of ids are mixed; send one or the other",
+            )
+            refuse_range("input_ids", prompt, bounds.vocab_size)
 
 
 def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
     for name in _LOGPROB_COUNTS:
-        given = getattr(obj, name, None)
-        for value in leaves(given):
+        counts = getattr(obj, name, None)
+        for value in leaves(counts):
             refuse_other(name, value, is_int, "an integer")
-        if isinstance(given, list):
-            good = _is_batch(obj) and len(given) == _prompts_of(obj)
-            require(good, f"{name}: a list goes with as many prompts")
+        if isinstance(counts, list):
+            good = _is_batch(obj) and len(counts) == _prompts_of(obj)
+            require(good, f"{name}: a list must have one entry for each prompt")
     for value in leaves(getattr(obj, "top_logprobs_num", None)):
         most = min(MAX_TOP_LOGPROBS, bounds.vocab_size)
         require(0 <= value <= most, f"top_logprobs_num must be 0 to {most}, got {value}")
@@ -193,7 +216,10 @@ def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
         _refuse_ids("token_ids_logprob", ids, bounds.vocab_size)
     for name in _POSITIONS:
         for positions in lists_in(getattr(obj, name, None)):
-            require(len(positions) <= bounds.context, f"{name}: more than the context holds")
+            require(
+                len(positions) <= bounds.context,
+                f"{name}: at most {bounds.context} positions, got {len(positions)}",
+            )
     for name, value in vars(obj).items():
         if isinstance(value, int):
             require(value in INT64, f"{name} must be an integer of 64 bits")
@@ -201,18 +227,18 @@ def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
 
 def _refuse_rid(rid: Any, most: int | None) -> None:
     if isinstance(rid, list) and most is not None:
-        require(len(rid) <= most, f"rid: at most {most} in one request")
-    for each in leaves(rid):
-        # A name that begins with a control character hides from aborts; see engine.loop.aborts.
-        good = isinstance(each, str) and 0 < len(each) <= MAX_RID_LENGTH and each.isprintable()
+        require(len(rid) <= most, f"rid: at most {most} in one request, got {len(rid)}")
+    for name in leaves(rid):
+        # Aborts miss an id that begins with a control character; see engine.loop.aborts.
+        good = isinstance(name, str) and 0 < len(name) <= MAX_RID_LENGTH and name.isprintable()
         require(good, f"rid must be a string of 1 to {MAX_RID_LENGTH} printable characters")
 
 
 def refuse_reserved_rid(rid: Any) -> None:
-    """Raise Refused for an id under which nobody would get an answer."""
-    for each in leaves(rid):
-        reserved = isinstance(each, str) and each.startswith(RESERVED_RID)
-        require(not reserved, f"rid must not start with {RESERVED_RID}")
+    """Raise Refused for a request id whose answer SGLang would drop."""
+    for name in leaves(rid):
+        reserved = isinstance(name, str) and name.startswith(RESERVED_RID)
+        require(not reserved, f"rid must not start with {RESERVED_RID}; choose another")
 
 
 def _refuse_bias(bias: Any, vocab_size: int) -> None:
@@ -228,29 +254,31 @@ def _refuse_bias(bias: Any, vocab_size: int) -> None:
 def _refuse_ids(name: str, ids: Any, vocab_size: int) -> None:
     good = isinstance(ids, list | tuple | set | frozenset)
     require(good, f"{name} must be a list of token ids")
-    require(len(ids) <= MAX_LISTED_IDS, f"{name}: at most {MAX_LISTED_IDS} ids")
-    # SGLang leaves null out.
-    refuse_range(name, [each for each in ids if each is not None], vocab_size)
+    require(len(ids) <= MAX_LISTED_IDS, f"{name}: at most {MAX_LISTED_IDS} ids, got {len(ids)}")
+    # SGLang ignores null.
+    refuse_range(name, [token for token in ids if token is not None], vocab_size)
 
 
 def _prompts_of(obj: Any) -> int:
-    given = _prompt(obj)
-    return len(given) if _is_batch(obj) else 1
+    """The number of prompts in a request."""
+    prompt = _prompt(obj)
+    return len(prompt) if _is_batch(obj) else 1
 
 
 def _is_batch(obj: Any) -> bool:
-    given = _prompt(obj)
-    if isinstance(given, str) or given is None or not len(given):
+    """Whether a request has a list of prompts, be it of one."""
+    prompt = _prompt(obj)
+    if isinstance(prompt, str) or prompt is None or not len(prompt):
         return False
     if obj.text is not None:
         return True
-    first = given[0]
+    first = prompt[0]
     if obj.input_ids is None:  # embeddings: [tokens, size] or [prompts, tokens, size]
         first = first[0] if len(first) else first
     return hasattr(first, "__len__")
 
 
 def _prompt(obj: Any) -> Any:
-    """What SGLang takes for the prompt, where several are given."""
-    given = (obj.text, obj.input_ids, obj.input_embeds)
-    return next((value for value in given if value is not None), None)
+    """The field that SGLang takes for the prompt: the first of the three that is set."""
+    fields = (obj.text, obj.input_ids, obj.input_embeds)
+    return next((value for value in fields if value is not None), None)

@@ -1,6 +1,7 @@
-"""What stands before SGLang's HTTP handlers: the field's readers, the fingerprint's facts.
+"""What stands before SGLang's HTTP handlers: the check of `deterministic`, and the facts endpoint.
 
-A request that asks for determinism where nobody would read it must not look served.
+A request that asks for determinism in a place that nobody reads is refused. Otherwise it would be
+served as an ordinary one, and look deterministic to its sender.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class FieldGate:
-    """ASGI middleware: 400 where the field stands and nobody reads it; see `places`."""
+    """ASGI middleware: 400 if `deterministic` stands where nobody reads it; see `places`."""
 
     def __init__(self, app: App):
         self.app = app
@@ -33,9 +34,10 @@ class FieldGate:
 
 
 def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONResponse:
-    """`{"fingerprint", "facts", "certificate"}`; 503 with the reason while there is a problem.
+    """Return `{"fingerprint", "facts", "certificate"}`; 503 with the reason if there is a problem.
 
-    The fingerprint is `core.receipts.fingerprint(facts)`: a client can check that. The certificate
-    (`engine.start.certify.Certificate`) is what this start has measured. It is no part of the hash.
+    The fingerprint is `core.receipts.fingerprint(facts)`, so a client can recompute it. The
+    certificate (`engine.start.certify.Certificate`) says what was measured at this start. It is not
+    part of the fingerprint.
     """
     return JSONResponse(dict(proof)) if problem is None else error_response(503, problem)

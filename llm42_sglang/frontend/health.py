@@ -1,8 +1,8 @@
-"""Health: ready, busy or gone.
+"""Health of a server: ready, busy or broken.
 
-SGLang's probe asks the scheduler for a token and gives up after 20 seconds, in which a long prefill
-answers nobody. A scheduler that has requests is not asked: it is busy as long as its process lives,
-for SGLang's watchdog ends one that hangs.
+SGLang's health probe asks the scheduler for a token and gives up after 20 seconds. A long prefill
+takes longer, so a busy server would look broken. Therefore a scheduler that has requests is not
+asked. It counts as busy while its process lives, and SGLang's watchdog ends a process that hangs.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,18 @@ from fastapi.responses import JSONResponse
 from llm42_sglang.frontend.bodies import App, error_response
 
 HEALTH_PATHS = ("/health", "/health_generate", "/ready", "/ping")
-PROBED = ("/health", "/health_generate")
+PROBED = ("/health", "/health_generate")  # these ask the scheduler
 
 
 class HealthGate:
-    """ASGI middleware: 503 with the reason while there is a problem, 200 that says busy while
-    `in_flight` requests are with schedulers that live, else the app's own answer."""
+    """ASGI middleware for the health endpoints.
+
+    While there is a problem the answer is 503 with the reason. While live schedulers have requests
+    it is 200 with `{"status": "busy", "requests_in_flight"}`. Otherwise the app answers itself.
+
+    problem: returns the reason in one line, or None.
+    in_flight: returns how many requests live schedulers have.
+    """
 
     def __init__(
         self, app: App, problem: Callable[[], str | None], in_flight: Callable[[], int] = lambda: 0
@@ -32,8 +38,8 @@ class HealthGate:
         reason = self.problem() if path in HEALTH_PATHS else None
         if reason is not None:
             await error_response(503, reason)(scope, receive, send)
-        elif path in PROBED and (busy := self.in_flight()):
-            body = {"status": "busy", "requests_in_flight": busy}
+        elif path in PROBED and (requests := self.in_flight()):
+            body = {"status": "busy", "requests_in_flight": requests}
             await JSONResponse(body)(scope, receive, send)
         else:
             await self.app(scope, receive, send)

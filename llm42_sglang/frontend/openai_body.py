@@ -1,16 +1,20 @@
-"""Fingerprint and receipt in the bodies of the OpenAI endpoints, and what their requests say of us.
+"""The OpenAI endpoints: our fields in their requests, fingerprint and receipt in their responses.
 
-Where a receipt stands:
-- a whole response: top-level `llm42`, one receipt, or with several choices a list in their order,
-  null where a choice ended without one;
-- a stream of chunks: `llm42` of the chunk that ends a choice is that choice's receipt;
-- a stream of /v1/responses: in the `response` object of the event that ends it.
-A choice that ended with an error of ours, among others that did not, has finish reason "abort", and
-`errors` has its `{"index", "message", "code"}`: in a whole response, or in the chunk that ends it.
-(Not `error`: there OpenAI's client raises, and the other choices would be lost.)
-`system_fingerprint` stands at the top of every body, chunk and `response` object. Both are plain
-attributes for users of OpenAI's Python client, which keeps fields that it does not know.
-What `GET /v1/responses/{id}` retrieves later is SGLang's stored copy, without either.
+`system_fingerprint` stands at the top of every body, chunk and `response` object.
+
+The receipt is the field `llm42`:
+- A whole response has it at the top: one receipt, or with several choices a list in their order.
+  A choice that ended without a receipt has null there.
+- In a stream of chunks, the chunk that ends a choice has that choice's receipt.
+- In a stream of /v1/responses, the `response` object of the last event has it.
+
+One of several choices may end with an error of ours. Its finish reason is then "abort". The field
+`errors` has `{"index", "message", "code"}` for it, in the whole response or in the chunk that ends
+the choice. The field is not called `error`: OpenAI's client raises on that name, and the other
+choices would be lost.
+
+OpenAI's Python client keeps unknown fields, so all of these are plain attributes for its users.
+`GET /v1/responses/{id}` returns SGLang's stored copy, which has none of them.
 """
 
 import json
@@ -26,23 +30,23 @@ from llm42_sglang.frontend.options import FIELD, Refused
 RECEIPT = "llm42"
 FINGERPRINT = "system_fingerprint"
 ERRORS = "errors"
-# Fields of a request body that decide about determinism.
+# The fields of a request body that decide about determinism.
 FIELDS = ("custom_params", FIELD, "seed")
-ENDED = ("completed", "incomplete", "failed")  # status of a /v1/responses object
+ENDED = ("completed", "incomplete", "failed")  # statuses of a /v1/responses object at its end
 
 
 @dataclass
 class Exchange:
     """One OpenAI request and its answer."""
 
-    # What the body says and SGLang's request class dropped without a word.
+    # Fields of the body that SGLang's request class does not have, and drops.
     extras: Mapping[str, Any] = field(default_factory=dict)
     deterministic: bool = False
     receipts: dict[int, dict] = field(default_factory=dict)  # by index of the choice
-    errors: dict[int, dict] = field(default_factory=dict)  # likewise, of choices that ended so
+    errors: dict[int, dict] = field(default_factory=dict)  # by index of the choice
 
     def note(self, result: dict | list[dict]) -> None:
-        """Keep receipts and errors of one result of the engine: a choice, or all of them."""
+        """Keep the receipts and errors of a result of the engine: of one choice, or of all."""
         if isinstance(result, list):
             items = [*enumerate(result)]
         else:
@@ -52,12 +56,12 @@ class Exchange:
                 self.receipts[index] = receipt
             several = isinstance(result, list) or "index" in result
             if several and (reason := failure_of(item)):
-                code = int(reason.pop("status_code"))  # SGLang ends the whole stream at one
+                code = int(reason.pop("status_code"))  # SGLang would end the whole stream at it
                 self.errors[index] = {"index": index, "message": reason["message"], "code": code}
 
 
 def failure_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The finish reason of a result that one of our errors has ended."""
+    """Return the finish reason of a result that an error of ours ended; None for any other."""
     reason = result["meta_info"].get("finish_reason")
     if not isinstance(reason, dict) or reason.get("type") != "abort":
         return None
@@ -66,36 +70,36 @@ def failure_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def dropped_fields(body: Any, known: Collection[str]) -> dict[str, Any]:
-    """The fields that ask something of us and that the request class, `known`, does not have."""
+    """Return the entries of `body` under FIELDS that SGLang's class, with `known` fields, drops."""
     if not isinstance(body, Mapping):
         return {}
     return {name: body[name] for name in FIELDS if name not in known and name in body}
 
 
 def with_extras(params: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
-    """SGLang's sampling parameters with the dropped fields in their places. Raises Refused."""
-    carried = dict(params)
+    """Return SGLang's sampling parameters with the dropped fields added. Raises Refused."""
+    completed = dict(params)
     custom: dict[str, Any] = {}
-    # SGLang's own entries last: it has put them there for itself.
+    # SGLang's own entries come last, so that they win.
     for entries in (extras.get("custom_params"), params.get("custom_params")):
         if not isinstance(entries, Mapping | None):
-            raise Refused(f"custom_params must be an object, got {entries!r}")
+            raise Refused(f"custom_params must be an object, got {entries!r:.40}")
         custom |= entries or {}
     if (deterministic := extras.get(FIELD)) is not None:
         if custom.get(FIELD, deterministic) != deterministic:
-            raise Refused(f"{FIELD} contradicts custom_params.{FIELD}")
+            raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
         custom[FIELD] = deterministic
     if custom:
-        carried["custom_params"] = custom
+        completed["custom_params"] = custom
     if (seed := extras.get("seed")) is not None:
         if not isinstance(seed, int) or isinstance(seed, bool):
-            raise Refused(f"seed must be an integer, got {seed!r}")
-        carried["sampling_seed"] = seed
-    return carried
+            raise Refused(f"seed must be an integer, got {seed!r:.40}")
+        completed["sampling_seed"] = seed
+    return completed
 
 
 def stamped_body(body: BaseModel, exchange: Exchange, fingerprint: str) -> BaseModel:
-    """The same response with fingerprint and receipt; unchanged while there is no receipt."""
+    """Return the response with fingerprint and receipts; without a receipt, `body` itself."""
     if not exchange.receipts:
         return body
     choices = len(getattr(body, "choices", None) or ()) or 1
@@ -110,13 +114,13 @@ def stamped_body(body: BaseModel, exchange: Exchange, fingerprint: str) -> BaseM
 
 @cache
 def _stamped_class(plain: type[BaseModel], stamps: tuple[str, ...]) -> type[BaseModel]:
-    """A subclass, because SGLang's response classes allow no extra attributes."""
+    """Return a subclass with these fields; SGLang's response classes allow no others."""
     fields: dict[str, Any] = {name: (Any, ...) for name in stamps}
     return create_model(plain.__name__, __base__=plain, **fields)
 
 
 def stamped_event(event: str, exchange: Exchange, fingerprint: str) -> str:
-    """One server-sent event with fingerprint and, if it ends a choice, the choice's receipt."""
+    """Return a server-sent event with the fingerprint, and the receipt of a choice that it ends."""
     head, mark, data = event.partition("data: ")
     if not data.startswith("{"):
         return event  # "[DONE]"

@@ -1,9 +1,9 @@
-"""Where the word `deterministic` is read in a request, and where it stands in vain.
+"""Where `deterministic` may stand in a request. In any other place it is refused.
 
-One rule for every path: as the name of an entry, anywhere in a body, in the query or in a header,
-the word is read or refused, whatever its value, false and null too. Capitals make no difference.
-What a user only hands through is no request of ours: a tool's schema, a schema of the output, the
-arguments of a call.
+The rule is the same on every path. An entry with that name, in the body, the query or a header, is
+either read or refused. Its value does not matter, and neither do capitals. The user's own data are
+exempt, because nobody means them as options: schemas of tools or of the output, and the arguments
+of calls.
 """
 
 import json
@@ -15,7 +15,7 @@ from llm42_sglang.frontend.options import FIELD
 
 Place = tuple[Any, ...]  # names from the outside in; ... for any element of a list
 
-# "*" is any element of a list; "" is the body itself.
+# The dotted places below: "*" is any element of a list, and "" is the body itself.
 _NATIVE = (
     "sampling_params",
     "sampling_params.custom_params",
@@ -23,15 +23,15 @@ _NATIVE = (
     "sampling_params.*.custom_params",
 )
 _OPENAI = ("", "custom_params")
-READ = {  # by path: the objects whose entry is read
+READ = {  # by path: the objects in which the entry is read
     "/generate": _NATIVE,
     "/invocations": _OPENAI,
     "/v1/chat/completions": _OPENAI,
     "/v1/completions": _OPENAI,
     "/v1/responses": _OPENAI,
 }
-# The user's own data; nothing below is looked at. On any path:
-_HANDED_THROUGH = (
+# The user's own data on any path. Nothing inside is looked at.
+_USER_DATA = (
     "tools.*.parameters",
     "tools.*.input_schema",
     "tools.*.function.parameters",
@@ -50,8 +50,8 @@ _HANDED_THROUGH = (
     "response_format.format",
     "text.format.schema",
 )
-# And where the name alone says little:
-_HANDED_THROUGH_ON = {
+# The user's own data on some paths. Their names mean something else on other paths.
+_USER_DATA_ON = {
     "/api/chat": ("format",),
     "/api/generate": ("format",),
     "/v1/decisions": ("schema",),
@@ -61,29 +61,32 @@ _HANDED_THROUGH_ON = {
     "/v1/responses": ("prompt.variables",),
     "/v1/systemone": ("schema",),
 }
-# Of a place, what is kept: more than any of these has, so that a deeper one is none of them.
-_DEPTH = 8
-_NAME = 60  # characters of a name that are told
+_DEPTH = 8  # names of a place that are kept: more than any place above has
+_NAME = 60  # characters of a name that a message shows
 
 
 def refusal(path: str, query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:
-    """One line about the first place where the word stands in vain; "" where there is none."""
-    place = next(_strays(path, query, headers, body), None)
+    """Return why a request is refused: one line about the first wrong place, "" if there is none.
+
+    path: the endpoint. query, headers and body: as ASGI gives them.
+    """
+    place = next(_misplaced(path, query, headers, body), None)
     if place is None:
         return ""
     if path not in READ:
-        return f"{place}: {path} cannot serve it; use one of {', '.join(READ)}"
-    return f"{place} is not read on {path}: {FIELD} belongs into {_home(path)}"
+        return f"{place}: {path} has no deterministic service; use one of {', '.join(READ)}"
+    return f"{place} is not read on {path}; put {FIELD} into {_right_places(path)}"
 
 
-def _home(path: str) -> str:
+def _right_places(path: str) -> str:
     places = (place or "the body itself" for place in READ[path] if "*" not in place)
     return " or ".join(places)
 
 
-def _strays(
+def _misplaced(
     path: str, query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes
 ) -> Iterator[str]:
+    """Yield the places where the entry stands and is not read."""
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name.lower() == FIELD:
             yield f"{name} in the query"
@@ -94,34 +97,35 @@ def _strays(
     content = body.lower()
     if f'name="{FIELD}"'.encode() in content:  # of a form
         yield f"{FIELD} in a form"
-    # A letter of the word may be written as an escape.
+    # A letter of the name may be written as an escape.
     if FIELD.encode() in content or b"\\u" in content:
-        kept = (*_HANDED_THROUGH, *_HANDED_THROUGH_ON.get(path, ()))
-        yield from _strays_in(_parsed(body), _places(READ.get(path, ())), _places(kept))
+        user_data = (*_USER_DATA, *_USER_DATA_ON.get(path, ()))
+        yield from _misplaced_in(_parsed(body), _places(READ.get(path, ())), _places(user_data))
 
 
 def _parsed(body: bytes) -> Any:
+    """Return the value of a JSON body; None if it is malformed, for which the handler answers."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        return None  # the handler will say so
+        return None
 
 
-def _strays_in(
-    payload: Any, read: Collection[Place], handed_through: Collection[Place]
+def _misplaced_in(
+    payload: Any, read: Collection[Place], user_data: Collection[Place]
 ) -> Iterator[str]:
-    """Dotted places of entries with the word as their name, but for those that are read."""
-    waiting: list[tuple[Place, Any]] = [((), payload)]
-    while waiting:
-        place, value = waiting.pop()
-        if place in handed_through:
+    """Yield the dotted places in a JSON value where the entry stands and is not read."""
+    stack: list[tuple[Place, Any]] = [((), payload)]
+    while stack:
+        place, value = stack.pop()
+        if place in user_data:
             continue
         if isinstance(value, dict):
             for name in value:
                 if name.lower() == FIELD and not (name == FIELD and place in read):
-                    yield _told((*place, name))
-        # A place is made of references: a list may hold millions of ids, a name megabytes.
-        waiting += [
+                    yield _dotted((*place, name))
+        # A place holds references to names: a name may have megabytes, a list millions of ids.
+        stack += [
             ((*place, name)[:_DEPTH], part)
             for name, part in _parts(value)
             if isinstance(part, list | dict)
@@ -129,6 +133,7 @@ def _strays_in(
 
 
 def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return name and value of each entry; the name of a list's element is `...`."""
     if isinstance(value, dict):
         return value.items()
     return ((..., part) for part in value) if isinstance(value, list) else ()
@@ -136,9 +141,9 @@ def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
 
 def _places(dotted: Iterable[str]) -> frozenset[Place]:
     return frozenset(
-        tuple(... if name == "*" else name for name in one.split(".") if name) for one in dotted
+        tuple(... if name == "*" else name for name in text.split(".") if name) for text in dotted
     )
 
 
-def _told(place: Place) -> str:
+def _dotted(place: Place) -> str:
     return ".".join("*" if name is ... else name[:_NAME] for name in place)

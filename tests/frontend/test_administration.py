@@ -1,4 +1,4 @@
-"""Administration endpoints and the last resort, before an app that would do as it is told."""
+"""The rules of administration endpoints, and the last resort, before an app that checks nothing."""
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request

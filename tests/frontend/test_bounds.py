@@ -1,4 +1,4 @@
-"""Bounds without a server: what is refused, by name, and what passes."""
+"""The bounds of request options, without a server: what is refused by its name, what passes."""
 
 import json
 import runpy

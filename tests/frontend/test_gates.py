@@ -1,4 +1,4 @@
-"""Health is red exactly while there is a problem; the field is read, or refused, never dropped."""
+"""Health is 503 exactly while there is a problem. The field is read or refused, never dropped."""
 
 import json
 import tracemalloc

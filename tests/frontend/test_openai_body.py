@@ -1,4 +1,4 @@
-"""Of stamps and dropped fields, what tests/engine/test_openai.py cannot show on a real server."""
+"""Stamps and dropped fields: the cases that test_openai.py cannot show on a real server."""
 
 import json
 

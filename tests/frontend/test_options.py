@@ -1,4 +1,4 @@
-"""Every option is either kept deterministic or refused by its name."""
+"""Every option is either served deterministically, or refused by its name."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,6 +81,15 @@ def test_the_request_has_the_last_word(default):
 def test_what_is_not_understood_is_refused(params, said):
     with pytest.raises(Refused, match=said):
         asks_for_determinism(params)
+
+
+def test_a_refusal_names_the_field_and_not_where_others_write_it():
+    """By then `sampling_params.deterministic` has been moved into `custom_params`."""
+    with pytest.raises(Refused, match=r"^deterministic must be true or false, got 'yes'$"):
+        asks_for_determinism({"deterministic": "yes"})
+    message = refusal({}, {"return_entropy": True})
+    assert message is not None and "set deterministic to false" in message
+    assert "custom_params" not in message
 
 
 @pytest.mark.parametrize("key", ["llm42:", "llm42:abc:x", ["fine", "llm42:x"]])
