@@ -1,12 +1,12 @@
-"""Samplers whose draw for a row depends on that row alone.
+"""The sampler: the token drawn from a row of logits depends on that row alone.
 
-1. `plan`     what a request asks for
-2. `noise`    randomness keyed by (seed, position, token id)
-3. `kept`     top-k, top-p, min-p
-4. `rows`     the draw
-5. `ranking`  the largest entries, and the draw at temperature 0, for many rows at once
-6. `adjust`   penalties, mask and bias, before the draw
-7. `logprobs` what the model thought, before all of that
+1. `plan`     the sampling parameters of one request
+2. `noise`    random numbers, as a function of seed, position and token id
+3. `kept`     which tokens top-k, top-p and min-p leave in the draw
+4. `rows`     the draw from one row
+5. `ranking`  the largest entries of a row, and the greedy choice for many rows at once
+6. `adjust`   penalties, grammar mask and bias, which change a row before the draw
+7. `logprobs` the log probabilities of a row as the model gave it
 """
 
 from llm42_sglang.sampling.adjust import Adjustments, adjust, bias_pairs

@@ -1,11 +1,11 @@
 """Penalties, grammar mask and bias, for one row.
 
-The meaning and the order are those of SGLang's `SamplingBatchInfo.apply_logits_bias`: additive
-penalties (frequency, presence, min_new_tokens), repetition penalty, mask, bias. As there, the
-penalties look at output tokens and not at the prompt.
+Meaning and order are those of SGLang's `SamplingBatchInfo.apply_logits_bias`: first the additive
+penalties (frequency, presence, min_new_tokens), then the repetition penalty, the mask, the bias. As
+there, penalties depend on output tokens and not on the prompt.
 
-SGLang adds a penalty to a running sum at every step. Here each row is computed from the output
-before it, by counting: no state that a rollback would have to undo, or a retraction would lose.
+SGLang keeps a running sum of penalties. Here the tokens of the output are counted anew for every
+row. So there is no state that a rollback would have to undo, or a retraction would lose.
 """
 
 from collections import Counter
@@ -21,13 +21,16 @@ Mask: TypeAlias = torch.Tensor | Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Adjustments:
-    """One request's changes to its logits. Raises ValueError for a bias of NaN or +inf."""
+    """The changes that one request makes to its logits.
+
+    Raises ValueError for a bias of NaN or +inf.
+    """
 
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
     min_new_tokens: int = 0
-    stop_ids: frozenset[int] = frozenset()  # closed to the draw before min_new_tokens outputs
+    stop_ids: frozenset[int] = frozenset()  # not drawn before min_new_tokens outputs
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, bias), ids distinct
 
     def __post_init__(self) -> None:
@@ -37,19 +40,19 @@ class Adjustments:
 
     @property
     def penalizing(self) -> bool:
-        """Whether output tokens change the logits of what follows."""
+        """Whether output tokens change the logits of later rows."""
         additive = self.frequency_penalty != 0 or self.presence_penalty != 0
         return additive or self.repetition_penalty != 1
 
     @property
     def neutral(self) -> bool:
-        """Whether no row ever changes."""
-        delaying = self.min_new_tokens > 0 and bool(self.stop_ids)
-        return not (self.penalizing or delaying or self.logit_bias)
+        """Whether rows stay as they are."""
+        delays_stop = self.min_new_tokens > 0 and bool(self.stop_ids)
+        return not (self.penalizing or delays_stop or self.logit_bias)
 
 
 def bias_pairs(logit_bias: Mapping[str, float] | None) -> tuple[tuple[int, float], ...]:
-    """SGLang's `logit_bias` field as pairs. Of keys that spell one id ("1", "01") the last wins."""
+    """Return `logit_bias` as pairs. If two keys spell one id ("1", "01"), the last one wins."""
     return tuple({int(token): float(bias) for token, bias in (logit_bias or {}).items()}.items())
 
 
@@ -59,12 +62,12 @@ def adjust(
     output_ids: Sequence[int],
     mask: Mask | None = None,
 ) -> torch.Tensor:
-    """The row to sample from: [vocab] float32; `logits` itself when nothing changes.
+    """Return the row to sample from: [vocab] float32. If nothing changes, it is `logits` itself.
 
-    logits: [vocab] float32, the raw row; never written to.
+    logits: [vocab] float32, the raw row, which is never written to.
     output_ids: the request's output tokens before the position to be drawn.
-    mask: [vocab] bool, True where the grammar allows a token; or a function that is given a row of
-        its own, may write to it, and returns the masked row.
+    mask: [vocab] bool, True where the grammar allows a token. Or a function that takes a row, may
+        write to it, and returns the masked row.
     """
     assert logits.dim() == 1, f"one row, not {tuple(logits.shape)}"
     if adjustments.neutral and mask is None:
@@ -80,21 +83,21 @@ def adjust(
 
 
 def _penalize_(row: torch.Tensor, adjustments: Adjustments, output_ids: Sequence[int]) -> None:
-    """Additive penalties, then the repetition penalty, in place."""
+    """Apply the additive penalties, then the repetition penalty, in place."""
     counts = Counter(output_ids) if adjustments.penalizing else {}
-    seen = _ids(row, list(counts))  # [n] distinct
+    ids = _ids(row, list(counts))  # [n], the distinct output tokens
     if counts:
         times = torch.tensor(list(counts.values()), dtype=row.dtype, device=row.device)
-        row[seen] += (times * -adjustments.frequency_penalty).sub_(adjustments.presence_penalty)
+        row[ids] += (times * -adjustments.frequency_penalty).sub_(adjustments.presence_penalty)
     if len(output_ids) < adjustments.min_new_tokens:
-        closed = [token for token in adjustments.stop_ids if 0 <= token < row.numel()]
-        row[_ids(row, closed)] += -inf  # added, not set: a NaN must stay one
+        stop_ids = [token for token in adjustments.stop_ids if 0 <= token < row.numel()]
+        row[_ids(row, stop_ids)] += -inf  # added, not set, so that a NaN stays one
     if counts and adjustments.repetition_penalty != 1:
-        row[seen] = _scaled(row[seen], adjustments.repetition_penalty)
+        row[ids] = _scaled(row[ids], adjustments.repetition_penalty)
 
 
 def _scaled(values: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Less likely by a factor: SGLang's `apply_scaling_penalties`, uncompiled."""
+    """Return the values made less likely by a factor: SGLang's `apply_scaling_penalties`."""
     factor = torch.full_like(values, penalty)  # a tensor: by a scalar, CUDA multiplies by 1/x
     return torch.where(values < 0, values * factor, values / factor)
 

@@ -1,12 +1,12 @@
-"""Gumbel noise as a function of (seed, position, token id), and of nothing else.
+"""Gumbel noise as a function of seed, position and token id, and of nothing else.
 
-A counter-based generator (the splitmix64 mixer) instead of a stateful one: there is no stream to
-advance, so no draw can depend on how many draws came before it, or on who made them.
+The generator is counter-based: it mixes the bits of its arguments with splitmix64 and keeps no
+state. So no draw can depend on how many draws came before it, or for whom.
 """
 
 import torch
 
-DEFAULT_SEED = 42  # of a request with temperature > 0 and no seed; also SGLang's default
+DEFAULT_SEED = 42  # of a request that draws and names no seed; also SGLang's default
 
 _BITS64 = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd: consecutive counters land far apart
@@ -16,19 +16,20 @@ _UNIFORM_BITS = 52
 
 
 def gumbel(seed: int, position: int, vocab_size: int, device: torch.device | str) -> torch.Tensor:
-    """Noise of every token id for the token drawn at `position`: [vocab_size], float64."""
+    """Return the noise of every token id at `position`: [vocab_size] float64."""
     return gumbel_at(seed, position, torch.arange(vocab_size, device=device))
 
 
 def gumbel_at(seed: int, position: int, ids: torch.Tensor) -> torch.Tensor:
-    """The same noise for some token ids only. ids: [n] int64; returns [n] float64."""
+    """Return the noise of some token ids at `position`: [n] float64. ids: [n] int64."""
     return uniform_at(seed, position, ids).log_().neg_().log_().neg_()
 
 
 def uniform_at(seed: int, position: int, ids: torch.Tensor) -> torch.Tensor:
-    """Uniforms strictly inside (0, 1): odd multiples of 2^-53, all exact in float64.
+    """Return uniform numbers strictly between 0 and 1, for some token ids: [n] float64.
 
-    ids: [n] int64; returns [n] float64. seed: any 64-bit integer, signed.
+    ids: [n] int64. seed: a signed 64-bit integer; another one is an AssertionError.
+    The numbers are odd multiples of 2^-53, which float64 holds exactly.
     """
     assert -(1 << 63) <= seed < 1 << 63, f"seed {seed} has more than 64 bits"
     key = _mix_int(_mix_int(seed & _BITS64) + position)
@@ -37,7 +38,7 @@ def uniform_at(seed: int, position: int, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _mix_int(x: int) -> int:
-    """splitmix64's next output from state x, in Python integers."""
+    """Return the next output of splitmix64 from state x, in Python integers."""
     x = (x + _STEP) & _BITS64
     for shift, factor in _MIX:
         x = ((x ^ (x >> shift)) * factor) & _BITS64
@@ -45,17 +46,17 @@ def _mix_int(x: int) -> int:
 
 
 def _mix_(x: torch.Tensor) -> torch.Tensor:
-    """The same mixer without the step, in place; int64 products wrap."""
+    """Mix like `_mix_int`, but without the step, and in place. Products of int64 wrap."""
     for shift, factor in _MIX:
         x.bitwise_xor_(_shift_right(x, shift)).mul_(_signed(factor))
     return x.bitwise_xor_(_shift_right(x, _LAST_SHIFT))
 
 
 def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical shift: torch's own copies the sign bit."""
+    """Shift and fill with zeros. torch's own shift copies the sign bit."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(x: int) -> int:
-    """The int64 with the bits of x, 0 <= x < 2^64."""
+    """Return the int64 with the bits of x, 0 <= x < 2^64."""
     return x - (1 << 64) if x >> 63 else x

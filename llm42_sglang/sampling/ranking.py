@@ -1,16 +1,16 @@
-"""The largest entries of rows, in an order that leaves nothing open."""
+"""The largest entries of rows, in a fixed order even among equals."""
 
 import torch
 
-NO_TOKEN = -1
+NO_TOKEN = -1  # from a row that allows no token; SGLang ends a request at token -1
 
 
 def greedy(logits: torch.Tensor) -> torch.Tensor:
-    """logits: [rows, vocab]; returns token ids [rows], int64; NO_TOKEN where there is none.
+    """Return the id of the largest logit of each row: [rows] int64. The lowest id wins a tie.
 
-    There is none in a row that holds a NaN, nor in one that masks every token with -inf.
-    torch leaves the choice among equal maxima open; comparing with the row's maximum and taking
-    the first hit does not, and looks at nothing but the row. SGLang ends a request at token -1.
+    logits: [rows, vocab]. A row with a NaN, or with nothing but -inf, gives NO_TOKEN.
+    torch's own argmax leaves open which of equal maxima it takes. So each row is compared with its
+    maximum, and the first hit is taken.
     """
     maxima = logits.max(dim=-1, keepdim=True).values  # NaN wins
     tokens = (logits == maxima).int().argmax(dim=-1)
@@ -18,17 +18,17 @@ def greedy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def top_ids(row: torch.Tensor, k: int) -> torch.Tensor:
-    """Ids of the k largest values, largest first, the lowest id first among equals.
+    """Return the ids of the k largest values: [k] int64, k limited to 0..vocab.
 
-    row: [vocab], without NaN; returns [k] int64, k cut to 0..vocab.
-    torch.topk leaves the choice among equals open, at the k-th place too. So only the k-th value
-    is taken from it; who reaches that value is looked up by id, and sorted stably.
+    The largest comes first, and the lowest id first among equals. row: [vocab], without NaN.
+    torch.topk leaves the choice among equals open, even at the k-th place. So only the k-th value
+    is taken from it. The ids that reach this value are then sorted stably.
     """
     if k <= 0:
         return torch.empty(0, dtype=torch.int64, device=row.device)
     if k >= row.numel():
         return row.sort(descending=True, stable=True).indices
     kth = row.topk(k, sorted=False).values.min()
-    reached = (row >= kth).nonzero().squeeze(1)  # ids ascending; more than k with ties
-    order = row[reached].sort(descending=True, stable=True).indices
-    return reached[order[:k]]
+    ids = (row >= kth).nonzero().squeeze(1)  # ascending; more than k with ties
+    order = row[ids].sort(descending=True, stable=True).indices
+    return ids[order[:k]]

@@ -1,7 +1,7 @@
-"""The draw for one row: a function of its logits, its plan and its position.
+"""The draw from one row: a function of its logits, its plan and its position.
 
-No operation here takes a second row, and none adds up floats: what is left is elementwise
-arithmetic, comparisons, and integer sums. So no batch, order or scheduling can reach the result.
+No operation here takes a second row, and none adds up floats. There is only elementwise arithmetic,
+comparison, and sums of integers. So neither the batch nor any order of work can change the result.
 """
 
 import torch
@@ -13,19 +13,19 @@ from llm42_sglang.sampling.ranking import NO_TOKEN, greedy
 
 
 def sample(logits: torch.Tensor, plan: Plan, position: int) -> int:
-    """The token id drawn from one row, or NO_TOKEN from a row that allows no draw.
+    """Return the token id drawn from one row, or NO_TOKEN from a row that allows no draw.
 
     logits: [vocab] float32, a view of any stride; -inf for tokens that must not be drawn.
-    position: absolute position of the token drawn; with plan.seed it selects the noise.
-    NO_TOKEN: the row holds a NaN, or nothing but -inf, or (unless greedy) a +inf.
+    position: the absolute position of the token to draw; with plan.seed it selects the noise.
+    NO_TOKEN is returned if the row has a NaN, or nothing but -inf, or (unless greedy) a +inf.
 
-    Gumbel-max: the largest of log probability plus Gumbel noise is a draw from the distribution,
-    and needs no normalised probabilities.
+    The method is Gumbel-max: add Gumbel noise to the log probabilities and take the largest. That
+    is a draw from the distribution, and the probabilities need no normalisation.
     """
     assert logits.dim() == 1, f"one row, not {tuple(logits.shape)}"
     if plan.greedy:
         return int(greedy(logits.unsqueeze(0)))
-    # A fresh copy: some kernels treat an odd address or stride differently.
+    # A fresh copy, because some kernels treat an odd address or stride differently.
     row = logits.to(torch.float64, memory_format=torch.contiguous_format, copy=True)
     largest = row.max()  # NaN wins
     if not largest.isfinite():
@@ -34,7 +34,7 @@ def sample(logits: torch.Tensor, plan: Plan, position: int) -> int:
     ids = kept_ids(logits, shifted, plan)
     if ids is None:
         return int(_first_largest(gumbel(plan.seed, position, row.numel(), row.device) + shifted))
-    ids = ids.sort().values  # equal scores: the lowest id
+    ids = ids.sort().values  # so that the lowest id wins a tie
     return int(ids[_first_largest(gumbel_at(plan.seed, position, ids) + shifted[ids])])
 
 

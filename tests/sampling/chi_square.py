@@ -1,4 +1,4 @@
-"""Pearson's chi-square test, by hand."""
+"""Pearson's chi-square test, written out."""
 
 from collections.abc import Sequence
 from math import inf, sqrt

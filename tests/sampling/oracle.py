@@ -1,4 +1,4 @@
-"""The sampler's meaning in plain Python: slow, and written without looking at the other."""
+"""What the sampler must do, in plain Python. It is slow, and was written without a look at it."""
 
 from collections.abc import Sequence
 from math import exp, inf

@@ -1,4 +1,4 @@
-"""Penalties, mask and bias: SGLang's order and meaning, as a function of the output alone."""
+"""Penalties, mask and bias have SGLang's order and meaning, and depend on the output alone."""
 
 from math import inf, nan
 

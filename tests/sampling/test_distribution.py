@@ -1,4 +1,4 @@
-"""The draws follow the exact distribution, for every option alone and mixed."""
+"""The draws follow the exact distribution, for each option alone and for mixtures."""
 
 from collections.abc import Callable
 from math import inf

@@ -1,4 +1,4 @@
-"""Log probabilities of a row do not know where the row lies."""
+"""The log probabilities of a row do not depend on where the row lies in memory."""
 
 from math import inf, nan
 

@@ -1,4 +1,4 @@
-"""Noise: the right distribution, and no relation between ids, positions and seeds."""
+"""The noise has the right distribution, and ids, positions and seeds are independent."""
 
 from math import exp
 

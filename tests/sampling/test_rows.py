@@ -1,4 +1,4 @@
-"""One row's draw: kept sets against the oracle, ties, rows without a draw, and company."""
+"""The draw from one row: kept tokens as in the oracle, ties, rows without a draw, other rows."""
 
 from math import inf, nan
 
