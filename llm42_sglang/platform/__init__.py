@@ -1,7 +1,7 @@
-"""An out-of-tree SGLang platform for hosts that have no accelerator at all.
+"""An SGLang platform for hosts without an accelerator.
 
-Stock SGLang's CPU engine wants a CPU build of sgl_kernel and AMX. This platform runs the plain PyPI
-wheel on any x86 or Arm host. It stays out of the way wherever SGLang has a device of its own.
+SGLang's own CPU engine needs AMX and a CPU build of sgl_kernel. This platform runs the plain PyPI
+wheel on any x86 or Arm host. It is not used where SGLang has a device of its own.
 """
 
 import os
@@ -11,14 +11,17 @@ SWITCH = "LLM42_PLATFORM"  # "off" leaves platform selection to SGLang
 
 
 def activate() -> str | None:
-    """Entry point of `sglang.srt.platforms`: the platform class, or None to decline."""
+    """Return the name of the platform class, or None to decline.
+
+    This is the entry point that SGLang calls (`sglang.srt.platforms`).
+    """
     if os.environ.get(SWITCH) == "off" or os.environ.get("SGLANG_USE_CPU_ENGINE") == "1":
         return None
     if _has_accelerator():
         return None
-    # For the processes to come: OpenMP threads spin briefly, then sleep. Spinning on, as is the
-    # default, they take the very core that the thread they wait for needs, as soon as anything
-    # else runs on the host: a GEMM of 4 to 64 rows takes ten times as long.
+    # In the server's processes a waiting OpenMP thread spins briefly, then sleeps. By default it
+    # spins on. As soon as anything else runs on the host, it then holds the core that the thread
+    # it waits for needs, and a GEMM of 4 to 64 rows takes ten times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     return PLATFORM_CLASS
 

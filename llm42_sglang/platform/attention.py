@@ -1,13 +1,17 @@
 """`llm42_cpu`: attention for plain CPUs in O(new rows * context).
 
-SGLang's torch_native backend pads the queries of an extend to the whole sequence, O(L * L), and
-decodes request by request in every layer. Here an extend attends with its new rows only. Contexts
-are padded to few sizes, and slots of one size attend together: torch's kernel works on each
-(request, head) alone. So the pages of a prompt take a few calls, not one each. A decode row is
-planned as a slot of one row: what its context is padded to is its own affair, whoever is beside it,
-and the same as for its page in an extend. So the kernel adds it up as it adds up the same row of an
-extend. Certification finds out whether that holds; if not, deterministic requests are verified.
-Cross and encoder attention fall back to torch_native; what neither computes is refused.
+SGLang's torch_native backend pads the queries of an extend to the whole sequence, O(L * L). It
+decodes one request after the other, in every layer. Here an extend attends with its new rows only.
+
+Each request is a slot: its new rows, and the context that they see. Contexts are padded to few
+sizes, and slots of one size attend in one call. So the pages of a prompt take a few calls, not one
+each. torch's kernel works on each request and head alone, so sharing a call changes no bit.
+
+A decode row is a slot of one row. Its context is padded by its own length, whatever the other rows
+are, and to the same size as for its page in an extend. So the kernel sums it as it sums that row in
+an extend. Certification finds out whether this holds. If not, deterministic requests are verified.
+
+Cross and encoder attention go to torch_native. What neither backend computes is refused.
 """
 
 from collections import defaultdict
@@ -22,41 +26,42 @@ from sglang.srt.model_executor.forward_batch_info import ForwardBatch, ForwardMo
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 NAME = "llm42_cpu"
-# Measured with torch 2.14 on AMD, AVX2 (AVX-512 agrees), in fp32, where no rounding hides a
-# difference. The kernel walks the context in blocks of KV_BLOCK; what is left goes to one GEMM that
-# sums up to 192 columns at once, from 384 on 192 and the rest, and between the two in halves: a
-# row's bits do not depend on the size but there. Nor do they on the number of query rows, from
-# QUERY_ROWS on.
-QUERY_ROWS = 4  # heads that share a KV head, at least
+# Measured with torch 2.14 on AMD with AVX2, in fp32, where no rounding hides a difference; AVX-512
+# agrees. The kernel walks the context in blocks of KV_BLOCK columns. The rest goes to one GEMM: up
+# to 192 columns are summed at once, between 192 and 384 in two halves, from 384 on as 192 and the
+# rest. So a row's bits change with the padded size at these sizes only. They do not change with the
+# number of query rows, from QUERY_ROWS on.
+QUERY_ROWS = 4  # the fewest query rows, which are the heads of one KV head, in a call
 KV_BLOCK = 512  # tokens
 SIZES = (64, 192, 384, KV_BLOCK)  # tokens in the last block
 UNBOUNDED = 1 << 40  # tokens: a window that hides nothing
 
 
 def context_size(tokens: int) -> int:
-    """Columns that a context of so many tokens is padded to."""
+    """Return how many columns a context of so many tokens is padded to."""
     whole, rest = divmod(tokens - 1, KV_BLOCK)  # rest: columns before the last one, in its block
     return whole * KV_BLOCK + next(size for size in SIZES if size > rest)
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Requests that attend in one call; n of them."""
+    """n slots of one size, which attend in one call."""
 
-    rows: torch.Tensor  # [n * new rows] of the batch's token rows
+    rows: torch.Tensor  # [n * new rows], indices into the batch's rows
     locations: torch.Tensor  # [n * context] KV slots
     mask: torch.Tensor  # broadcasts to [n, heads, new rows, context]: True where a row may attend
     size: int  # n
-    new_rows: int  # of each
+    new_rows: int  # of each slot
 
 
 class CpuAttnBackend(TorchNativeAttnBackend):
-    """Plans once per forward and kind of layer, then attends layer by layer."""
+    """Plans once for each forward and kind of layer, then attends layer by layer."""
 
     def init_forward_metadata(self, forward_batch: ForwardBatch) -> None:
         """Forget the plans of the last forward."""
         super().init_forward_metadata(forward_batch)
-        self.plans: dict[tuple[int, bool], list[_Group]] = {}  # by window, in the SWA pool or not
+        # By sliding window, and whether the layer's KV is in the pool for sliding windows.
+        self.plans: dict[tuple[int, bool], list[_Group]] = {}
 
     def forward_extend(
         self,
@@ -68,10 +73,10 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         save_kv_cache=True,
         **extra,
     ) -> torch.Tensor:
-        """q: [rows, heads * dim]; every row's KV is written before any row attends. Requests of one
-        new row attend as in a decode.
+        """Return the attended rows: [rows, heads * the values' dim]. q: [rows, heads * dim].
 
-        Raises NotImplementedError for what this backend cannot compute.
+        All KV is written before any row attends. A request with one new row attends as in a decode.
+        Raises NotImplementedError for a layer or batch that this backend cannot compute.
         """
         _refuse_unknown(layer, forward_batch, extra)
         if not _is_causal(layer, forward_batch):
@@ -88,9 +93,9 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         save_kv_cache=True,
         **extra,
     ) -> torch.Tensor:
-        """q: [batch, heads * dim].
+        """Return the attended rows: [batch, heads * the values' dim]. q: [batch, heads * dim].
 
-        Raises NotImplementedError for what this backend cannot compute.
+        Raises NotImplementedError for a layer or batch that this backend cannot compute.
         """
         _refuse_unknown(layer, forward_batch, extra)
         if not _is_causal(layer, forward_batch):
@@ -98,7 +103,7 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache)
 
     def _attend_all(self, q, k, v, layer, forward_batch: ForwardBatch, save_kv_cache: bool):
-        """[rows, heads * the values' dim], after their KV is written."""
+        """Write the rows' KV, then return the attended rows: [rows, heads * the values' dim]."""
         self._save(k, v, layer, forward_batch, save_kv_cache)
         output = q.new_empty(len(q), layer.tp_q_head_num * layer.v_head_dim)
         for group in self._plan(layer, forward_batch):
@@ -107,7 +112,7 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return output
 
     def _attend_pages(self, q: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
-        """q: [n * new rows, heads * dim]; returns the same with the values' dim."""
+        """Return [n * new rows, heads * the values' dim]. q: [n * new rows, heads * dim]."""
         queries = q.view(group.size, group.new_rows, layer.tp_q_head_num, layer.qk_head_dim)
         attended = self._attend(queries.transpose(1, 2), group, layer)  # [n, heads, new rows, dim]
         return attended.transpose(1, 2).reshape(len(q), -1)
@@ -115,7 +120,10 @@ class CpuAttnBackend(TorchNativeAttnBackend):
     def _attend_one_row_each(
         self, q: torch.Tensor, group: _Group, layer: RadixAttention
     ) -> torch.Tensor:
-        """q: [n, heads * dim]; the query heads of a KV head are the rows of one attention."""
+        """Return [n, heads * the values' dim]. q: [n, heads * dim].
+
+        The query heads of one KV head become the rows of one attention.
+        """
         shared = layer.tp_q_head_num // layer.tp_k_head_num  # query heads of a KV head
         queries = q.view(len(q), layer.tp_k_head_num, shared, layer.qk_head_dim)
         if shared < QUERY_ROWS:
@@ -123,7 +131,7 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return self._attend(queries, group, layer)[:, :, :shared].reshape(len(q), -1)
 
     def _attend(self, queries: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
-        """queries: [n, heads, rows, dim]; returns the same with the values' dim."""
+        """Return [n, heads, rows, the values' dim]. queries: [n, heads, rows, dim]."""
         pool = self.token_to_kv_pool
         buffers = pool.get_key_buffer(layer.layer_id), pool.get_value_buffer(layer.layer_id)
         keys, values = (
@@ -134,8 +142,8 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             for buffer in buffers
         )
         if queries.shape[0] * queries.shape[1] == 1:
-            # The threads would divide this one's GEMMs, and the rows' bits with them: give them two
-            # of it to divide, as they divide any others.
+            # With a single request and head, the threads would divide its GEMMs, and the rows' bits
+            # would change. So it is given to them twice, and they divide the two.
             queries, keys, values = (x.expand(2, -1, -1, -1) for x in (queries, keys, values))
         attended = scaled_dot_product_attention(
             queries,
@@ -159,8 +167,10 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         return self.plans[window, in_swa_pool]
 
     def _plan_slots(self, batch: ForwardBatch, window: int, in_swa_pool: bool) -> list[_Group]:
-        """Slots of one size together: a slot's size and bits are its own, whoever is beside it. A
-        slot is a request's new rows; in a decode there is one of each."""
+        """Return the batch's slots, grouped by size. In a decode every slot has one new row.
+
+        A slot's size depends on its own request alone, and so do its bits.
+        """
         newest = batch.seq_lens - 1
         decode = batch.forward_mode.is_decode()
         oldest = newest if decode else batch.extend_prefix_lens.to(newest)
@@ -168,47 +178,49 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         new_rows = [1] * len(contexts) if decode else batch.extend_seq_lens.tolist()
         slots_by_size: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
         first_row = 0
-        for slot, (context, size) in enumerate(zip(contexts, new_rows, strict=True)):
-            slots_by_size[context_size(context), size].append((slot, first_row))
-            first_row += size
+        for slot, (context, count) in enumerate(zip(contexts, new_rows, strict=True)):
+            slots_by_size[context_size(context), count].append((slot, first_row))
+            first_row += count
         groups = []
-        for (_, size), slots in slots_by_size.items():
-            numbers, first_rows = torch.tensor(slots).T
-            new = torch.arange(size)
-            rows = (first_rows.unsqueeze(1) + new).flatten()
-            positions = oldest[numbers].unsqueeze(1) + new
-            requests = batch.req_pool_indices[numbers]
+        for (_, count), slots in slots_by_size.items():
+            indices, first_rows = torch.tensor(slots).T
+            offsets = torch.arange(count)
+            rows = (first_rows.unsqueeze(1) + offsets).flatten()
+            positions = oldest[indices].unsqueeze(1) + offsets
+            requests = batch.req_pool_indices[indices]
             groups.append(self._group(rows, requests, positions, window, in_swa_pool))
         return groups
 
     def _group(self, rows, requests, positions, window: int, in_swa_pool: bool) -> _Group:
-        """rows: [n * new rows]; requests: [n], in req_to_token; positions: [n, new rows]."""
+        """Return the plan for n slots of one size.
+
+        rows: [n * new rows]; requests: [n], rows of req_to_token; positions: [n, new rows].
+        """
         oldest, newest = positions[:, :1], positions[:, -1:]
         first = self._first_column(oldest, window)  # [n, 1]
         columns = first + torch.arange(context_size(int((newest + 1 - first).max())))
-        seen = columns.unsqueeze(1) <= positions.unsqueeze(2)  # [n, new rows, context]
-        seen &= columns.unsqueeze(1) >= positions.unsqueeze(2) - window
-        # Where nobody looks: some slot of the request's own that somebody sees, for what lies in
-        # stale ones may be NaN.
+        visible = columns.unsqueeze(1) <= positions.unsqueeze(2)  # [n, new rows, context]
+        visible &= columns.unsqueeze(1) >= positions.unsqueeze(2) - window
+        # A column that no row sees names a KV slot that some row sees: stale slots may hold NaN.
         columns = columns.maximum(oldest - window).minimum(newest)
         locations = self.req_to_token_pool.req_to_token[requests.unsqueeze(1), columns].long()
         if in_swa_pool:
             locations = self.token_to_kv_pool.translate_loc_from_full_to_swa(locations).long()
-        return _Group(rows, locations.flatten(), seen.unsqueeze(1), *positions.shape)
+        return _Group(rows, locations.flatten(), visible.unsqueeze(1), *positions.shape)
 
     def _first_column(self, positions: torch.Tensor, window: int) -> torch.Tensor:
-        """Of the contexts of these rows; the same for every row of a page."""
+        """Return the first column of each row's context; all rows of a page have the same one."""
         page = self.token_to_kv_pool.page_size
         return (positions // page * page - window).clamp_(min=0) // page * page
 
     def _save(self, k, v, layer, forward_batch: ForwardBatch, save_kv_cache: bool) -> None:
         if save_kv_cache and k is not None and v is not None:
-            where = KVWriteLoc(forward_batch.out_cache_loc, self.swa_out_cache_loc)
-            self.token_to_kv_pool.set_kv_buffer(layer, where, k, v)
+            locations = KVWriteLoc(forward_batch.out_cache_loc, self.swa_out_cache_loc)
+            self.token_to_kv_pool.set_kv_buffer(layer, locations, k, v)
 
 
 def _is_causal(layer: RadixAttention, forward_batch: ForwardBatch) -> bool:
-    """Self-attention over the request's own tokens, from the first column of its row on."""
+    """Whether a layer attends to the request's own tokens, each row up to itself."""
     return (
         not layer.is_cross_attention
         and layer.attn_type == AttentionType.DECODER
@@ -217,7 +229,10 @@ def _is_causal(layer: RadixAttention, forward_batch: ForwardBatch) -> bool:
 
 
 def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, extra: dict) -> None:
-    """Nothing that changes what attention means may be left out in silence; torch_native does."""
+    """Raise NotImplementedError if a layer or batch asks for anything that would be ignored.
+
+    torch_native ignores some of these without a word.
+    """
     modes = (ForwardMode.EXTEND, ForwardMode.MIXED, ForwardMode.SPLIT_PREFILL, ForwardMode.DECODE)
     unknown = {
         "logit_cap": layer.logit_cap > 0,
@@ -228,13 +243,13 @@ def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, extra: d
         "forward_mode": forward_batch.forward_mode not in modes,
         **{name: value is not None and value is not False for name, value in extra.items()},
     }
-    if wanted := [name for name, is_wanted in unknown.items() if is_wanted]:
+    if unsupported := [name for name, is_asked in unknown.items() if is_asked]:
         raise NotImplementedError(
-            f"attention backend {NAME} does not support {', '.join(wanted)} of layer"
+            f"attention backend {NAME} does not support {', '.join(unsupported)} of layer"
             f" {layer.layer_id}; choose another one with --attention-backend"
         )
 
 
 def register() -> None:
-    """Make the backend known to SGLang, in this process."""
+    """Register the backend with SGLang, in this process."""
     register_attention_backend(NAME)(CpuAttnBackend)

@@ -1,13 +1,16 @@
 """Mixed-precision linear layers: bf16 activations, fp32 weights and accumulation.
 
-Hosts without bf16 dot instructions emulate a bf16 GEMM, several times slower than fp32. Computing
-in fp32 and rounding the result back is both the fast path there and, numerically, what a GPU does:
-bf16 in and out, fp32 in between. With AVX512-BF16 but no tiles (AMX) torch sums a row of a native
-GEMM alike in every batch: ordinary requests would hardly ever diverge, as they do on other hosts
-and on GPUs. This platform is for tests and demonstrations, so hosts without tiles take the same
-path unless told otherwise.
-Weights are converted in place, so memory holds one copy of each; tied embeddings stay tied. The
-language-model head keeps its fp32 logits (no rounding back).
+A host without bf16 dot instructions emulates a bf16 GEMM, several times slower than fp32. There it
+is fastest to compute in fp32 and round the result back. Numerically that is what a GPU does: bf16
+in and out, fp32 in between.
+
+A host with AVX512-BF16 but without tiles (AMX) could compute in bf16. But then torch would sum a
+row alike in every batch, and ordinary requests would hardly ever diverge, unlike on other hosts and
+on GPUs. This platform is for tests and demonstrations. So these hosts compute in fp32 as well,
+unless LLM42_CPU_LINEAR says otherwise.
+
+Weights are converted in place, so memory holds one copy of each, and tied embeddings stay tied. The
+language-model head returns its logits in fp32, not rounded back.
 """
 
 import logging
@@ -31,64 +34,69 @@ SWITCH = "LLM42_CPU_LINEAR"  # "fp32", "native", or "auto" (the default)
 
 
 def mixed_precision_wanted() -> bool:
-    """The rule: fp32 arithmetic unless the host multiplies tiles of bf16.
+    """Whether linears compute in fp32: on every host without tiles of bf16 (AMX), by default.
 
-    Raises ValueError on an unknown value of LLM42_CPU_LINEAR.
+    Raises ValueError for an unknown value of LLM42_CPU_LINEAR.
     """
     choice = os.environ.get(SWITCH, "auto")
     if choice not in ("auto", "fp32", "native"):
-        raise ValueError(f"{SWITCH}={choice} is not known; use auto, fp32 or native")
+        raise ValueError(f"{SWITCH}={choice} is not supported; use auto, fp32 or native")
     if choice != "auto":
         return choice == "fp32"
     return not torch.cpu._is_amx_tile_supported()
 
 
 class MixedPrecisionLinear(UnquantizedLinearMethod):
-    """y = round(x.float() @ W32.T + b), in the dtype of x."""
+    """A linear layer: y = round(x.float() @ W32.T + b), in the dtype of x."""
 
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """x: [rows, in], layer.weight: [out, in] fp32; returns [rows, out] in x's dtype."""
+        """Return y: [rows, out] in x's dtype. x: [rows, in]; layer.weight: [out, in] fp32."""
         return fp32_linear(x, layer.weight, bias).to(x.dtype)
 
 
 class MixedPrecisionEmbedding(UnquantizedEmbeddingMethod):
-    """Looks rows up in the fp32 table and hands on activations in the model's dtype."""
+    """Looks rows up in the fp32 table, and returns them in the dtype of the activations."""
 
     def __init__(self, activation_dtype: torch.dtype) -> None:
         self.activation_dtype = activation_dtype
 
     def embedding(self, layer: torch.nn.Module, input_: torch.Tensor) -> torch.Tensor:
-        """input_: [rows] token ids; returns [rows, hidden]."""
+        """Return the rows of the table: [rows, hidden]. input_: [rows] token ids."""
         return F.embedding(input_, layer.weight).to(self.activation_dtype)
 
     def apply(
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """As a language-model head. x: [rows, hidden]; returns fp32 logits [rows, vocab]."""
+        """Return logits, as a language-model head: [rows, vocab] fp32. x: [rows, hidden]."""
         return fp32_linear(x, layer.weight, bias)
 
 
 class MixedPrecisionExperts(UnquantizedFusedMoEMethod):
-    """Each expert of a mixture in fp32; the weighted sum is rounded to the dtype of x."""
+    """A mixture of experts in fp32. The weighted sum is rounded to the dtype of x."""
 
     def __init__(self, original: UnquantizedFusedMoEMethod) -> None:
-        self.__dict__.update(vars(original))  # with the runner that the layer has made for it
+        self.__dict__.update(vars(original))  # which has the runner that its layer made
 
     def apply(
         self, layer: torch.nn.Module, dispatch_output: StandardDispatchOutput
     ) -> StandardCombineInput:
-        """hidden_states: [rows, hidden]; w13_weight, w2_weight: [experts, out, in] fp32."""
+        """Return the weighted sums: [rows, hidden], the shape and dtype of `hidden_states`.
+
+        The layer's w13_weight and w2_weight are [experts, out, in] fp32.
+        """
         x, topk = dispatch_output.hidden_states, dispatch_output.topk_output
-        # By its module's name: canonical passes have another function there.
+        # Called through its module, because a hook on it acts in canonical passes.
         out = fused_moe_native.moe_forward_native(layer, x.float(), topk, layer.moe_runner_config)
         return StandardCombineInput(hidden_states=out.to(x.dtype))
 
 
 def use_mixed_precision(model: torch.nn.Module) -> None:
-    """Convert every unquantized linear, mixture of experts, embedding and language-model head of
-    `model` in place."""
+    """Make a model compute in fp32: convert its unquantized layers in place.
+
+    These are linears, mixtures of experts, embeddings and the language-model head.
+    """
     replaceable = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
     layers = [m for m in model.modules() if type(getattr(m, "quant_method", None)) in replaceable]
     for layer in layers:
@@ -97,7 +105,7 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
         else:
             layer.quant_method = MixedPrecisionEmbedding(layer.weight.dtype)
     for layer in layers:
-        # In place on the parameter object: tied modules share it and see the same fp32 table.
+        # In place on the parameter: tied modules share it, and so see the same fp32 table.
         layer.weight.data = layer.weight.data.float()
     mixtures = _mixtures_of(model)
     for layer in mixtures:
@@ -109,5 +117,6 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
 
 
 def _mixtures_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the unquantized mixtures of experts in a model."""
     methods = ((layer, getattr(layer, "quant_method", None)) for layer in model.modules())
     return [layer for layer, method in methods if type(method) is UnquantizedFusedMoEMethod]

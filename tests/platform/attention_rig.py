@@ -1,6 +1,6 @@
-"""An attention backend on a KV pool of one layer: what SGLang's model runner would hand it.
+"""An attention backend with a KV pool of one layer, and without SGLang's model runner.
 
-`Rig` runs extends and decode steps of requests whose pages lie where the test wants them; slots
+`Rig` runs extends and decode steps. A test decides where the pages of a request lie. KV slots that
 nobody wrote hold NaN.
 """
 

@@ -1,4 +1,4 @@
-"""The platform offers itself only where SGLang has nothing of its own."""
+"""The platform offers itself only where SGLang has no device of its own."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""`llm42_cpu` is attention: against fp64, to a tolerance.
+"""`llm42_cpu` computes attention: its results are those of fp64, to a tolerance.
 
-A tolerance is right only against another order of the same sums: here, and nowhere else. Bits are
+The same sums in another order agree to a tolerance only. No other test has one; bits are compared
 in test_attention_bits.
 """
 

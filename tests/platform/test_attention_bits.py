@@ -1,8 +1,9 @@
-"""What the protocol needs of `llm42_cpu`, bit for bit: A1, A2 and A3 of a canonical pass.
+"""`llm42_cpu` satisfies A1, A2 and A3 of a canonical pass, and A4 of a canonical step, bit for bit.
 
-Each check runs on the real backend, and on one whose plan breaks the very promise and whose numbers
-are still attention: there it must fail. Last A4, on which canonical steps rely where certification
-finds it so: a decode row has the bits of the same row of a canonical pass.
+A4 says that a decode row has the bits of the same row of a canonical pass.
+
+Each check also runs on a backend with a broken plan. That backend still computes attention, but the
+check must fail on it.
 """
 
 import re

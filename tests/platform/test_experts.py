@@ -1,6 +1,6 @@
-"""Mixture of experts: a row's bits do not depend on its neighbours' routing, in a fixed shape.
+"""In a fixed shape, the bits of a mixture of experts do not depend on the routing of other rows.
 
-The negative control: in SGLang's native kernel they do.
+The negative control: with SGLang's native kernel they do.
 """
 
 from types import SimpleNamespace

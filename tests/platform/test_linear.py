@@ -1,4 +1,4 @@
-"""Mixed precision: one fp32 copy of each weight, tied ones stay tied, activations keep dtype."""
+"""Mixed precision: one fp32 copy of each weight, tied weights stay tied, activations keep dtype."""
 
 import pytest
 import torch
