@@ -1,15 +1,18 @@
-"""Start-up certification: A1-A4 are measured on the loaded model, not believed.
+"""Start-up certification: A1 to A4 are measured on the loaded model.
 
-    A1  same inputs, same bits
-    A2  a slot depends on its own tokens and its request's earlier pages, not on its index, its
-        neighbours, the number of pages in one pass, or where in the KV pool the pages lie
+    A1  the same inputs give the same bits
+    A2  a slot depends on its own tokens and its request's earlier pages, not on its index, the
+        other slots, the number of pages in the pass, or where in the KV pool the pages lie
     A3  a row depends on no row after it
-    A4  a row of a decode step of n requests, over canonical rows, is the row of a canonical pass
+    A4  a row of a decode step of n requests, over canonical rows, has the bits of a canonical pass
 
-Every variation of the exam must reproduce the reference's logits and the KV of every layer, bit for
-bit. Narrower passes that reproduce them too may be run; others are left out, which is no failure.
-Nor is it one where a CUDA graph gives other bits than the eager pass: then it is not used. A4 is
-asked of every n for itself: the steps for which it does not hold are verified.
+For A1 to A3 the exam runs the same pages in several ways. The logits and the KV of every layer must
+be the same, bit for bit. Otherwise the server does not start.
+
+Three things are left out if their bits differ, and the server starts without them:
+- passes narrower than G slots;
+- passes from CUDA graphs, which must have the bits of eager passes;
+- canonical steps of n requests, where A4 is examined for each n. Other steps are verified.
 """
 
 import time
@@ -28,16 +31,16 @@ from llm42_sglang.engine.start.step_exam import StepExam
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was compared at start-up, and what was found."""
+    """What certification compared, and the shape of passes and steps that it found."""
 
     shape: Shape
-    passes: int
-    rows: int  # rows compared: their logits, and their KV in every layer
+    passes: int  # passes that were run
+    rows: int  # rows that were compared: their logits, and their KV in every layer
     layers: int
     seconds: float
 
     def as_dict(self) -> dict[str, object]:
-        """Plain JSON types."""
+        """Return the certificate in plain JSON types, as an endpoint shows it."""
         return {
             "passes": self.passes,
             "rows": self.rows,
@@ -49,7 +52,7 @@ class Certificate:
         }
 
     def __str__(self) -> str:
-        """One line of the log."""
+        """Return the certificate as one line of the log."""
         sizes = sorted(self.shape.step_sizes)
         graphs = f"those of {_either(self.shape.replayed)}" if self.shape.replayed else "none"
         return (
@@ -63,9 +66,11 @@ class Certificate:
 
 @torch.no_grad()
 def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
-    """Run every comparison; raises CertificationError naming the assumption that failed.
+    """Run every comparison and return what may be run. All ranks do this together.
 
-    Without steps no decode step is found canonical: everything will be verified.
+    with_steps: whether to examine decode steps. Without that no step is canonical, so every token
+    will be verified.
+    Raises CertificationError, which names the assumption that failed, or RanksDisagreeError.
     """
     started = time.perf_counter()
     try:
@@ -98,7 +103,7 @@ def _either(numbers: Sequence[int]) -> str:
 
 
 def _spans(numbers: Sequence[int]) -> str:
-    """Ascending numbers, runs of them shortened: "2-9, 12"."""
+    """Return ascending numbers as text, with runs shortened: "2-9, 12"."""
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     pairs = zip(starts, ends, strict=True)
@@ -106,7 +111,10 @@ def _spans(numbers: Sequence[int]) -> str:
 
 
 def _compared_by_all(ranks: Ranks, name: str, expected: list[Bits], actual: list[Bits]) -> int:
-    """Rows compared; raises on every rank what the first one that has seen a difference raises."""
+    """Return the number of rows compared.
+
+    If any rank sees a difference, all ranks raise the CertificationError of the first such rank.
+    """
     rows, problem = 0, None
     try:
         rows = _compare(name, expected, actual)
@@ -119,7 +127,7 @@ def _compared_by_all(ranks: Ranks, name: str, expected: list[Bits], actual: list
 
 
 def _compare(name: str, expected: list[Bits], actual: list[Bits]) -> int:
-    """Rows compared; raises on the first difference."""
+    """Return the number of rows compared. Raises CertificationError at the first difference."""
     rows = 0
     for page, (want, got) in enumerate(zip(expected, actual, strict=True)):
         for what, a, b in (("logits", want.logits, got.logits), ("KV", want.kv, got.kv)):
@@ -128,7 +136,7 @@ def _compare(name: str, expected: list[Bits], actual: list[Bits]) -> int:
                     f"assumption {name} does not hold on this model and backend: the {what} of "
                     f"page {page} differ bitwise; deterministic service cannot start "
                     "(try --attention-backend torch_native or another --dtype; with more than two "
-                    "ranks, fewer: an all-reduce may sum in an order that follows the slot)"
+                    "ranks try fewer, for an all-reduce may sum in an order that follows the slot)"
                 )
         rows += len(want.logits)
     return rows

@@ -1,9 +1,10 @@
-"""What canonical passes and decode steps cost on this machine, measured on the loaded model.
+"""How long canonical passes and decode steps take on this machine, with the loaded model.
 
-    python -m llm42_sglang.engine.start.costs T REQUESTS FLAGS...     JSON in the last line
+    python -m llm42_sglang.engine.start.costs T REQUESTS FLAGS...
 
-`llm42 bench passes` runs it: one process, no server. Rows and pages are used without being
-allocated, as at certification. Passes are eager, whatever CUDA graphs there are.
+`llm42 bench passes` runs this in one process, without a server. The last line of the output is
+JSON. Request rows and KV pages are used without being allocated, as at certification. Passes are
+eager, even if SGLang has CUDA graphs.
 """
 
 import json
@@ -25,22 +26,25 @@ from llm42_sglang.engine.start import launch
 from llm42_sglang.engine.start.exam import has_room
 from llm42_sglang.engine.start.step_exam import decode_step
 
-ROUNDS = 3
-GROUPS = (1, 2, 4, 8, 16)
-PAGES = (0, 20)
-ROWS = (1, 4)  # and as many as are asked for
-CONTEXTS = (64, 512)
+ROUNDS = 3  # of which the median is taken
+GROUPS = (1, 2, 4, 8, 16)  # slots of a pass
+PAGES = (0, 20)  # the page in each slot, by its index
+ROWS = (1, 4)  # requests of a decode step, beside the number that the caller names
+CONTEXTS = (64, 512)  # tokens
 
-# Seconds: "pass" by slots and page index, "decode" by requests and context; keys are text.
+# Seconds: "pass" by slots and page index, "decode" by requests and context. All keys are text.
 Costs = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def main(page: str, requests: str, *flags: str) -> None:
-    """Load the model as a server with these flags would, and measure it."""
+    """Load the model as a server with these flags would, measure, and print the result as JSON.
+
+    Raises ConfigError or LaunchError for flags that cannot be served or measured.
+    """
     config = Config(page=int(page), wait=0)
     args = launch.prepare(config, [*flags])
     if args.tp_size * args.dp_size * args.pp_size > 1:
-        raise ConfigError("passes are measured on one rank; leave --tp-size and the like out")
+        raise ConfigError("passes are measured on one rank; leave out --tp-size and the like")
     publish(args, role="scheduler", ranks=SpawnRanks(world_rank=0, gpu_id=0))
     runner = load_model(args, PortArgs.init_new(args), 0, 0)[0].torch_runner
     forward = CanonicalForward(runner, config, mode=canonical_mode(runner))
@@ -48,7 +52,7 @@ def main(page: str, requests: str, *flags: str) -> None:
 
 
 def measure(forward: CanonicalForward, groups: Sequence[int], rows: Sequence[int]) -> Costs:
-    """What there is room for."""
+    """Measure every combination for which the server's pools have room."""
     context = forward.req_to_token.shape[1]
     pages = [page for page in PAGES if (page + 1) * forward.config.page <= context]
     lengths = [length for length in CONTEXTS if length < context]
@@ -65,7 +69,7 @@ def measure(forward: CanonicalForward, groups: Sequence[int], rows: Sequence[int
 
 @torch.no_grad()
 def pass_seconds(forward: CanonicalForward, width: int, page: int) -> float:
-    """Seconds of a pass of `width` slots, each at `page` of its request; the median."""
+    """Return the median seconds of a pass of `width` slots, each with page number `page`."""
     tokens = tuple(range(100, 100 + forward.config.page))
     _place(forward, range(1, width + 1), page + 1)
     slots = [Slot(row, page, tokens) for row in range(1, width + 1)]
@@ -74,9 +78,9 @@ def pass_seconds(forward: CanonicalForward, width: int, page: int) -> float:
 
 @torch.no_grad()
 def decode_seconds(forward: CanonicalForward, rows: int, context: int) -> float:
-    """Seconds of a decode step of `rows` requests of `context` tokens each; the median.
+    """Return the median seconds of a decode step of `rows` requests with `context` tokens each.
 
-    Without sampling: that is SGLang's, and the same for every request.
+    Sampling is not included: it is SGLang's, and the same for every request.
     """
     device = forward.runner.device
     _place(forward, range(1, rows + 1), context // forward.config.page + 1)
@@ -90,7 +94,7 @@ def decode_seconds(forward: CanonicalForward, rows: int, context: int) -> float:
 
 
 def _place(forward: CanonicalForward, rows: range, pages: int) -> None:
-    """Name KV pages in the requests' rows, the same ones for all if the pool is small."""
+    """Write KV pages into the rows of req_to_token. In a small pool requests share pages."""
     size = forward.config.page
     have = forward.runner.token_to_kv_pool_allocator.size // size
     for row in rows:

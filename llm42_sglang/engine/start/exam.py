@@ -1,9 +1,12 @@
-"""The passes that certification runs and compares.
+"""The passes that certification runs and compares (A1 to A3).
 
-A request of random tokens, the subject, is run one page per pass in slot 0, its first pages and a
-far one (what lies between is old KV of its own, the same for all): the reference. Then again in
-other places, in other company, in other shapes. The server is idle, so rows and pages are used
-without being allocated, and nothing needs to be given back.
+The subject is a request of random tokens. Its first pages and one far page run in slot 0, one page
+in each pass. These rows are the reference. The pages between are not run; their KV is that of the
+first pages again, for every request of the exam.
+
+Then the same tokens run again: in other slots and KV pages, beside other requests, several pages in
+one pass, and in passes of other widths. The server is idle, so request rows and KV pages are used
+without being allocated, and nothing has to be given back.
 """
 
 import logging
@@ -21,32 +24,35 @@ from llm42_sglang.engine.passes.shape import Shape
 
 logger = logging.getLogger(__name__)
 
-DEPTH = 3  # first pages of each certified request: two boundaries between canonical pages
-FAR = 32  # its last page, counted from 1: kernels may split work by the longest context
-OWN = DEPTH + 1  # KV pages of each
+DEPTH = 3  # first pages of a request that are run; two boundaries lie between them
+FAR = 32  # the far page, counted from 1; kernels may split work by the longest context
+OWN = DEPTH + 1  # KV pages of each request
 SEED = 42  # of the random tokens
-# What a forward raises that does not suit the model or the device.
+# The exceptions of a forward that the model or the device does not support.
 CANNOT_RUN = (RuntimeError, AttributeError, IndexError, TypeError)
 CANNOT_REPLAY = (*CANNOT_RUN, KeyError, ValueError, AssertionError)
 
 
 class Bits(NamedTuple):
-    """What a page's rows came out as."""
+    """The results of a page's rows."""
 
     logits: torch.Tensor  # [rows, vocab]
     kv: torch.Tensor  # [layers, 2, rows, heads * head_dim]
 
 
 class Exam:
-    """A subject, the same tokens at another place (its twin), and neighbours to fill slots."""
+    """The subject, its twin, which has the same tokens in other KV pages, and the neighbours.
+
+    Neighbours are requests of other tokens that fill the other slots.
+    """
 
     def __init__(self, forward: CanonicalForward):
         self.forward = forward
         self.size = forward.config.page
         self.group = forward.config.group
         self.passes = 0
-        self.replays = 0  # of them, from CUDA graphs
-        self.shape = Shape((self.group,))  # of most passes: the reference's
+        self.replays = 0  # how many of these came from CUDA graphs
+        self.shape = Shape((self.group,))  # of the reference
         runner = forward.runner
         self.random = random.Random(SEED)
         self.vocab_size = runner.model_config.vocab_size
@@ -55,16 +61,16 @@ class Exam:
         self.pages = sorted({*range(DEPTH), self.far_page})
         self.tokens = {page: self._random_tokens(self.size) for page in self.pages}
         self._require_room()
-        self.subject, self.twin = 1, 2  # rows; row 0 is SGLang's padding row
+        self.subject, self.twin = 1, 2  # request rows; row 0 is SGLang's padding row
         self.neighbours = range(3, 3 + self.group - 1)
         self._place(self.subject, range(1, 1 + OWN))
-        # Other pages, and in descending order.
+        # The twin has other pages, in descending order.
         self._place(self.twin, range(2 * OWN, OWN, -1))
         for i, row in enumerate(self.neighbours, start=2):
             self._place(row, range(1 + i * OWN, 1 + (i + 1) * OWN))
 
     def variations(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
-        """(assumption and what was varied, reference rows, rows to compare), one by one."""
+        """Run the variations one by one: (assumption and what varies, expected rows, rows)."""
         self.reference = self._run_all(self.subject)
         yield "A1 (same inputs, run again)", self.reference, self._run_all(self.subject)
         twin = self._run_all(self.twin)
@@ -76,7 +82,7 @@ class Exam:
         yield from self._other_tails(self.shape)
 
     def _other_tails(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
-        """The rows after the cut: padding, then other tokens."""
+        """Vary the rows after the middle of a page: padding first, then other tokens."""
         cut, page, of_page = self.size // 2, DEPTH - 1, self.reference[DEPTH - 1]
         head = [Bits(of_page.logits[:cut], of_page.kv[:, :, :cut])]
         for tail in ((), self._random_tokens(self.size - cut)):
@@ -85,7 +91,7 @@ class Exam:
             yield "A3 (other rows after it)", head, changed
 
     def equal_widths(self) -> tuple[int, ...]:
-        """G, and the smaller powers of two that give its bits in every variation."""
+        """Return the widths that may be run: G, and smaller powers of two that give its bits."""
         widths = [2**i for i in range(self.group.bit_length() - 1)]
         equal = [
             width for width in widths if self._on_all_ranks(self._equals_reference(Shape((width,))))
@@ -93,7 +99,7 @@ class Exam:
         return (*equal, self.group)
 
     def equal_graphs(self, widths: tuple[int, ...]) -> tuple[int, ...]:
-        """Those widths whose CUDA graph, where SGLang holds one, gives the eager pass's bits."""
+        """Return the widths for which SGLang has a CUDA graph that gives the eager pass's bits."""
         held = [n for n in widths if graphs.captured(self.forward.runner, n * self.size)]
         return tuple(n for n in held if self._on_all_ranks(self._replays_reference(n)))
 
@@ -101,7 +107,7 @@ class Exam:
         return all(self.forward.ranks.gather(equal))
 
     def head_variations(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
-        """The language-model head over the subject's slot alone, in the shape that was found."""
+        """Vary the language-model head: it computes one slot alone, in the shape that was found."""
         if self.group > 1:
             alone = self._run_all(self.twin, crowded=True, scored=False, shape=shape)
             yield "A2 (language-model head over one slot)", self.reference, alone
@@ -117,9 +123,9 @@ class Exam:
     def _replays_reference(self, width: int) -> bool:
         def problem() -> str | None:
             if not self._equals_reference(Shape((width,), replayed=(width,))):
-                return "gives other bits"
+                return "gives other bits than the eager pass"
             replayed = eager == self.passes - self.replays
-            return None if replayed else "is not replayed at every length certified"
+            return None if replayed else "is not replayed for every page of the exam"
 
         eager = self.passes - self.replays
         what, remedy = (
@@ -135,14 +141,18 @@ class Exam:
         errors: tuple[type[Exception], ...],
         remedy: str,
     ) -> bool:
-        """Whether it runs and has no problem; if not, the log says so, and it is left out."""
+        """Whether a kind of pass runs without a problem. Otherwise the log names the problem.
+
+        what: the kind of pass. find_problem: runs it and returns what is wrong, or None.
+        errors: the exceptions that mean it cannot run. remedy: what the user can do in that case.
+        """
         try:
             problem = find_problem()
         except RanksDisagreeError:
             raise
         except errors as error:
             problem = f"cannot run ({type(error).__name__}: {error})"
-            if self.forward.ranks.size > 1:  # the others may be in the middle of it
+            if self.forward.ranks.size > 1:  # other ranks may be in the middle of the pass
                 raise CertificationError(
                     f"{what} {problem} on one rank or all; {remedy}"
                 ) from error
@@ -151,7 +161,7 @@ class Exam:
         return problem is None
 
     def _run_all(self, row: int, **how: Any) -> list[Bits]:
-        """Every page of the request, one a pass, in order; how: as `_run`."""
+        """Run every page of a request, one in each pass, in order. how: options of `_run`."""
         return [self._run(row, page, **how) for page in self.pages]
 
     def _run(
@@ -164,8 +174,12 @@ class Exam:
         crowded: bool = False,
         scored: bool = True,
     ) -> Bits:
-        """One pass with the page in slot 0; or `crowded`, in slot after slot from the last one on,
-        beside neighbours in pages of their own depth, with logits or without (`scored`)."""
+        """Run one pass with the page in slot 0, or, if `crowded`, beside neighbours.
+
+        tokens: of the page, if other than the request's. scored: whether the neighbours' logits are
+        asked for too. When crowded, each page has another slot, and the neighbours' pages have
+        other indices.
+        """
         shape = shape or self.shape
         slots = self._company(shape.widths[-1] - 1, scored) if crowded else []
         at = len(slots) - self.pages.index(page) % (len(slots) + 1)
@@ -180,7 +194,7 @@ class Exam:
         ]
 
     def _run_together(self) -> list[Bits]:
-        """The twin's first pages, as many as fit in one pass."""
+        """Run the twin's first pages, as many in each pass as fit."""
         bits = []
         for first in range(0, DEPTH, self.group):
             pages = range(first, min(first + self.group, DEPTH))
@@ -199,8 +213,10 @@ class Exam:
         return Bits(logits.clone(), self.forward.kv_of(row, page))
 
     def _place(self, row: int, pages: range) -> None:
-        """Name KV pages in the request's row: one for each page that is run, in between the first
-        ones again; fresh garbage in them, so nothing old can help."""
+        """Write KV pages into the request's row of req_to_token.
+
+        Each page that is run has a KV page of its own. The pages between name the first ones again.
+        """
         for i in range(self.far_page + 1):
             own = self.pages.index(i) if i in self.pages else i % DEPTH
             where = pages[own] * self.size + self.forward.offsets
@@ -210,7 +226,7 @@ class Exam:
             )
 
     def _forget(self) -> None:
-        """Other KV in all pages of the subject and its twin: what they held cannot help."""
+        """Overwrite the KV of the subject and its twin, so that a pass must write it anew."""
         pool = self.forward.runner.token_to_kv_pool
         for row in (self.subject, self.twin):
             where = self.forward.req_to_token[row, : (self.far_page + 1) * self.size].long()
@@ -225,7 +241,7 @@ class Exam:
         context = self.forward.req_to_token.shape[1]
         if DEPTH * self.size > context:
             raise CertificationError(
-                f"certification needs a context of {DEPTH * self.size} tokens, the server's is "
+                f"certification needs a context of {DEPTH * self.size} tokens, the server has "
                 f"{context}; raise --context-length or lower --llm42-page"
             )
         if not has_room(self.forward, self.group):
@@ -246,13 +262,13 @@ def _equal(expected: list[Bits], actual: list[Bits]) -> bool:
 
 
 def has_room(forward: CanonicalForward, group: int) -> bool:
-    """Whether the server's pools are large enough to certify passes of so many slots."""
+    """Whether the server's pools are large enough to certify passes of `group` slots."""
     pages, rows = room(forward)
     return (group + 1) * OWN <= pages and group + 1 <= rows
 
 
 def room(forward: CanonicalForward) -> tuple[int, int]:
-    """KV pages and request rows of the server, numbered from 1: 0 is for padding."""
+    """Return how many KV pages and request rows the server has. Number 0 of each is for padding."""
     runner = forward.runner
     pages = runner.token_to_kv_pool_allocator.size // forward.config.page
     return pages, runner.req_to_token_pool.size

@@ -1,5 +1,8 @@
-"""What the fingerprint is a hash of. All that may change a bit of an answer: its canonical rows,
-weights included, and what turns rows into tokens, that is tokenizer, grammars, limits."""
+"""The facts that the fingerprint is a hash of: all that may change a bit of an answer.
+
+They are what canonical rows depend on, such as the weights, and what turns rows into tokens, such
+as the tokenizer, grammars and limits.
+"""
 
 import hashlib
 import json
@@ -28,7 +31,7 @@ _FLAGS = (
     "enable_strict_thinking",
     "grammar_backend",
     "reasoning_parser",
-    "tool_call_parser",  # the grammar of a required call is its
+    "tool_call_parser",  # it makes the grammar of a required call
     "quantization",
     "enable_fp32_lm_head",
     "bf16_gemm_backend",
@@ -48,9 +51,9 @@ _FLAGS = (
     "enable_torch_compile",
 )
 _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
-# Variables of libraries that compute or reduce, by prefix: they choose kernels and algorithms.
+# Prefixes of environment variables by which libraries choose kernels and algorithms.
 _LIBRARIES = ("NCCL_", "ONEDNN_", "DNNL_", "MKL_", "SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2")
-# Packages that kernels come from, besides SGLang and torch; a CPU server uses none of them.
+# Packages with kernels, besides SGLang and torch. A CPU server uses none of them.
 _KERNELS = ("sglang-kernel", "flashinfer-python", "flash-attn-4", "triton")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
 
@@ -62,9 +65,10 @@ def facts_of(
     max_req_len: int,
     ranks: Ranks | None = None,
 ) -> dict[str, object]:
-    """Everything the fingerprint covers, by name; JSON types.
+    """Return the facts by name, in JSON types.
 
-    tokenizer: None if the server has none. max_req_len: tokens, prompt and output together.
+    tokenizer: None if the server has none. max_req_len: tokens of prompt and output together.
+    Raises RanksDisagreeError if another rank does not take part.
     """
     args = resolving_view(runner.server_args)
     return {
@@ -95,8 +99,10 @@ def facts_of(
 
 
 def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]:
-    """What a request draws with where it does not say: on /generate what the flag prefers, on the
-    OpenAI endpoints what the model's generation_config.json recommends, if they are to follow it.
+    """Return the sampling parameters of a request that names none.
+
+    /generate uses those of --preferred-sampling-params. The OpenAI endpoints use those of the
+    model's generation_config.json, unless a flag says otherwise.
     """
     preferred = args.preferred_sampling_params or {}
     if isinstance(preferred, str):
@@ -105,12 +111,12 @@ def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]
 
 
 def library_variables() -> dict[str, str]:
-    """Environment variables that may choose other kernels or algorithms, with their values."""
+    """Return the environment variables that may choose kernels or algorithms, with their values."""
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_LIBRARIES)}
 
 
 def kernel_versions() -> dict[str, str | None]:
-    """Versions of what kernels come from, None for what is not installed; CUDA's is torch's."""
+    """Return the versions of packages with kernels, None if not installed, and torch's CUDA."""
     versions: dict[str, str | None] = {"cuda": torch.version.cuda}
     for package in _KERNELS:
         try:
@@ -121,20 +127,23 @@ def kernel_versions() -> dict[str, str | None]:
 
 
 def model_facts(hf_config: PretrainedConfig) -> dict[str, object]:
-    """What the weights do not say: rotary base, epsilons, scalings. Not where the model lies."""
+    """Return what the weights do not say, such as rotary base, epsilons and scalings.
+
+    Where the model lies is left out.
+    """
     facts = json.loads(hf_config.to_json_string(use_diff=False))
     return {name: fact for name, fact in facts.items() if name not in _NOT_OF_THE_MODEL}
 
 
 def tokenizer_digest(tokenizer: Any) -> str | None:
-    """SHA-256 over the vocabulary: what a grammar sees of each token id."""
+    """Return SHA-256 over the vocabulary, which is what a grammar knows of token ids."""
     if tokenizer is None:
         return None
     return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
 
 
 def weights_of_all(model: torch.nn.Module, ranks: Ranks) -> str:
-    """One digest of every rank's weights, in the order of ranks."""
+    """Return one digest of all ranks' weights, in the order of the ranks."""
     digests = ranks.gather(weights_digest(model))
     if len(digests) == 1:
         return digests[0]
@@ -142,8 +151,10 @@ def weights_of_all(model: torch.nn.Module, ranks: Ranks) -> str:
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over every stored tensor, name and bytes. Buffers that are not stored, such as rotary
-    tables, follow from the model's configuration."""
+    """Return SHA-256 over the name and the bytes of every stored tensor.
+
+    Buffers that are not stored, such as rotary tables, follow from the model's configuration.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -152,7 +163,7 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def device_name(device: str) -> str:
-    """What computes: the GPU's name, or the host's architecture and vector extension."""
+    """Return the GPU's name, or the CPU's architecture and vector extension."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,4 +1,4 @@
-"""Start a deterministic server: everything that can be refused is refused before it starts."""
+"""Start a deterministic server. What can be refused is refused before anything starts."""
 
 import contextlib
 import io
@@ -12,31 +12,31 @@ from llm42_sglang.engine.names import PINNED_SGLANG, REFUSED_TO_START
 
 
 class LaunchError(ValueError):
-    """The server cannot be started as asked. One line: what is wrong, what to do."""
+    """The server cannot be started as asked. The message is one line: what is wrong, what to do."""
 
 
 class RefusedInScheduler(RuntimeError):
-    """The scheduler process refused to serve, and has said why in one line on stderr."""
+    """The scheduler process refused to serve. It has printed the reason, one line, on stderr."""
 
 
 def require_pinned_sglang() -> None:
-    """Raise LaunchError unless the installed SGLang is the one the seams were written against."""
+    """Raise LaunchError unless the installed SGLang is the version that llm42 was written for."""
     try:
         installed = version("sglang")
     except PackageNotFoundError:
         installed = "no version"
     if installed != PINNED_SGLANG:
         raise LaunchError(
-            f"{installed} of sglang is installed, llm42 needs {PINNED_SGLANG}: "
-            f"pip install sglang=={PINNED_SGLANG}"
+            f"llm42 needs sglang {PINNED_SGLANG}, and {installed} is installed; "
+            f"run: pip install sglang=={PINNED_SGLANG}"
         )
 
 
 def serve(config: Config, argv: list[str]) -> None:
-    """Serve until the process is told to stop. `argv` are flags of `sglang serve`.
+    """Serve until the process is told to stop. argv: flags of `sglang serve`.
 
-    Raises LaunchError before anything is started, RefusedInScheduler when certification or a
-    check in the scheduler process failed.
+    Raises LaunchError before anything has started, and RefusedInScheduler if certification or a
+    check in the scheduler process fails.
     """
     require_pinned_sglang()
     server_args = prepare(config, argv)
@@ -55,7 +55,10 @@ def serve(config: Config, argv: list[str]) -> None:
 
 
 def prepare(config: Config, argv: list[str]):
-    """Checked server arguments, with the hooks registered in this process."""
+    """Register the hooks in this process, and return the checked server arguments.
+
+    Raises LaunchError.
+    """
     from llm42_sglang.engine.seams import SEAMS, check
     from llm42_sglang.engine.start.limits import require_supported
 
@@ -72,7 +75,7 @@ def prepare(config: Config, argv: list[str]):
 
 
 def _load_plugin() -> None:
-    """Have SGLang load its plugins, ours among them (SGLANG_PLUGINS can leave it out)."""
+    """Have SGLang load its plugins. Raises LaunchError if ours is not among them."""
     from sglang.srt.plugins import load_plugins
 
     from llm42_sglang.engine import hooks
@@ -87,7 +90,7 @@ def _load_plugin() -> None:
 
 
 def _without_conflicts(argv: list[str], config: Config) -> list[str]:
-    """`argv`, after refusing a page size of its own: T is SGLang's page size."""
+    """Return `argv`. Raises LaunchError if it has another page size than T."""
     for i, flag in enumerate(argv):
         name, _, value = flag.partition("=")
         if name == "--page-size" and (value or "".join(argv[i + 1 : i + 2])) != str(config.page):
@@ -96,19 +99,20 @@ def _without_conflicts(argv: list[str], config: Config) -> list[str]:
 
 
 def _parse(argv: list[str]):
-    """SGLang's own parsing and resolution, its errors cut down to their one telling line."""
+    """Parse flags as SGLang does. Raises LaunchError with the one line of SGLang's error."""
     from sglang.srt.server_args import prepare_server_args
 
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             server_args = prepare_server_args(argv)
         server_args.resolve_once()
     except SystemExit as error:
         if error.code == 0:
             raise
-        last = said.getvalue().strip().splitlines()[-1:]
-        raise LaunchError("".join(last).partition("error: ")[2] or "malformed flags") from None
+        last = stderr.getvalue().strip().splitlines()[-1:]
+        message = "".join(last).partition("error: ")[2]
+        raise LaunchError(message or "malformed flags; see sglang serve --help") from None
     except (ValueError, OSError, AssertionError) as error:
         first = str(error).strip().splitlines()[:1]
         raise LaunchError("".join(first) or type(error).__name__) from None

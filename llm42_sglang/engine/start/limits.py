@@ -1,4 +1,4 @@
-"""Server modes that deterministic service does not support: refused at start-up, by name."""
+"""Features of SGLang that deterministic service does not support. Start-up refuses them by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from llm42_sglang.engine.passes.backends import require_known
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One flag that must keep its plain value."""
+    """One flag that must keep its default, or another harmless value."""
 
     flag: str
     is_set: Callable[[Any], bool]
@@ -23,7 +23,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature of SGLang that deterministic service goes without, by its flags."""
+    """A feature of SGLang that is refused, and the flags that turn it on."""
 
     name: str
     why: str
@@ -48,8 +48,11 @@ _TUNED = ("moe_runner_backend", "fp8_gemm_runner_backend", "fp4_gemm_runner_back
 
 
 def _autotuned(args: Any) -> bool:
-    """Whether FlashInfer might choose kernels by measuring them at every start: if they are asked
-    for, or if weights are quantized, where SGLang decides by what the GPU has."""
+    """Whether FlashInfer might choose kernels by measuring them at every start.
+
+    It may if its kernels are asked for. It may also if weights are quantized, for then SGLang
+    chooses by the GPU.
+    """
     if args.disable_flashinfer_autotune:
         return False
     chosen = (str(getattr(args, field)) for field in _TUNED)
@@ -165,7 +168,7 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def table() -> str:
-    """What is refused at start-up, as the README shows it (Markdown)."""
+    """Return what is refused at start-up, as a Markdown table for the documentation."""
     rows = ["| refused at start-up | flags | why |", "|---|---|---|"]
     for feature in FEATURES:
         flags = ", ".join(f"`{limit.flag}`" for limit in feature.limits)
@@ -176,7 +179,7 @@ def table() -> str:
 def require_whole_pages(context_len: int, config: Config) -> None:
     """Raise UnsupportedError unless the context ends with a page.
 
-    A pass covers whole pages; the last one must fit into the request's row and the position table.
+    A pass covers whole pages. The last one must fit into the request's row and the position table.
     """
     whole = context_len - context_len % config.page
     if whole != context_len:
@@ -187,20 +190,20 @@ def require_whole_pages(context_len: int, config: Config) -> None:
 
 
 def require_supported(server_args: ServerArgs, config: Config) -> None:
-    """Raise UnsupportedError naming the first flag that rules deterministic service out."""
+    """Raise UnsupportedError, with its name, for the first flag that is refused."""
     args = resolving_view(server_args)
     for feature in FEATURES:
         for limit in feature.limits:
             if limit.is_set(args):
                 raise UnsupportedError(
                     f"{limit.flag} ({feature.name}) is not supported with deterministic service: "
-                    f"{feature.why}; drop it, or serve without llm42"
+                    f"{feature.why}; leave it out, or serve without llm42"
                 )
     require_known(attention_backends_of(args)[0])  # canonical passes are prefills
     if args.page_size != config.page:
         raise UnsupportedError(
             f"--page-size {args.page_size} differs from --llm42-page {config.page}; "
-            "drop --page-size: the two are one setting"
+            "leave out --page-size, for the two are one setting"
         )
 
 

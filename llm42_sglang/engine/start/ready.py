@@ -1,4 +1,4 @@
-"""What a scheduler process does once, with its model loaded, before it serves."""
+"""What a scheduler process does after it has loaded its model and before it serves."""
 
 import logging
 from functools import partial
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 
 
 class Ready(NamedTuple):
-    """What the scheduler serves with."""
+    """What the scheduler needs in order to serve deterministic requests."""
 
     forward: CanonicalForward  # of the certified shape
     certificate: Certificate
-    facts: dict[str, object]  # what the fingerprint is a hash of
+    facts: dict[str, object]  # the fingerprint is their hash
     fingerprint: str
 
 
 def make_ready(scheduler: Scheduler, config: Config) -> Ready:
-    """Certify the scheduler's model, and freeze its weights. All ranks do this together.
+    """Freeze the weights of the scheduler's model and certify it. All ranks do this together.
 
     Raises UnsupportedError, CertificationError or RanksDisagreeError.
     """
@@ -49,19 +49,19 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     digest = fingerprint(facts)
     if len({*ranks.gather(digest)}) > 1:
         raise UnsupportedError(
-            "the ranks differ in device, threads or versions; give them the same"
+            "the ranks differ in device, threads or versions; make them the same"
         )
     logger.info("llm42: fingerprint %s", digest)
     return Ready(forward, certificate, facts, digest)
 
 
 def _require_supported_model(scheduler: Scheduler, config: Config) -> None:
-    """Raise UnsupportedError for a kind of model that no canonical pass can run."""
+    """Raise UnsupportedError for a model that canonical passes cannot run."""
     model = scheduler.tp_worker.model_runner.model_config
     if scheduler.is_hybrid_swa:
         raise UnsupportedError(
-            "a KV pool of its own for sliding windows is not supported with deterministic "
-            "service; add --disable-hybrid-swa-memory (not with flashinfer attention)"
+            "a separate KV pool for sliding windows is not supported with deterministic service; "
+            "add --disable-hybrid-swa-memory, and use another attention backend than flashinfer"
         )
     if scheduler.is_hybrid_ssm or model.is_multimodal:
         raise UnsupportedError(

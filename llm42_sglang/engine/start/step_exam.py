@@ -1,22 +1,22 @@
-"""The decode steps that certification runs: of which sizes are the rows canonical (A4)?
+"""The decode steps that certification runs: for which sizes are the rows canonical (A4)?
 
-A text of random tokens goes through canonical passes: the reference. Then SGLang's own decode
-forward computes rows of that text, in steps of every size that the server may come to. Each row is
-a request that knows the text up to some length, so one step examines as many lengths as it has
-rows, short ones beside long ones. Logits and KV of every layer must be the reference's, bit for
-bit.
+Canonical passes compute the rows of a text of random tokens. These rows are the reference. Then
+SGLang's own decode forward computes rows of that text, in steps of every size that the server may
+have. Logits and KV of every layer must be the reference's, bit for bit.
 
-A request shares the text's full pages, in one of two copies that lie apart in the KV pool, and has
-a last page of its own: canonical KV before the new row, KV of other tokens from there on. The
-server is idle, so rows and pages are used without being allocated.
+Each row of a step is a request that knows the text up to some length. So one step examines as many
+lengths as it has rows, short ones beside long ones. Requests share the full pages of the text, of
+which there are two copies in the KV pool. The last page of each request is its own: it has
+canonical KV before the new row, and KV of other tokens from there on. The server is idle, so rows
+and pages are used without being allocated.
 
-A kernel that sums otherwise shows in few numbers of a row, and rounding hides most of them: in a
-model of narrow layers nine rows of ten came out alike. So beside the lengths that matter there are
-others in the same pages, as many as it takes to compare NUMBERS numbers of KV.
+A kernel that sums in another order changes few numbers of a row, and rounding hides most of these
+changes: in a model with narrow layers, nine rows of ten came out alike. So the exam compares
+NUMBERS numbers of KV for each size. For that it adds other lengths in the same pages.
 
-Every size meets every length once, a size of more rows than there are lengths in one step. Smaller
-sizes come first, and those that are not begun in time are left out. It is no failure to find none:
-then everything is verified.
+Every size is examined with every length once. A size with more rows than there are lengths takes
+one step. Smaller sizes come first. A size that is not begun in time is not canonical. To find no
+canonical size is no failure: then all tokens are verified.
 """
 
 import logging
@@ -37,14 +37,14 @@ from llm42_sglang.engine.start.exam import SEED, room
 logger = logging.getLogger(__name__)
 
 MOST = 64  # rows of the largest step that is examined
-NUMBERS = 200_000  # of KV, compared for each size, as far as there are rows
-SECONDS = 9.0  # when they are over, no other size is begun
-# Tokens. Backends change how they sum at such lengths, and at the end of a page.
+NUMBERS = 200_000  # numbers of KV that are compared for each size, as far as there are rows
+SECONDS = 9.0  # after that no other size is begun
+# Lengths in tokens at which backends change how they sum; page ends are added to them.
 EDGES = (64, 128, 192, 256, 384, 512, 1024)
 
 
 class StepExam:
-    """The text in two copies, and a last page for each row of a step."""
+    """The text in two copies, and the last pages of the requests."""
 
     def __init__(self, forward: CanonicalForward, shape: Shape):
         """shape: of the passes that will serve, for they are the reference."""
@@ -54,46 +54,49 @@ class StepExam:
         self.size = forward.config.page
         self.random = random.Random(SEED)
         self.deadline = time.perf_counter() + SECONDS
-        self.passes = 0  # for the reference
-        self.rows = 0  # compared
+        self.passes = 0  # that computed the reference
+        self.rows = 0  # that were compared
         pages, requests = room(forward)
         longest = min(self.runner.model_config.context_len, pages * self.size)
         around = {edge + more for edge in (0, self.size, *EDGES) for more in (0, 1)}
         edges = sorted(n for n in around if 0 < n <= longest)
-        self.pages = sorted({page_index(n - 1, self.size) for n in edges})  # of new rows
-        self.lengths = self._with_others(edges, longest)  # with the new row
+        self.pages = sorted({page_index(n - 1, self.size) for n in edges})  # that have new rows
+        self.lengths = self._with_others(edges, longest)  # tokens, with the new row
         count = len(self.pages)
         self.texts = (
             self._locations(range(1, 1 + count)),
-            self._locations(range(2 * count, count, -1)),  # other pages, in descending order
+            self._locations(range(2 * count, count, -1)),  # the second copy, in descending order
         )
         self.most = min(MOST, requests, pages - 2 * count)
         numbers = 2 * count + torch.arange(1, 1 + max(0, self.most), device=self.runner.device)
         self.last_pages = numbers[:, None] * self.size + self.forward.offsets  # KV slots, [rows, T]
 
     def _with_others(self, edges: Sequence[int], longest: int) -> list[int]:
-        """And other lengths in their pages."""
+        """Return the edges and other lengths in the same pages, as many as NUMBERS asks for."""
         spans = (page_span(page, self.size) for page in self.pages)
         within = {n + 1 for span in spans for n in range(*span) if n < longest} - {*edges}
-        each = self.forward.kv_at(self.forward.offsets[:1]).numel()  # of a row
+        each = self.forward.kv_at(self.forward.offsets[:1]).numel()  # numbers of KV in a row
         count = min(len(within), max(0, NUMBERS // each - len(edges)))
         return sorted([*edges, *self.random.sample(sorted(within), count)])
 
     def canonical_sizes(self) -> tuple[int, ...]:
-        """Rows of the decode steps whose rows are canonical, ascending."""
+        """Return the sizes of canonical steps, in rows, ascending."""
         sizes: list[int] = []
         if self.most > 0:
             self._run_reference()
         for shape in shapes(self.runner.decode_cuda_graph_capture_bs, self.most):
             if not self._on_all_ranks(time.perf_counter() < self.deadline):
-                logger.warning("llm42: no time to examine steps of %d rows or more", shape[0])
+                logger.warning(
+                    "llm42: steps of %d rows or more will be verified: no time to examine them",
+                    shape[0],
+                )
                 break
             if all(self._is_canonical(size) for size in {shape[0], shape[-1]}):
                 sizes += shape
         return tuple(sizes)
 
     def _run_reference(self) -> None:
-        """Canonical passes over the text's pages: what the new rows must come out as."""
+        """Run canonical passes over the text's pages and keep logits and KV of the new rows."""
         vocab, group = self.runner.model_config.vocab_size, self.forward.config.group
         self._name(1, self.texts[0])
         slots = [
@@ -118,8 +121,11 @@ class StepExam:
         return all(self._on_all_ranks(self._step_is_canonical(drawn)) for drawn in self._deal(size))
 
     def _deal(self, size: int) -> Iterator[list[int]]:
-        """The steps of this size, as indices of lengths: the shortest beside the longest, the rest
-        in any order, and as many of the shorter half again as fill the last step."""
+        """Yield the steps of this size. Each is a list of indices into `lengths`, one for each row.
+
+        The first step has the shortest lengths beside the longest. The rest follows in any order.
+        Lengths of the shorter half fill up the last step.
+        """
         count = len(self.lengths)
         by_contrast = [i // 2 if i % 2 == 0 else count - 1 - i // 2 for i in range(count)]
         rest = by_contrast[size:]
@@ -129,7 +135,7 @@ class StepExam:
             yield self.random.sample(order[i : i + size], size)
 
     def _step_is_canonical(self, which: list[int]) -> bool:
-        """One step of so many rows, of these lengths."""
+        """Run one step whose rows have these lengths (indices); compare it with the reference."""
         rows = self._lay(which)
         logits = decode_step(self.runner, rows).logits_output.next_token_logits
         self.rows += len(which)
@@ -138,15 +144,15 @@ class StepExam:
         )
 
     def _lay(self, which: list[int]) -> DecodeRows:
-        """A step of requests of these lengths; each knows the text before its new row."""
+        """Prepare a step of requests with these lengths. Each knows the text before its new row."""
         own = self.last_pages[: len(which)]
-        sources = []  # KV slots that fill the own pages, [T] each
+        sources = []  # [T] each: the KV slots that are copied into the last pages
         for row, index in enumerate(which):
             text, position = self.random.choice(self.texts), self.lengths[index] - 1
             start, end = page_span(page_index(position, self.size), self.size)
             self._name(1 + row, torch.cat([text[:start], own[row]]))
             known = self.forward.offsets < position - start
-            others = text[: self.size].flip(0)  # none of them at its own offset
+            others = text[: self.size].flip(0)  # none at its own offset in the page
             sources.append(torch.where(known, text[start:end], others))
         self._copy_kv(torch.cat(sources), own.flatten())
         lengths = self._tensor([self.lengths[index] for index in which])
@@ -156,13 +162,16 @@ class StepExam:
         )
 
     def _locations(self, pages: Sequence[int]) -> torch.Tensor:
-        """KV slots of the text in these KV pages; its pages without new rows repeat the first."""
+        """Return the KV slots of a copy of the text that lies in these KV pages.
+
+        Pages of the text without new rows repeat the first KV page.
+        """
         places = dict(zip(self.pages, pages, strict=True))
         last = self.pages[-1]
         return torch.cat([self._page(places.get(page, pages[0])) for page in range(last + 1)])
 
     def _page(self, number: int) -> torch.Tensor:
-        """Its KV slots, [T]."""
+        """Return the KV slots of a KV page: [T]."""
         return number * self.size + self.forward.offsets
 
     def _name(self, row: int, locations: torch.Tensor) -> None:
@@ -183,8 +192,11 @@ class StepExam:
 
 
 def shapes(captured: Sequence[int], most: int) -> Iterator[range]:
-    """Sizes up to `most` that one shape runs: SGLang pads a step to the next size it has captured
-    a CUDA graph of; larger ones, or all where there are no graphs, run as they are."""
+    """Yield the sizes up to `most`, those together that SGLang runs in one shape.
+
+    SGLang pads a step to the next size of which it has captured a CUDA graph. Larger steps, or all
+    where there are no graphs, run in their own size.
+    """
     first = 1
     for last in [*sorted(captured), *range(max(captured, default=0) + 1, most + 1)]:
         if first <= most:
@@ -193,7 +205,7 @@ def shapes(captured: Sequence[int], most: int) -> Iterator[range]:
 
 
 def decode_step(runner: ModelRunner, rows: DecodeRows) -> ModelRunnerOutput:
-    """SGLang's own forward of a decode batch, as `ModelRunner.forward` serves it."""
+    """Run SGLang's own forward of a decode batch, as it runs while serving."""
     requests, lengths = rows.req_pool_indices.cpu(), rows.seq_lens.cpu()
     batch = ScheduleBatch(
         reqs=[],

@@ -1,7 +1,7 @@
-"""Weights do not change under a fingerprint: updates of a running server are refused.
+"""The weights of a running server cannot be changed.
 
-The certificate, the receipts and the radix cache's namespace all speak of the weights loaded at
-start-up. Until they can follow an update, there is none.
+The certificate, the receipts and the namespace in the radix cache belong to the weights that were
+loaded at start-up. They cannot follow an update yet, so updates are refused.
 """
 
 from dataclasses import fields
@@ -14,7 +14,7 @@ REFUSAL = "llm42: weights cannot change while deterministic requests are served;
 
 
 class FrozenWeights(WeightUpdater):
-    """Answers every load the way SGLang reports a failed one."""
+    """Refuses every update, in the way in which SGLang reports one that failed."""
 
     def update_weights_from_disk(self, *args, **kwargs) -> tuple[bool, str]:
         return False, REFUSAL
@@ -29,10 +29,10 @@ class FrozenWeights(WeightUpdater):
         return False, REFUSAL
 
     def begin_weight_update(self) -> None:
-        """Nothing is unpacked for a load that will be refused."""
+        """Do nothing: the load that follows will be refused."""
 
     def end_weight_update(self, *, run_post_load: bool) -> None:
-        """Nothing was loaded."""
+        """Do nothing: no weights were loaded."""
 
 
 def freeze(runner: ModelRunner) -> None:
@@ -44,7 +44,7 @@ def freeze(runner: ModelRunner) -> None:
 
 
 def _check_without_reset(original, *, action: str, **kwargs):
-    """/weights_checker may look at weights, not overwrite them."""
+    """Let /weights_checker look at the weights, but not overwrite them."""
     if action == "reset_tensors":
         raise ValueError(REFUSAL)  # SGLang answers the request with it
     return original(action=action, **kwargs)
