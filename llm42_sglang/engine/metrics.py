@@ -1,7 +1,6 @@
-"""`llm42_*` Prometheus metrics. SGLang serves them beside its own with `--enable-metrics`.
+"""The `llm42_*` Prometheus metrics. With `--enable-metrics` SGLang serves them beside its own.
 
-In SGLang's multiprocess mode every process writes its own file, and whoever reads /metrics adds
-them up.
+In SGLang's multiprocess mode every process writes a file of its own, and /metrics shows the sums.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ WAIT_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64)  # decode steps
 
 
 class _Nowhere:
-    """Metrics that nobody reads; prometheus_client would look for the folder of SGLang's mode."""
+    """Takes the place of metrics that are not enabled, without prometheus_client."""
 
     def counter(self, *described: Any, **more: str) -> Any:
         return self
@@ -24,10 +23,10 @@ class _Nowhere:
 
 
 class _Registry:
-    """Makes metrics that all carry the same labels."""
+    """Makes metrics that all have the same labels."""
 
     def __init__(self, labels: Mapping[str, str]):
-        # Imported late: SGLang chooses the folder of the multiprocess mode first.
+        # Imported here, because SGLang must choose the folder of the multiprocess mode first.
         import prometheus_client
 
         self._client = prometheus_client
@@ -36,7 +35,7 @@ class _Registry:
         self._counters: dict[str, Any] = {}
 
     def counter(self, name: str, text: str, **more: str) -> Any:
-        """The counter of this name, with more labels if need be."""
+        """Return the counter of this name. more: further labels, with their values."""
         labels = self._labels | more
         if name not in self._counters:
             self._counters[name] = self._client.Counter(
@@ -52,7 +51,7 @@ class _Registry:
 
 
 class LaneMetrics:
-    """What one scheduler's canonical lane does."""
+    """Counts the canonical passes and steps of one scheduler."""
 
     def __init__(self, labels: Mapping[str, str], enabled: bool = True):
         make = _Registry(labels) if enabled else _Nowhere()
@@ -90,8 +89,10 @@ class LaneMetrics:
         self._prefilled.inc(pages)
 
     def verified(self, waited: int, judged: int, committed: int, dropped: int) -> None:
-        """A due page has been verified after so many decode steps: so many candidates were judged,
-        tokens committed, candidates dropped."""
+        """A due page has been verified.
+
+        waited: decode steps since it became due. judged, dropped: candidates. committed: tokens.
+        """
         self._verified.inc()
         self._waited.observe(waited)
         self._candidates.inc(judged)
@@ -100,13 +101,13 @@ class LaneMetrics:
         self._rollbacks.inc(dropped > 0)
 
     def audited(self, equal: bool) -> None:
-        """A committed page was run again."""
+        """The audit has run a committed page again. equal: with the same bits."""
         self._audited.inc()
         self._audit_failures.inc(not equal)
 
 
 class RefusalMetrics:
-    """What the process that receives requests refuses."""
+    """Counts the requests that are refused, in the process that receives them."""
 
     def __init__(self, enabled: Callable[[], bool] = lambda: True) -> None:
         self._enabled = enabled
@@ -115,7 +116,7 @@ class RefusalMetrics:
     def refused(self, status: int) -> None:
         """A request was refused with this HTTP status."""
         if self._enabled():
-            # Not before SGLang has chosen the folder.
+            # Made at the first refusal: by then SGLang has chosen the folder.
             self._registry = self._registry or _Registry({})
             text = "Requests that were refused for what they asked beside determinism"
             self._registry.counter("refused_requests", text, status=str(status)).inc()

@@ -1,12 +1,14 @@
 """The canonical pass: one forward of G slots x T rows in EXTEND mode, with the logits of every row.
 
-SGLang does the work: its ForwardBatch, its model runner, its attention backend and KV pool. Only
-the batch is ours, and its shape never follows the load. A slot without a page runs a dummy, in the
-page and request row that SGLang itself keeps for padding (page 0 of PagedTokenToKVPoolAllocator,
-row 0), so no KV slot is reserved. A pass may be narrower than G slots only in the widths that
-certification has found to give the same bits as G; and it runs the language-model head only over
-slots that need logits, in those widths too. It comes from a CUDA graph where certification has
-found the eager pass's bits.
+The batch is ours, and its shape does not depend on the load. SGLang does the work, with its
+ForwardBatch, model runner, attention backend and KV pool.
+
+A slot without a page runs a dummy page. For that it uses the page and the request row that SGLang
+keeps for padding (page 0 of PagedTokenToKVPoolAllocator, row 0), so no KV slot is reserved.
+
+Certification decides what a pass may look like (`Shape`). A pass may be narrower than G slots in
+widths that give the same bits. The language-model head computes only slots that need logits, in
+those widths too. A pass comes from a CUDA graph if that gives the bits of the eager pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,12 +36,12 @@ PADDING_ROW = 0  # ReqToTokenPool: "+1 padding row at index 0"
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One page of one request."""
+    """One page of one request, to be run in a slot of a pass."""
 
     row: int  # the request's row in req_to_token
     page: int
     tokens: tuple[int, ...]  # 1..T real tokens; the remaining rows are padding
-    scored: bool = True  # somebody reads its logits
+    scored: bool = True  # whether its logits are needed
 
 
 class DecodeRows(NamedTuple):
@@ -47,15 +49,15 @@ class DecodeRows(NamedTuple):
 
     input_ids: torch.Tensor  # [n]
     req_pool_indices: torch.Tensor  # [n]
-    seq_lens: torch.Tensor  # [n], the new row included
+    seq_lens: torch.Tensor  # [n], with the new row
     out_cache_loc: torch.Tensor  # [n]
 
 
 class PassRun(NamedTuple):
-    """What a pass gave."""
+    """The results of a pass."""
 
     logits: list[torch.Tensor | None]  # per slot [T, vocab]; None where not scored
-    replayed: bool  # from a CUDA graph
+    replayed: bool  # whether it came from a CUDA graph
 
 
 class CanonicalForward:
@@ -70,27 +72,32 @@ class CanonicalForward:
         mode: Mode = nullcontext,
         ranks: Ranks | None = None,
     ):
-        """Without a shape, passes have G slots and no step is canonical."""
+        """Prepare passes on a model runner.
+
+        shape: certified. Without one, passes have G slots and no step is canonical.
+        fault: changes the results, in tests. mode: of the attention backend, for passes alone.
+        """
         self.runner = runner
         self.ranks = ranks or Ranks()
         self.config = config
         self.shape = shape or Shape((config.group,))
         self.fault = fault
-        self.mode = mode  # of the attention backend; the fast path is outside of it
+        self.mode = mode  # of the attention backend; decode steps are outside of it
         self.req_to_token = runner.req_to_token_pool.req_to_token  # [rows, context]
         self.offsets = torch.arange(config.page, device=runner.device)  # [T]
         self.dummy = Slot(PADDING_ROW, 0, (PADDING_TOKEN,), scored=False)
         self.req_to_token[PADDING_ROW, : config.page] = self.offsets.to(self.req_to_token.dtype)
 
     def __call__(self, slots: Sequence[Slot]) -> list[torch.Tensor | None]:
-        """Write the slots' canonical KV; per slot its logits [T, vocab], None where not scored.
+        """Run a pass: write the slots' canonical KV, and return the logits of each slot.
 
-        Raises RanksDisagreeError, before anything is run, if another rank comes to another pass.
+        The logits are [T, vocab]; None for a slot that is not scored.
+        Raises RanksDisagreeError, before anything runs, if another rank would run another pass.
         """
         return self.run(slots, self.shape).logits
 
     def run(self, slots: Sequence[Slot], shape: Shape) -> PassRun:
-        """The same in another shape: certification asks what it gives."""
+        """Run a pass in another shape than the certified one, as certification does."""
         width = shape.width_for(len(slots))
         assert 0 < len(slots) <= width
         filled = [*slots, *[self.dummy] * (width - len(slots))]
@@ -110,7 +117,10 @@ class CanonicalForward:
     def _logits_of(
         self, head: Sequence[int], output: ModelRunnerOutput, batch: ScheduleBatch
     ) -> dict[int, torch.Tensor]:
-        """[T, vocab] by index of the scored slots; `head`: those that went through the head."""
+        """Return logits [T, vocab] by index of the slot.
+
+        head: the slots that went through the language-model head.
+        """
         if not head:
             return {}
         logits = output.logits_output.next_token_logits
@@ -120,17 +130,17 @@ class CanonicalForward:
         return dict(zip(head, logits.split(self.config.page), strict=True))
 
     def wait(self) -> None:
-        """Until nothing is running that was launched; on a CPU nothing is."""
+        """Wait until the device has finished what was launched. On a CPU that is always so."""
         if self.runner.device != "cpu":
             torch.get_device_module(self.runner.device).synchronize()
 
     def kv_of(self, row: int, page: int) -> torch.Tensor:
-        """A copy of one page's KV, [layers, 2, T, heads * head_dim]."""
+        """Return a copy of one page's KV: [layers, 2, T, heads * head_dim]."""
         span = page_span(page, self.config.page)
         return self.kv_at(self.req_to_token[row, span.start : span.end].long())
 
     def kv_at(self, where: torch.Tensor) -> torch.Tensor:
-        """A copy of the KV in n slots of the pool, [layers, 2, n, heads * head_dim]."""
+        """Return a copy of the KV in n slots of the pool: [layers, 2, n, heads * head_dim]."""
         pool = self.runner.token_to_kv_pool
         buffers = (pool.get_key_buffer, pool.get_value_buffer)
         layers = [
@@ -141,17 +151,17 @@ class CanonicalForward:
 
     @property
     def layers(self) -> range:
-        """The layers that this runner holds KV of."""
+        """The layers whose KV this runner holds."""
         pool = self.runner.token_to_kv_pool
         return range(pool.start_layer, pool.start_layer + pool.layer_num)
 
     def _rows_of(self, slots: Sequence[int]) -> torch.Tensor:
-        """Rows of some slots, [n*T]."""
+        """Return the indices of the rows of n slots: [n*T]."""
         first = torch.tensor(slots, dtype=torch.int64, device=self.runner.device) * self.config.page
         return (first[:, None] + self.offsets).flatten()
 
     def _batch(self, slots: Sequence[Slot]) -> ScheduleBatch:
-        """The pass as SGLang's own batch, without requests."""
+        """Return the pass as a batch of SGLang's, without requests."""
         size, device = self.config.page, self.runner.device
         spans = [page_span(slot.page, size) for slot in slots]
         rows = [slot.row for slot in slots]
@@ -184,10 +194,10 @@ class CanonicalForward:
         )
 
     def _page_locations(self, slot: Slot) -> torch.Tensor:
-        """KV slots of the whole page, [T]; also names them in the request's row.
+        """Return the KV slots of the whole page, [T], and write them into the request's row.
 
-        The allocator hands out whole pages, so the rows past the known tokens are the request's
-        own: padding writes there, and so will the tokens to come.
+        The allocator gives out whole pages, so the KV slots past the known tokens are the request's
+        own. Padding writes there, and later tokens will.
         """
         span = page_span(slot.page, self.config.page)
         first = self.req_to_token[slot.row, span.start].to(torch.int64)
@@ -197,8 +207,10 @@ class CanonicalForward:
 
 
 def _head_slots(scored: Sequence[bool], shape: Shape) -> list[int]:
-    """Indices of the slots that go through the language-model head: a certified width of them, the
-    scored ones among them, in order."""
+    """Return the indices of the slots that go through the language-model head, in order.
+
+    The scored slots are among them, and others fill them up to a certified width.
+    """
     wanted = [i for i, is_scored in enumerate(scored) if is_scored]
     others = [i for i, is_scored in enumerate(scored) if not is_scored]
     return sorted(wanted + others[: shape.width_for(len(wanted)) - len(wanted)])
@@ -209,7 +221,8 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
-# Rows of the pass that this process is in (the scheduler is single-threaded); None outside of one.
+# The rows that the pass in progress needs logits of; None outside of a pass. One is enough, because
+# the scheduler has a single thread.
 _head_rows: torch.Tensor | None = None
 
 
@@ -217,7 +230,8 @@ _head_rows: torch.Tensor | None = None
 def head_rows(rows: torch.Tensor) -> Iterator[None]:
     """While active, the logits processor keeps these rows instead of each request's last one.
 
-    Without rows it keeps the first one, for it wants some; nobody reads what comes of it.
+    rows: [n] indices. If there are none it keeps the first row, for it needs one, and the logits of
+    that row are not read.
     """
     global _head_rows
     _head_rows = rows if len(rows) else rows.new_zeros(1)

@@ -1,15 +1,18 @@
-"""Canonical passes replayed from the CUDA graphs that SGLang captures for its prefills.
+"""Canonical passes from the CUDA graphs that SGLang captures for its prefills.
 
-SGLang's `breakable` graphs, its default on NVIDIA, hold what a forward does to a fixed number of
-rows: GEMMs, norms, all-reduce. Attention, its plan and the language-model head run eagerly between
-and after them (`RadixAttention._eager_attention`, `PrefillCudaGraphRunner._execute_body_capture`
-and its `_prepare_forward_metadata_for_replay`), so they see the backend's canonical mode. A pass
-always has the same number of rows, and if SGLang has captured just that many
-(`--cuda-graph-bs-prefill`; by default 32, and every multiple of 64 up to 1024 or the chunk size),
-its graph fits without padding. Graphs of other kinds hold attention or the head as well, captured
-outside of any mode: they are not used.
+SGLang's `breakable` graphs are its default on NVIDIA. They hold what a forward does to a fixed
+number of rows: GEMMs, norms, all-reduce. Attention, its plan and the language-model head run
+eagerly, between and after them, so the backend's canonical mode applies. In SGLang these are
+`RadixAttention._eager_attention`, and `_execute_body_capture` and
+`_prepare_forward_metadata_for_replay` of PrefillCudaGraphRunner.
 
-Certification compares replayed passes with eager ones; where a bit differs, passes stay eager.
+A pass of one width always has the same number of rows. If SGLang has captured a graph of just that
+many rows, it fits without padding. Which sizes are captured is set by `--cuda-graph-bs-prefill`; by
+default 32, and every multiple of 64 up to 1024 or the chunk size.
+
+Graphs of other kinds also hold attention or the head, and were captured outside of any mode. They
+are not used. Certification compares passes from graphs with eager ones. If a bit differs, passes of
+that width stay eager.
 """
 
 from collections.abc import Iterator
@@ -25,10 +28,10 @@ from llm42_sglang.engine.passes.backends.mode import attributes
 
 
 def captured(runner: ModelRunner, rows: int) -> bool:
-    """Whether SGLang holds a graph of so many rows that leaves attention outside."""
+    """Whether SGLang has a graph of so many rows without attention in it."""
     graphs = runner.prefill_cuda_graph_runner
     return (
-        isinstance(graphs, PrefillCudaGraphRunner)  # where there are none: an EagerRunner, or None
+        isinstance(graphs, PrefillCudaGraphRunner)  # without graphs it is an EagerRunner, or None
         and isinstance(graphs.backend, BreakableCudaGraphBackend)
         and not graphs.use_captured_attn_metadata
         and rows in graphs.capture_num_tokens
@@ -37,10 +40,10 @@ def captured(runner: ModelRunner, rows: int) -> bool:
 
 @contextmanager
 def replayed(runner: ModelRunner) -> Iterator[None]:
-    """While active, a forward may come from a graph; its logits get memory of their own.
+    """While active, a forward may come from a graph, and its logits get memory of their own.
 
-    The buffer that SGLang's runners share (`PrefillCudaGraphRunner._next_token_logits_buffer`) has
-    a row a request, and is the fast path's.
+    SGLang's runners share a buffer (`PrefillCudaGraphRunner._next_token_logits_buffer`). It has one
+    row for each request, which is too few, and decode steps use it.
     """
     with attributes(runner, graph_shared_output=None):
         yield

@@ -1,9 +1,10 @@
-"""The ranks of a tensor-parallel group decide alike, or the server ends.
+"""The ranks of a tensor-parallel group must decide alike. Otherwise the server ends.
 
-Every rank has a scheduler of its own, and a canonical pass is one forward of all of them. So each
-must run the same pass and draw the same tokens from it: a digest of all decisions is compared
-before every pass, and again before anything that it gave is committed. What one rank alone can see,
-a page of its own KV that comes out with other bits, becomes the finding of all.
+Every rank has a scheduler of its own, and a canonical pass is one forward of all ranks. So all of
+them must run the same pass and draw the same tokens from it. Each keeps a digest of its decisions.
+The digests are compared before every pass, and again before tokens of that pass are committed.
+
+One rank alone may find that a page of its KV has other bits. Then all ranks are told.
 """
 
 import hashlib
@@ -17,26 +18,28 @@ from sglang.srt.runtime_context import get_parallel
 from llm42_sglang.engine.errors import RanksDisagreeError
 
 Value = TypeVar("Value")
-DEADLINE = timedelta(seconds=120)  # for the slowest rank to come to the same pass
+DEADLINE = timedelta(seconds=120)  # until which the slowest rank must have come to a pass
 
 
 class Ranks:
-    """This process's view of its tensor-parallel group. Alone, it costs nothing."""
+    """The tensor-parallel group of this process, and its rank. A group of one costs nothing."""
 
     def __init__(self, group: dist.ProcessGroup | None = None, size: int = 1, rank: int = 0):
         self.group = group
         self.size = size
         self.rank = rank
-        self._chain = hashlib.sha256()  # of all passes and decisions so far
+        self._chain = hashlib.sha256()  # hash of all decisions so far
 
     def note(self, *decision: object) -> None:
-        """Something that every rank must have decided alike: plain values; their text counts."""
+        """Add a decision that every rank must make alike: plain values, hashed as text."""
         if self.size > 1:
             self._chain.update(repr(decision).encode())
 
     def agree(self, *decision: object) -> None:
-        """Note the decision, if there is one, and raise RanksDisagreeError unless every rank is
-        here with the same decisions noted."""
+        """Note the decision, if there is one, and wait until every rank has come here.
+
+        Raises RanksDisagreeError if a rank has noted other decisions, or does not come.
+        """
         if self.size == 1:
             return
         self.note(*decision)
@@ -55,8 +58,10 @@ class Ranks:
             )
 
     def gather(self, value: Value) -> list[Value]:
-        """Every rank's value, in order; small picklable ones. Raises RanksDisagreeError if a rank
-        does not come."""
+        """Return the values of all ranks, in order. They must be small, and picklable.
+
+        Raises RanksDisagreeError if a rank does not come.
+        """
         values = [value] * self.size
         if self.size > 1:
             try:
@@ -66,7 +71,7 @@ class Ranks:
         return values
 
     def _left_alone(self, error: RuntimeError) -> RanksDisagreeError:
-        """Of gloo's error: it timed out, or a rank is gone."""
+        """Return our error for one of gloo's, which means that a rank is too late or has ended."""
         return RanksDisagreeError(
             f"rank {self.rank} is at a canonical pass that another rank has not come to "
             f"({str(error).splitlines()[0]}); restart the server"
@@ -74,7 +79,7 @@ class Ranks:
 
 
 def join_ranks() -> Ranks:
-    """The group of this scheduler; all its ranks must call this together."""
+    """Return the group of this scheduler. All its ranks must call this together."""
     parallel = get_parallel()
     if parallel.tp_size == 1:
         return Ranks()

@@ -1,12 +1,11 @@
-"""The backend contract: run an attention backend in canonical mode for one forward.
+"""The attention backends that can run canonical passes, each with its canonical mode.
 
-A canonical pass may only depend on what a slot holds, so no attention kernel may divide its work
-by what else is in the pass. Each backend that can promise it has an entry here: a function of the
-backend's object that returns its *mode*, a context manager factory. The pass is run inside of it
-and whatever it changes is restored, so that the fast path keeps its kernels. Certification then
-measures what is promised here.
+A slot's results may depend on that slot alone. So an attention kernel must not divide its work by
+what else is in the pass. A backend's *mode* is a context manager that sees to this. A pass runs
+inside of it, and afterwards everything is as before, so that decode steps keep their kernels.
+Certification then measures whether the results are canonical.
 
-A backend without an entry is refused by name.
+A backend that is not in this table is refused by name.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,10 +22,10 @@ from llm42_sglang.engine.passes.backends.mode import Mode, unchanged
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One attention backend of SGLang."""
+    """One attention backend of SGLang: its mode, and what the documentation says of it."""
 
     mode_of: Callable[[AttentionBackend], Mode]
-    canonical: str  # what makes its kernels canonical
+    canonical: str  # what the mode does; shown in the documentation
     certified_on_cpu: bool = False
     run_on_gpu: str = "**not yet**"
 
@@ -37,7 +36,7 @@ BACKENDS: Mapping[str, Backend] = {
     ),
     "fa3": Backend(flash_attention.mode_of, "`num_splits=1`"),
     "fa4": Backend(flash_attention.mode_of, "`num_splits=1`"),
-    # `extend_attention_fwd` and its `_fwd_kernel`; TritonAttnBackend.forward_extend calls them.
+    # TritonAttnBackend.forward_extend calls `extend_attention_fwd` and its `_fwd_kernel`.
     "triton": Backend(unchanged, "nothing to do: its extend kernel never splits the context"),
     "torch_native": Backend(
         unchanged, "nothing to do: one request after the other", certified_on_cpu=True
@@ -52,7 +51,7 @@ BACKENDS: Mapping[str, Backend] = {
 
 
 def require_known(name: str | None) -> None:
-    """Raise UnsupportedError unless the backend, by SGLang's name, has a canonical mode."""
+    """Raise UnsupportedError unless the backend of this name has a canonical mode."""
     if name not in BACKENDS:
         raise UnsupportedError(
             f"--attention-backend {name} has no canonical mode; choose one of "
@@ -61,7 +60,7 @@ def require_known(name: str | None) -> None:
 
 
 def canonical_mode(runner: ModelRunner) -> Mode:
-    """How this runner's canonical passes are run: `with mode(): ...`, once per pass.
+    """Return the mode in which this runner's canonical passes run: `with mode(): ...`.
 
     Raises UnsupportedError if its prefill backend, or its kind of attention, has no canonical mode.
     """
@@ -80,7 +79,7 @@ def canonical_mode(runner: ModelRunner) -> Mode:
 
 
 def table() -> str:
-    """The backends, as the README shows them (Markdown)."""
+    """Return the backends as a Markdown table for the documentation."""
     rows = [
         "| attention backend | canonical mode | contract-tested | certified on CPU | run on GPU |",
         "|---|---|---|---|---|",

@@ -1,9 +1,10 @@
-"""FlashAttention 3 and 4: one split, so that no heuristic over the whole pass decides.
+"""FlashAttention 3 and 4: passes do not split the context, whatever else is in them.
 
-`num_splits=0` leaves the number of splits of the context to the kernel, which looks at the number
-of query tiles of all slots. The rest of a launch follows from T, which every slot has: `tile_m`,
-`pack_gqa` and the boundary between masked and unmasked blocks are functions of `max_seqlen_q` and
-head sizes. The precomputed `scheduler_metadata` is of decode steps only.
+With `num_splits=0` the kernel chooses the number of splits itself, by the number of query tiles of
+all slots. So a pass sets `num_splits=1`. Everything else of a launch follows from T, which is the
+same for every slot: `tile_m`, `pack_gqa` and the boundary between masked and unmasked blocks are
+functions of `max_seqlen_q` and head sizes. The precomputed `scheduler_metadata` is for decode steps
+only.
 """
 
 from functools import partial
@@ -15,5 +16,5 @@ NUM_SPLITS = 1  # FlashAttentionBackend: "num_splits == 0 delegates SplitKV sizi
 
 
 def mode_of(backend: Any) -> Mode:
-    """`backend`: SGLang's FlashAttentionBackend. Decode steps keep their own number of splits."""
+    """Return the mode of SGLang's FlashAttentionBackend. Decode steps are split as before."""
     return partial(attributes, backend, num_splits=NUM_SPLITS)

@@ -22,7 +22,7 @@ WORKSPACE_BYTES = 128 * 2**20  # FlashInfer's documentation recommends 128 MiB
 
 
 def mode_of(backend: Any) -> Mode:
-    """`backend`: SGLang's FlashInferAttnBackend. Raises UnsupportedError for a subclass of it."""
+    """Return the mode of SGLang's FlashInferAttnBackend. Raises UnsupportedError for a subclass."""
     if type(backend).__name__ != "FlashInferAttnBackend" or backend.num_wrappers != 1:
         raise UnsupportedError(
             f"{type(backend).__name__} with {backend.num_wrappers} wrappers has no canonical "
@@ -33,14 +33,14 @@ def mode_of(backend: Any) -> Mode:
         backend,
         prefill_wrappers_paged=[_wrapper(backend)],
         use_paged=True,  # no ragged kernel
-        prefill_split_tile_size=None,  # given together with disable_split_kv it has no meaning
-        forward_metadata=None,  # the pass's own, gone after it
+        prefill_split_tile_size=None,  # has no meaning with disable_split_kv
+        forward_metadata=None,  # the pass makes its own, which goes after it
     )
 
 
 def _wrapper(backend: Any) -> Any:
-    """As SGLang makes its own; every plan of it disables split-KV."""
-    # Imported late: a server without a GPU does without it.
+    """Return a wrapper like SGLang's own, but without split-KV in any plan."""
+    # Imported here, because a server without a GPU does not need it.
     from flashinfer import BatchPrefillWithPagedKVCacheWrapper
 
     workspace = torch.empty(
