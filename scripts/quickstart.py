@@ -1,8 +1,9 @@
-"""Start a server with the embedded model and show what determinism changes: do the same prompts get
-the same tokens alone and in company?
+"""Start a server with the default model, and show what determinism changes.
 
-Run by scripts/quickstart, which prepares the environment first. Leaves with status 0 if, and only
-if, no deterministic request diverged and every one of them was verified.
+The same prompts run alone and under load: do they get the same tokens? The exit status is 0 if no
+deterministic answer diverged and every one was verified, else 1.
+
+scripts/quickstart prepares the environment and runs this file.
 """
 
 import argparse
@@ -27,42 +28,42 @@ from llm42_sglang.repro.prompts import PROMPTS
 from llm42_sglang.repro.suite import Sampling
 from llm42_sglang.repro.wire import Answer
 
-SERVER_ARGS = ["--max-total-tokens", "40000"]  # a small KV pool; the demonstration needs no more
+SERVER_ARGS = ["--max-total-tokens", "40000"]  # a small KV pool, which is enough here
 NEW_TOKENS = 96
-IN_FLIGHT = 2 * len(PROMPTS)  # half of them are company
-CALLS = {  # by name of the condition
+IN_FLIGHT = 2 * len(PROMPTS)  # half of them are ordinary requests that make the load
+DESCRIPTIONS = {  # by name of the condition
     "alone": f"{len(PROMPTS)} prompts, one after the other",
     "load": f"the same prompts, {IN_FLIGHT} requests in flight",
 }
-QUIET_S = 10  # without a terminal: seconds between two signs of life
+QUIET_S = 10  # seconds between two lines of progress, where there is no terminal
 
 console = Console(highlight=False)
 
 
 class Comparison(NamedTuple):
-    """One prompt's answer alone and under load, of a server that tells token ids."""
+    """One prompt, with its answers alone and under load."""
 
     prompt: str
     alone: Answer
-    loaded: Answer
+    under_load: Answer
 
     @property
     def diverged_at(self) -> int | None:
-        """Index of the first token that differs, counted from 0; None if no token does."""
-        return first_difference(self.alone.output.ids, self.loaded.output.ids)
+        """The index of the first token that differs, counted from 0; None if none does."""
+        return first_difference(self.alone.output.ids, self.under_load.output.ids)
 
     @property
     def verified(self) -> bool:
-        """Whether the server vouches for both answers."""
-        return self.alone.output.verified and self.loaded.output.verified
+        """Whether the receipts say that both answers are verified."""
+        return self.alone.output.verified and self.under_load.output.verified
 
     def total(self, counter: str) -> int:
         """The sum of a receipt counter, such as `rollbacks`, over both answers."""
-        return self.alone.counter(counter) + self.loaded.counter(counter)
+        return self.alone.counter(counter) + self.under_load.counter(counter)
 
 
 def main() -> int:
-    """Parse the command line, run everything, return the exit status."""
+    """Parse the command line, run everything, and return the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="leave the server running")
     parser.add_argument("--port", type=int, help="port of the server; a free one by default")
@@ -78,64 +79,75 @@ def main() -> int:
 
 
 def run(port: int | None, serve: bool) -> int:
-    """Model, server, demonstration; with `serve`, wait for Ctrl-C. Returns the exit status."""
+    """Get the model, start the server, demonstrate. Returns the exit status.
+
+    port: of the server; None takes a free one. serve: whether to serve until Ctrl-C afterwards.
+    """
     ensure_default_model(say)
     log_path = cache_dir() / "logs" / "quickstart.log"
-    say(f"starting the server, usually about a minute; its log is {log_path}")
+    say(f"starting the server, which takes about a minute; its log is {log_path}")
     with console.status("starting") as status:
         report = StartReport(status.update)
         server = ServerProcess(SERVER_ARGS, log_path=log_path, port=port, progress=report)
         server.start()
     try:
         say(f"the server is ready at {server.url}")
-        good = demonstrate(server.url)
-        if serve and good:
+        success = demonstrate(server.url)
+        if serve and success:
             _print_curl(server.url)
             wait_for_the_end(server)
-        elif good:
-            say("next, leave a server running:  scripts/quickstart --serve --port 30000")
-            say("then, in another terminal, any number of times:")
+        elif success:
+            say("to leave a server running:  scripts/quickstart --serve --port 30000")
+            say("then, in another terminal, as often as you like:")
             _print_curl("http://127.0.0.1:30000")
     finally:
         say("stopping the server")
         server.stop()
-    return 0 if good else 1
+    return 0 if success else 1
 
 
 def demonstrate(url: str) -> bool:
-    """Both comparisons with their tables. Returns whether the deterministic one held."""
-    say(f"greedy, {NEW_TOKENS} new tokens each, prefix cache emptied before each measurement")
+    """Compare ordinary and deterministic requests, and print both tables.
+
+    Returns whether all deterministic answers were verified and none diverged. Raises UserError if
+    the server refuses a request or stops answering.
+    """
+    say(f"greedy, {NEW_TOKENS} new tokens each; the prefix cache is emptied before each run")
     ordinary = compare(url, deterministic=False)
     console.print(ordinary_table(ordinary))
     if not any(_diverged(ordinary)):
-        say("no ordinary request diverged this time: luck, not a promise; a longer run may differ")
+        say("no ordinary request diverged this time, by luck; another run may differ")
     deterministic = compare(url, deterministic=True)
     console.print(deterministic_table(deterministic))
-    diverged, unverified = sum(_diverged(deterministic)), sum(not c.verified for c in deterministic)
+    diverged = sum(_diverged(deterministic))
+    unverified = sum(not comparison.verified for comparison in deterministic)
     say(f"ordinary:      {sum(_diverged(ordinary))} of {len(ordinary)} diverged under load")
     say(f"deterministic: {diverged} of {len(deterministic)} diverged, {unverified} not verified")
     return diverged == unverified == 0
 
 
 def compare(url: str, deterministic: bool) -> list[Comparison]:
-    """PROMPTS one after the other, then all at once beside ordinary requests, paired.
+    """Run PROMPTS one after the other, then all at once beside ordinary requests.
 
-    Raises UserError if the server refuses a request or stops answering.
+    Returns one comparison for each prompt. Raises UserError if the server refuses a request or
+    stops answering.
     """
     sampling = Sampling(max_tokens=NEW_TOKENS, ignore_eos=True)
     cases = [question(prompt, prompt, True, sampling) for prompt in PROMPTS]
     answers = []
     with connect(url) as endpoint:
-        for name, call in CALLS.items():
-            say(f"{'deterministic' if deterministic else 'ordinary'} requests: {call}")
+        for name, description in DESCRIPTIONS.items():
+            say(f"{'deterministic' if deterministic else 'ordinary'} requests: {description}")
             condition = CONDITIONS[name]
-            seen = observe(endpoint, cases, condition, IN_FLIGHT, _counting(), deterministic)
-            answers.append([one.answer for one in seen])
-    return [Comparison(*one) for one in zip(PROMPTS, *answers, strict=True)]
+            observations = observe(
+                endpoint, cases, condition, IN_FLIGHT, _counting(), deterministic
+            )
+            answers.append([observation.answer for observation in observations])
+    return [Comparison(*row) for row in zip(PROMPTS, *answers, strict=True)]
 
 
 def _counting() -> Callable[[], None]:
-    """To be called for each answer: tells four times how far it is."""
+    """Return a function to call at each answer. It prints the progress four times in all."""
     answered, began_s = count(1), time.monotonic()
 
     def advance() -> None:
@@ -148,7 +160,7 @@ def _counting() -> Callable[[], None]:
 
 
 def ordinary_table(comparisons: list[Comparison]) -> Table:
-    """Prompt by prompt: the first token that differs between alone and under load."""
+    """Return a table with the first token of each prompt that differs under load."""
     table = Table(title="Ordinary requests: alone and under load")
     table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=44)
     table.add_column("diverged")
@@ -158,8 +170,11 @@ def ordinary_table(comparisons: list[Comparison]) -> Table:
 
 
 def deterministic_table(comparisons: list[Comparison]) -> Table:
-    """As `ordinary_table`, with what the receipts say; counts are over both runs of a prompt. `in
-    steps` counts tokens that canonical steps have committed, `rolled back` those dropped."""
+    """Return a table like `ordinary_table`, with the counts of the receipts.
+
+    The counts are sums over both answers to a prompt. `in steps` counts the tokens that canonical
+    steps committed, and `rolled back` the candidates that were dropped.
+    """
     counters = {
         "canonical_steps": "in\nsteps",
         "verify_passes": "passes",
@@ -181,18 +196,18 @@ def deterministic_table(comparisons: list[Comparison]) -> Table:
 
 
 def wait_for_the_end(server: ServerProcess) -> None:
-    """Return at Ctrl-C; UserError if the server ends by itself."""
-    say("serving; Ctrl-C stops the server")
+    """Return at Ctrl-C. Raises UserError if the server ends by itself."""
+    say("the server is running; Ctrl-C stops it")
     try:
         while server.alive:
             time.sleep(1)
     except KeyboardInterrupt:
         return
-    raise UserError(f"the server ended by itself; its log is {server.log_path}")
+    raise UserError(f"the server ended by itself; the reason is in {server.log_path}")
 
 
 class StartReport:
-    """Progress of the server's start: a status line on a terminal, else a line now and then."""
+    """Shows how the start goes on: a status line on a terminal, else a line now and then."""
 
     def __init__(self, update_status) -> None:
         self._update_status = update_status
@@ -207,7 +222,7 @@ class StartReport:
 
 
 def say(message: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     console.print(f"llm42: {message}", markup=False, soft_wrap=True)
 
 
