@@ -1,28 +1,29 @@
-"""What a user can get wrong, and what commands make of it that judge."""
+"""Mistakes of the user, and the exit status that they have."""
 
 import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-# Controls but tabs and line feeds, other ends of lines, changes of direction, half characters.
+# Control characters other than tab and line feed, other line ends, changes of direction, and halves
+# of surrogate pairs.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 class UserError(Exception):
-    """A mistake or a lack outside this program. Its text is one line: what is wrong, what to do.
+    """Something is wrong or missing outside this program.
 
-    `llm42` prints the text without a traceback and leaves with `status`: 1, or 2 from commands
-    whose status 1 is a verdict.
+    The message is one line: what is wrong, and what to do. `llm42` prints it without a traceback,
+    and ends with `status`. That is 1, but 2 for commands whose status 1 is a verdict.
     """
 
     status = 1
 
 
 def judging(command: Callable[..., None]) -> Callable[..., None]:
-    """For commands whose status 1 is a verdict: a UserError leaves with status 2."""
+    """Decorate a command whose status 1 is a verdict: a UserError then ends it with status 2."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -36,5 +37,5 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def printable(text: str) -> str:
-    """What others wrote, with escapes in place of what a terminal or a browser would obey."""
-    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    """Return text of others with escapes for all that a terminal or a browser would obey."""
+    return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)

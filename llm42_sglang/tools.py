@@ -1,15 +1,15 @@
-"""Packages that serving does without: those of the extra `tools` that a command asks for itself."""
+"""The packages of the extra `tools`. Commands need them, and serving does not."""
 
 from importlib.util import find_spec
 
 from llm42_sglang.errors import UserError
 
 TOOLS = ("accelerate", "gguf", "jinja2", "safetensors")
-PACKAGES = {"yaml": "pyyaml", **{name: name for name in TOOLS}}  # by module
+PACKAGES = {"yaml": "pyyaml", **{name: name for name in TOOLS}}  # names of packages by module
 
 
 def require(purpose: str, *modules: str) -> None:
-    """Raises UserError, status 2, if one of these modules is not installed."""
+    """Raise UserError with status 2 if a module is not installed. purpose: what needs it."""
     for module in modules:
         if find_spec(module) is None:
             error = UserError(
