@@ -8,6 +8,7 @@ tokens a pass commits follows from the load, and nobody behind this file can see
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
@@ -79,7 +80,8 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         """
         reporter = self.metrics_reporter
         forwards = reporter.forward_ct_decode
-        processor = replace(self, **{"metrics_collector": _NoPasses()})
+        changes: dict[str, Any] = {"metrics_collector": _NoPasses()}  # a field that SGLang declares
+        processor = replace(self, **changes)
         rows = list(zip(reqs, runs, strict=True))
         at = 0  # tokens of each run that are handed over
         while rows:
