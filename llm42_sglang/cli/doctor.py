@@ -1,11 +1,9 @@
 """`llm42 doctor`: is everything here that a deterministic server needs? The exit status tells."""
 
-import pkgutil
-import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -13,7 +11,7 @@ from rich.table import Table
 
 from llm42_sglang.cli.model import default_model_dir
 from llm42_sglang.cli.patch import trouble_of
-from llm42_sglang.cli.patching.wheel import combined, examine, find_wheel
+from llm42_sglang.cli.patching.wheel import State, combined, examine, find_wheel
 from llm42_sglang.errors import judging
 
 
@@ -37,7 +35,7 @@ def doctor(
     ] = None,
     stamp: Annotated[
         bool,
-        typer.Option("--stamp", help="Print the seams table with the installed signatures."),
+        typer.Option("--stamp", help="Write the signatures of the installed seams to their file."),
     ] = False,
 ) -> None:
     """Check versions, plugin, seams, patches, device and model cache. Status 1 if one fails."""
@@ -55,26 +53,17 @@ def doctor(
 
 
 def _stamp() -> None:
-    """The seams table with the signatures of what is installed, for a person to paste."""
-    from llm42_sglang.engine.seams.table import TABLE, parse
+    """Write the signatures of what is installed, and say what differs from before."""
+    from llm42_sglang.engine.plugin import SEAMS
+    from llm42_sglang.engine.seams import signatures
 
-    seams = iter(parse(TABLE))
-    for line in TABLE.splitlines():
-        row = line.startswith(" ")
-        typer.echo(re.sub(r"\S+", _signatures(next(seams)), line, count=1) if row else line)
-
-
-def _signatures(seam: Any) -> str:
-    from llm42_sglang.engine.seams import fingerprint
-
-    try:
-        now = fingerprint(pkgutil.resolve_name(seam.path))
-    except (ImportError, AttributeError):
-        return "????????"  # fits no symbol
-    if seam.patched is None:
-        return now
-    # Of the two, the one that is not installed cannot be measured here.
-    return f"{seam.signature}|{now}" if now != seam.signature else f"{now}|{seam.patched}"
+    patched = combined(examine(find_wheel())) is State.PATCHED
+    before = signatures.read()
+    now = signatures.measured(SEAMS, before, patched)
+    for path in sorted({*before, *now}):
+        if (old := before.get(path, ())) != (new := now.get(path, ())):
+            typer.echo(f"{path}: {' '.join(old) or 'none'} -> {' '.join(new) or 'none'}")
+    signatures.write(now)
 
 
 def _check_up() -> None:
@@ -117,17 +106,20 @@ def _seams() -> Finding:
     from llm42_sglang.cli.upstream.sources import installed
     from llm42_sglang.cli.upstream.symbols import Finder
     from llm42_sglang.engine.names import PINNED_SGLANG
-    from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, check
-    from llm42_sglang.engine.seams.table import READ_FOR
+    from llm42_sglang.engine.plugin import SEAMS
+    from llm42_sglang.engine.seams import signatures
+    from llm42_sglang.engine.seams.seam import check
+    from llm42_sglang.engine.seams.table import GPU_SEAMS, READ_FOR
 
     finder = Finder(installed())  # which is the pinned one as shipped, or reading it raises
     if READ_FOR != PINNED_SGLANG:
         return Finding(False, f"the seams were read for sglang {READ_FOR}; see docs/bump.md")
-    check(SEAMS)
-    rows = (*SEAMS, *GPU_SEAMS)
-    if gone := [seam.path for seam in rows if finder.find(seam.path) is None]:
+    check(SEAMS, signatures.read())
+    seams = (*SEAMS, *GPU_SEAMS)
+    if gone := [seam.path for seam in seams if finder.find(seam.path) is None]:
         return Finding(False, f"{gone[0]} is gone; see docs/bump.md")
-    return Finding(True, f"{len(rows)} SGLang symbols are as this version expects them")
+    rows = len({seam.row for seam in seams})
+    return Finding(True, f"{len(seams)} symbols in {rows} places of SGLang are as expected")
 
 
 def _patches() -> Finding:

@@ -20,6 +20,7 @@ from sglang.srt.managers.schedule_batch import ScheduleBatch
 from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
 from llm42_sglang.core.config import ConfigError
+from llm42_sglang.engine.hooks import around, before
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def active(name: str) -> bool:
     if chosen:
         logger.warning("llm42: %s=%s is set: this server is broken on purpose", VARIABLE, chosen)
     names = chosen.split(",") if chosen else []
-    if not {*names} <= {*_PASS_FAULTS, *STEP_FAULTS, *_OTHERS}:
+    if not {*names} <= {*_PASS_FAULTS, *HOOKS, *_OTHERS}:
         raise ConfigError(f"{VARIABLE}={chosen} is not a known fault; unset it")
     return name in names
 
@@ -132,20 +133,23 @@ _PASS_FAULTS = {
     "width": _width_dependent,
 }
 
-_OTHERS = {"decode", "experts", "no-scheduler", "rank1", "unbounded"}
+_OTHERS = {"experts", "no-scheduler", "rank1", "unbounded"}
+
+_RUNNER = "sglang.srt.model_executor.model_runner.ModelRunner"
 
 
+@around(f"{_RUNNER}.forward", "inject step faults in tests")
 def perturb_odd_steps(original, runner, forward_batch: ForwardBatch, *args, **kwargs):
-    """AROUND hook of `ModelRunner.forward`: steps of an odd number of rows write other KV."""
+    """Steps of an odd number of rows write other KV."""
     output = original(runner, forward_batch, *args, **kwargs)
     if len(forward_batch.input_ids) % 2:
         _perturb_kv(runner, forward_batch)
     return output
 
 
+@around(f"{_RUNNER}.forward", "inject step faults in tests")
 def perturb_served_steps(original, runner, forward_batch: ForwardBatch, *args, **kwargs):
-    """AROUND hook of `ModelRunner.forward`: steps write other KV; not those of certification,
-    which are nobody's."""
+    """Steps write other KV; not those of certification, which are nobody's."""
     output = original(runner, forward_batch, *args, **kwargs)
     if forward_batch.rids:
         _perturb_kv(runner, forward_batch)
@@ -158,16 +162,18 @@ def _perturb_kv(runner, forward_batch: ForwardBatch) -> None:
         pool.get_value_buffer(pool.start_layer)[forward_batch.out_cache_loc] += 1
 
 
-STEP_FAULTS = {"step": perturb_odd_steps, "step-later": perturb_served_steps}
-
 _decode_steps = 0
 
 
+@before(f"{_RUNNER}.sample", "inject the decode fault in tests")
 def perturb_decode(runner, logits_output, forward_batch) -> None:
-    """BEFORE hook of `ModelRunner.sample`: every 7th decode step proposes wrong tokens."""
+    """Every 7th decode step proposes wrong tokens."""
     global _decode_steps
     if forward_batch.forward_mode.is_decode():
         _decode_steps += 1
         if _decode_steps % DECODE_PERIOD == 0:
             logits = logits_output.next_token_logits
             logits.copy_(logits.roll(1, dims=-1))
+
+
+HOOKS = {"step": perturb_odd_steps, "step-later": perturb_served_steps, "decode": perturb_decode}

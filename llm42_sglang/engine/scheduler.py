@@ -51,6 +51,7 @@ from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_
 logger = logging.getLogger(__name__)
 
 
+@hooks.stand_in("verify between decode steps")
 class DeterministicScheduler(Scheduler):
     """Stands in for `sglang.srt.managers.scheduler.Scheduler` in the scheduler process."""
 

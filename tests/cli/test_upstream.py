@@ -13,7 +13,10 @@ from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream import compare, sources
 from llm42_sglang.cli.upstream.compare import UNFIT
 from llm42_sglang.cli.upstream.symbols import Finder
-from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS, Seam, table
+from llm42_sglang.engine.plugin import SEAMS
+from llm42_sglang.engine.seams import signatures, table
+from llm42_sglang.engine.seams.seam import Seam, seams_of
+from llm42_sglang.engine.seams.table import GPU_SEAMS
 from tests.cli.conftest import is_one_line
 
 LOOP = '''
@@ -43,6 +46,7 @@ FILES = {
     "sglang/parts/other.py": HELPER,
 }
 # Defined there, inherited, imported, imported with a star.
+ROWS = {"Loop", "Mode", "LIMIT", "KINDS", "helper"}
 NAMES = ("Loop", "Loop.run", "Mode", "LIMIT", "KINDS", "Loop.ready", "helper")
 PATCH = b"""--- a/sglang/parts/base.py
 +++ b/sglang/parts/base.py
@@ -68,15 +72,15 @@ def write(folder: Path, contents: dict) -> Path:
     [
         ('"""One step."""', '"""A step.\n\n        """\n        # as ever', {}),
         ("LIMIT = 3", "LIMIT = 4", {}),  # as __version__
-        ("def run", "def go", {"Loop": "body changed", "Loop.run": "gone"}),
+        ("def run", "def go", {"Loop": "gone", "run": "gone"}),
         ("class Mode", "class Kind", {"Mode": "gone"}),
         ("helper(LIMIT)", "helper(4)", {"KINDS": "body changed"}),
-        ("self, batch", "self, m", {"Loop": "body changed", "Loop.run": "signature changed"}),
+        ("self, batch", "self, m", {"Loop": "signature changed", "run": "signature changed"}),
         ("port: int = 1", "port: int = 2", {"Loop": "signature changed"}),
         ("PREFILL = 1", "PREFILL = 1\n    MIXED = 3", {"Mode": "signature changed"}),
-        ("batch + 1", "batch + 2", {"Loop": "body changed", "Loop.run": "body changed"}),
-        ("return True", "return False", {"Loop.ready": "body changed"}),
-        ("def ready", "def steady", {"Loop.ready": "gone"}),
+        ("batch + 1", "batch + 2", {"Loop": "body changed", "run": "body changed"}),
+        ("return True", "return False", {"Loop": "body changed", "ready": "body changed"}),
+        ("def ready", "def steady", {"Loop": "gone", "ready": "gone"}),
         ("return n\n", "return -n\n", {"helper": "body changed", "p": UNFIT}),
         # A hook on the old name would no longer be seen by whom it concerns.
         (f"True\n{HELPER}", "True\nfrom .other import helper", {"helper": "moved", "p": UNFIT}),
@@ -85,7 +89,7 @@ def write(folder: Path, contents: dict) -> Path:
 def test_a_change_is_told_of_what_changed(tmp_path, monkeypatch, llm42, old, new, expected):
     installed = {path: text.encode() for path, text in FILES.items()}
     monkeypatch.setattr(compare.sources, "installed", lambda: installed.get)
-    monkeypatch.setattr(compare, "SEAMS", [Seam(f"sglang.loop.{name}", "", "") for name in NAMES])
+    monkeypatch.setattr(compare, "SEAMS", [Seam(f"sglang.loop.{name}", "go") for name in NAMES])
     monkeypatch.setattr(compare, "GPU_SEAMS", ())
     monkeypatch.setattr(compare, "load_patches", lambda: {"p": parse(PATCH)})
     changed = {path: text.replace(old, new) for path, text in FILES.items()}
@@ -96,15 +100,17 @@ def test_a_change_is_told_of_what_changed(tmp_path, monkeypatch, llm42, old, new
     found = {}
     for verdict, _, rows in (told.partition(":\n") for told in lists):
         names = re.findall(r"^  (?:sglang\.loop\.)?([\w.]+)", rows, re.MULTILINE)
-        found |= dict.fromkeys(names, verdict)
+        members = re.findall(r"^      (run|ready): (.*)  \(", rows, re.MULTILINE)
+        found |= dict.fromkeys(names, verdict) | dict(members)
     assert found == expected
-    assert f"{len(NAMES) - len(found.keys() - {'p'})} unchanged" in sums
+    assert f"{len(ROWS - found.keys())} unchanged" in sums
 
 
 def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_path, llm42):
     mine, contents = sources.installed(), {}
     finder = Finder(lambda path: contents.setdefault(path, mine(path)))
-    assert all(finder.find(seam.path) for seam in (*SEAMS, *GPU_SEAMS))
+    seams = (*SEAMS, *GPU_SEAMS)
+    assert all(finder.find(path) for seam in seams for path in (seam.path, seam.row))
     contents |= {diff.path: mine(diff.path) for diff in chain(*load_patches().values())}
     contents = {path: content for path, content in contents.items() if content is not None}
     for path, old, new in (
@@ -116,12 +122,31 @@ def test_the_installed_sglang_against_a_changed_copy_that_is_not_imported(tmp_pa
     contents["sglang/__init__.py"] = b"raise SystemExit('imported')"
     status, said, _ = llm42("doctor", "--against", str(write(tmp_path, contents)))
     assert status == 1
-    assert "signature changed:\n  sglang.srt.managers.schedule_batch.Req.finished  (" in said
+    assert "signature changed:\n  sglang.srt.managers.schedule_batch.Req\n" in said
+    assert "      finished: signature changed  (" in said
     assert "      + def finished(self, a) -> bool:\n" in said
     unfit = "  04-server-flags.patch: sglang/launch_server.py: line "
     assert unfit in said.split("patch does not apply:\n")[1]
-    counts = "1 signature changed, 2 body changed, 1 patch does not apply"  # Req has a new member
-    assert f"{counts}, {len(SEAMS + GPU_SEAMS) - 3} unchanged" in said
+    counts = "1 signature changed, 1 body changed, 1 patch does not apply"
+    assert f"{counts}, {len({seam.row for seam in seams}) - 2} unchanged" in said
+
+
+def test_a_row_has_the_worst_verdict_of_its_symbols():
+    changed = LOOP.replace("self, batch", "self, m")
+    base = FILES["sglang/parts/base.py"].replace("ready", "steady")
+    others = FILES | {"sglang/loop.py": changed, "sglang/parts/base.py": base}
+    ours, theirs = (Finder(lambda path, of=of: of.get(path)) for of in (FILES, others))
+
+    def told(notation: str) -> list[str]:
+        return compare.compare_row("sglang.loop.Loop", seams_of(notation, "go"), ours, theirs)
+
+    assert told("sglang.loop.Loop{run,ready}") == [
+        *("gone", "  sglang.loop.Loop", "Loop: body changed  (go)", "changed in run"),
+        *("run: signature changed  (go)", "- def run(self, batch: int) -> int:"),
+        *("+ def run(self, m: int) -> int:", "ready: gone  (go)"),
+    ]
+    assert told("sglang.loop.Loop.run")[:2] == ["signature changed", "  sglang.loop.Loop"]
+    assert told("sglang.loop.Loop")[:2] == ["body changed", "  sglang.loop.Loop  (go)"]
 
 
 def test_a_table_that_was_read_for_another_version_is_told(monkeypatch):
@@ -146,5 +171,36 @@ def test_a_bad_version_or_file_is_one_line_and_status_2(tmp_path, monkeypatch, l
     assert status == 2 and told in said and is_one_line(said)
 
 
-def test_the_stamp_of_what_is_installed_is_the_table(llm42):
-    assert llm42("doctor", "--stamp") == (0, table.TABLE, "")
+def test_the_stamp_of_what_is_installed_is_the_file(tmp_path, monkeypatch, llm42):
+    shipped, file = signatures.FILE.read_text(), tmp_path / "signatures.txt"
+    file.write_text(shipped)
+    monkeypatch.setattr(signatures, "FILE", file)
+    assert llm42("doctor", "--stamp") == (0, "", "")
+    assert file.read_text() == shipped
+    first, second, *rest = shipped.splitlines(keepends=True)
+    path, fingerprint = second.split()
+    file.write_text("".join([f"gone.since {fingerprint}\n", f"{path} 00000000\n", *rest]))
+    status, said, _ = llm42("doctor", "--stamp")
+    assert status == 0 and file.read_text() == shipped
+    name, added = first.split()
+    assert f"{path}: 00000000 -> {fingerprint}\n" in said
+    assert f"{name}: none -> {added}\n" in said and f"gone.since: {fingerprint} -> none\n" in said
+
+
+@pytest.mark.parametrize(
+    ("known", "patched", "now"),
+    [
+        ((), False, ("new",)),
+        ((), True, ("new",)),
+        (("old",), False, ("new",)),
+        (("old",), True, ("old", "new")),
+        (("old", "other"), False, ("new", "other")),
+        (("old", "other"), True, ("old", "new")),
+        (("new",), True, ("new",)),
+        (("new", "other"), True, ("new",)),
+    ],
+)
+def test_of_two_signatures_the_installed_one_is_measured(monkeypatch, known, patched, now):
+    """The other one stays: patches change it, or do not any more."""
+    monkeypatch.setattr(signatures, "_now", lambda path: "new")
+    assert signatures.measured([Seam("a.f", "")], {"a.f": known}, patched) == {"a.f": now}

@@ -4,10 +4,10 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -15,12 +15,18 @@ from sglang.srt.managers.scheduler import Scheduler
 
 import llm42_sglang
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine import plugin, seams, settings
+from llm42_sglang.engine import faults, hooks, plugin, settings
+from llm42_sglang.engine.passes.canonical import fixed_shape_experts
+from llm42_sglang.engine.seams.seam import Seam
+from llm42_sglang.engine.seams.table import GPU_SEAMS
 
 PACKAGE = Path(llm42_sglang.__file__).parent
 TABLE = PACKAGE / "engine" / "seams" / "table.py"
-ROWS = (*seams.SEAMS, *seams.GPU_SEAMS)
+SEAMS = (*plugin.SEAMS, *GPU_SEAMS)
+SYMBOLS = {seam.path for seam in SEAMS}
 NOT_SGLANGS = {"begin_forward"}  # FlashInfer's: see tests/engine/backends/test_flashinfer.py
+
+Hooks = set[tuple[str, str]]  # a function's qualified name, and what it hooks
 
 
 class Code(NamedTuple):
@@ -55,75 +61,118 @@ def package() -> Code:
     return code_of(path.read_text() for path in PACKAGE.rglob("*.py") if path != TABLE)
 
 
-def classes() -> Iterator[type]:
+@cache
+def modules() -> tuple[ModuleType, ...]:
     """Those of the layers that may import SGLang."""
-    for path in (*(PACKAGE / "engine").rglob("*.py"), *(PACKAGE / "platform").rglob("*.py")):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        name = ".".join(parts).removesuffix(".__init__")
-        found = vars(importlib.import_module(name)).values()
-        yield from (each for each in found if inspect.isclass(each) and each.__module__ == name)
+    paths = (path for layer in ("engine", "platform") for path in (PACKAGE / layer).rglob("*.py"))
+    parts = (path.relative_to(PACKAGE.parent).with_suffix("").parts for path in paths)
+    names = (".".join(each).removesuffix(".__init__") for each in parts)
+    return tuple(map(importlib.import_module, names))
 
 
-def overridden(cls: type) -> set[str]:
-    """SGLang's methods that a class of ours stands in for, as dotted paths."""
-    owners = {
-        name: next((base for base in cls.__mro__[1:] if name in vars(base)), object)
-        for name, mine in vars(cls).items()
-        if not name.startswith("__") and (inspect.isroutine(mine) or isinstance(mine, property))
-    }
-    return {
-        f"{owner.__module__}.{owner.__qualname__}.{name}"
-        for name, owner in owners.items()
-        if owner.__module__.startswith("sglang.")
-    }
+def classes() -> Iterator[type]:
+    for module in modules():
+        found = filter(inspect.isclass, vars(module).values())
+        yield from (each for each in found if each.__module__ == module.__name__)
+
+
+def overridden() -> set[str]:
+    """SGLang's methods that classes of ours stand in for, as dotted paths."""
+    return {path for cls in classes() for path in hooks.overridden(cls).values()}
+
+
+def declared(where: Iterable[ModuleType]) -> Hooks:
+    """Every hook that is declared in these modules."""
+    found = (hook for module in where for hook in hooks.marked(module))
+    marks = ((hook.__qualname__, mark) for hook in found for mark in hooks.marks_of(hook))
+    return {(name, target) for name, mark in marks for target in mark.targets}
 
 
 @pytest.fixture
-def hooked(monkeypatch) -> set[str]:
+def activated(monkeypatch) -> Callable[..., Hooks]:
+    """The hooks that a process registers, serving or not, with these faults."""
+
+    def activate(*injected: str, serving: bool = True) -> Hooks:
+        registered = set()
+        if serving:
+            monkeypatch.setenv(settings.VARIABLE, Config().to_json())
+        monkeypatch.setenv(faults.VARIABLE, ",".join(injected))
+        remember = lambda target, hook, kind: registered.add((hook.__qualname__, target))  # noqa: E731
+        monkeypatch.setattr(hooks, "_hook", remember)
+        plugin.activate()
+        return registered
+
+    return activate
+
+
+@pytest.fixture
+def hooked(activated) -> set[str]:
     """Every target that a serving process registers."""
-    targets = set()
-    monkeypatch.setenv(settings.VARIABLE, Config().to_json())
-    monkeypatch.setenv("LLM42_FAULT", "decode")
-    monkeypatch.setattr(plugin, "hook", lambda target, *how: targets.add(target))
-    plugin.activate()
-    return targets
+    return {target for _, target in activated()}
 
 
 def without_row(paths: Iterable[str]) -> set[str]:
-    return set(paths) - {seam.path for seam in ROWS}
+    return set(paths) - SYMBOLS
 
 
 def names_without_row(names: Iterable[str]) -> set[str]:
-    return set(names) - {seam.path.rpartition(".")[2] for seam in ROWS} - NOT_SGLANGS
+    return set(names) - {symbol.rpartition(".")[2] for symbol in SYMBOLS} - NOT_SGLANGS
 
 
-def unused(rows: Iterable[seams.Seam], targets: set[str], code: Code) -> set[str]:
-    """Rows of what is not hooked, overridden, imported, read as an attribute, or at least named
-    in a comment where the code relies on it."""
+def unused(seams: Iterable[Seam], targets: set[str], code: Code) -> set[str]:
+    """Symbols that are not hooked, overridden, imported, read as an attribute, or at least named
+    in a comment where the code relies on them."""
     return {
         seam.path
-        for seam in rows
+        for seam in seams
         if seam.path not in targets | code.imported
         and (name := seam.path.rpartition(".")[2]) not in code.named
         and not re.search(rf"\b{name}\b", code.text)
     }
 
 
-def test_every_hook_is_a_row(hooked):
-    assert len(hooked) > 15
+def test_every_hook_is_a_row(activated):
+    hooked = {target for _, target in activated(*faults.HOOKS)}
+    assert len(hooked) > 30
     assert without_row(hooked) == set()
 
 
+def test_every_declared_hook_is_registered(activated):
+    """In a process that serves, with every fault that hooks."""
+    assert declared(modules()) == activated(*faults.HOOKS)
+
+
+def test_there_is_no_other_way_to_hook():
+    """A function is hooked only by its mark, and the mark is its row."""
+    ways = r"HookRegistry\.(register|_hooks)|plugin_hook|\b_hook\("
+    code = {path for path in PACKAGE.rglob("*.py") if path != TABLE}
+    assert [path.name for path in code if re.search(ways, path.read_text())] == ["hooks.py"]
+
+
+def test_what_is_left_out_where(activated):
+    """Faults unless they are named; the rest of a server's hooks where there is no such server."""
+    stock, serving = activated(serving=False), activated()
+    scheduler, front = declared(plugin.SCHEDULER), declared(plugin.FRONT)
+    assert stock < front and serving == scheduler | front | declared(plugin.CONTROLLER)
+    assert ("Gatekeeper.add_receipt", plugin.gatekeeper._MANAGER + ".update_request_meta_info") in (
+        front - stock
+    )
+    assert {name for name, _ in serving - activated("experts")} == {fixed_shape_experts.__name__}
+    assert serving - activated("no-scheduler") == scheduler
+    added = {name for name, _ in activated("step", "decode") - serving}
+    assert added == {faults.HOOKS[name].__name__ for name in ("step", "decode")}
+
+
 def test_every_imported_symbol_is_a_row():
-    """A class is covered by a row for it, or for each of its methods that is used."""
+    """A class is covered by a row for it, or for those of its members that are used."""
     imported = {path for path in package().imported if path.startswith("sglang.")}
     assert len(imported) > 50, len(imported)
-    owners = {seam.path.rpartition(".")[0] for seam in ROWS}
+    owners = {symbol.rpartition(".")[0] for symbol in SYMBOLS}
     assert without_row(imported) <= owners
 
 
 def test_every_overridden_method_is_a_row():
-    methods = set().union(*map(overridden, classes()))
+    methods = overridden()
     assert len(methods) > 30
     assert without_row(methods) == set()
 
@@ -134,23 +183,42 @@ def test_every_attribute_wrapped_in_place_is_a_row():
 
 
 def test_every_row_is_used(hooked):
-    targets = hooked.union(*map(overridden, classes()))
-    assert unused(ROWS, targets, package()) == set()
+    assert unused(SEAMS, hooked | overridden(), package()) == set()
 
 
-def test_negative_control_a_hook_without_row(hooked, monkeypatch):
-    more = lambda: plugin.hook("sglang.srt.managers.io_struct.FreezeGCReq", None, None)  # noqa: E731
-    monkeypatch.setattr(plugin, "_register_controller", more)
-    plugin.activate()
-    assert without_row(hooked) == {"sglang.srt.managers.io_struct.FreezeGCReq"}
+def test_negative_control_a_hook_without_row(activated):
+    """One that is declared where `plugin` does not look is neither registered nor a row."""
+    stray, target = ModuleType("stray"), "sglang.srt.managers.io_struct.FreezeGCReq.__init__"
+
+    @hooks.before(target, "see nothing")
+    def look(*args): ...
+
+    look.__module__, stray.look = "stray", look
+    ((name, missed),) = declared([*modules(), stray]) - activated(*faults.HOOKS)
+    assert name.endswith("look") and {missed} == without_row([target]) == {target}
 
 
 def test_negative_control_an_override_without_row():
     class Ours(Scheduler):
         def process_input_requests(self): ...
 
-    (path,) = without_row(overridden(Ours))
+    (path,) = without_row(hooks.overridden(Ours).values())
     assert path.endswith(".Scheduler.process_input_requests")
+
+
+def test_a_class_that_stands_in_brings_a_row_with_what_it_overrides():
+    @hooks.stand_in("see")
+    class Ours(Scheduler):
+        def process_input_requests(self): ...
+
+    class Theirs(Ours):
+        """Not marked, whatever its base class is."""
+
+    (mark,) = hooks.marks_of(Ours)
+    path = "sglang.srt.managers.scheduler.Scheduler"
+    assert mark.targets == (path,)
+    assert [seam.path for seam in mark.seams] == [path, f"{path}.process_input_requests"]
+    assert hooks.marks_of(Theirs) == ()
 
 
 def test_negative_control_a_wrapped_attribute_without_row():
@@ -159,6 +227,6 @@ def test_negative_control_a_wrapped_attribute_without_row():
 
 
 def test_negative_control_a_row_that_nobody_uses(hooked):
-    idle = replace(ROWS[0], path="sglang.srt.managers.scheduler.Scheduler.process_input_requests")
-    assert unused([*ROWS, idle], hooked, package()) == {idle.path}
-    assert unused(ROWS, set(), code_of([])) == {seam.path for seam in ROWS}
+    idle = Seam("sglang.srt.managers.scheduler.Scheduler.process_input_requests", "see")
+    assert unused([*SEAMS, idle], hooked | overridden(), package()) == {idle.path}
+    assert unused(SEAMS, set(), code_of([])) == SYMBOLS

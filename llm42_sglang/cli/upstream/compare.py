@@ -1,5 +1,6 @@
 """`llm42 doctor --against`: what another SGLang does to the seams and to the text patches."""
 
+from collections.abc import Sequence
 from difflib import ndiff
 
 from llm42_sglang.cli.patching.diff import Mismatch
@@ -7,20 +8,25 @@ from llm42_sglang.cli.patching.wheel import load_patches
 from llm42_sglang.cli.upstream import sources
 from llm42_sglang.cli.upstream.symbols import Finder, Symbol
 from llm42_sglang.engine.names import PINNED_SGLANG
-from llm42_sglang.engine.seams import GPU_SEAMS, SEAMS
+from llm42_sglang.engine.plugin import SEAMS
+from llm42_sglang.engine.seams.seam import Seam
+from llm42_sglang.engine.seams.table import GPU_SEAMS
 
 UNFIT, SAME = "patch does not apply", "unchanged"
 VERDICTS = ("gone", "moved", "signature changed", "body changed", UNFIT, SAME)  # worst first
 
 
 def against(named: str) -> tuple[str, bool]:
-    """The report on a version or wheel, and whether anything changed. Imports no SGLang."""
+    """The report on a version or wheel, which is not imported, and whether anything changed."""
     file, other = sources.other(named)
     ours, theirs = Finder(sources.installed()), Finder(other)
     found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    rows: dict[str, list[Seam]] = {}
     for seam in (*SEAMS, *GPU_SEAMS):
-        verdict, *details = compare(ours.find(seam.path), theirs.find(seam.path))
-        found[verdict].append("\n      ".join([f"  {seam.path}  ({seam.why})", *details]))
+        rows.setdefault(seam.row, []).append(seam)
+    for row, seams in rows.items():
+        verdict, *details = compare_row(row, seams, ours, theirs)
+        found[verdict].append("\n      ".join(details))
     for name, diffs in load_patches().items():
         for diff in diffs:
             try:
@@ -32,6 +38,21 @@ def against(named: str) -> tuple[str, bool]:
     told = [verdict for verdict in VERDICTS if found[verdict] and verdict != SAME]
     lists = ["\n".join([f"{verdict}:", *found[verdict]]) for verdict in told]
     return "\n\n".join([head, *lists, sums]), bool(lists)
+
+
+def compare_row(row: str, seams: Sequence[Seam], ours: Finder, theirs: Finder) -> list[str]:
+    """The worst verdict on a function, or on a class and its members; then the lines of it."""
+    if [seam.path for seam in seams] == [row]:
+        verdict, *details = compare(ours.find(row), theirs.find(row))
+        return [verdict, f"  {row}  ({seams[0].why})", *details]
+    worst, told = SAME, [f"  {row}"]
+    for seam in seams:
+        verdict, *details = compare(ours.find(seam.path), theirs.find(seam.path))
+        worst = min(worst, verdict, key=VERDICTS.index)
+        if verdict != SAME:
+            name = seam.path.rpartition(".")[2]
+            told += [f"{name}: {verdict}  ({seam.why})", *details]
+    return [worst, *told]
 
 
 def compare(mine: Symbol, other: Symbol | None) -> list[str]:

@@ -10,14 +10,18 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from llm42_sglang.engine.hooks import around
 from llm42_sglang.frontend.openai_body import failure_of
+
+_MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 
 _in_batch = contextvars.ContextVar("in_batch", default=False)
 
 
+@around(f"{_MANAGER}._collect_batch_responses", "let one of several results be an error")
 async def collect(original, manager, generators) -> list[dict]:
-    """AROUND TokenizerManager._collect_batch_responses: a whole answer of several results. The
-    tasks that wait for them are made in here, so they know that they are not alone."""
+    """A whole answer of several results. The tasks that wait for them are made in here, so they
+    know that they are not alone."""
     token = _in_batch.set(True)
     try:
         results = await original(manager, generators)
@@ -29,8 +33,9 @@ async def collect(original, manager, generators) -> list[dict]:
     return results
 
 
+@around(f"{_MANAGER}._handle_abort_finish_reason", "let one of several results be an error")
 async def keep_result(original, manager, out: dict, state, is_stream: bool) -> dict | None:
-    """AROUND TokenizerManager._handle_abort_finish_reason: no exception for one of several."""
+    """No exception for one of several."""
     alone = not (_in_batch.get() and failure_of(out))
     return await original(manager, out, state, is_stream if alone else True)
 

@@ -8,13 +8,14 @@ from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
 from sglang.srt.runtime_context import get_observability
-from sglang.srt.sampling.sampling_params import CustomParamValue, SamplingParams
+from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import FACTS_PATH
 from llm42_sglang.engine.front.bounded import FrontBounds
 from llm42_sglang.engine.front.samples import expect_samples, next_sample
 from llm42_sglang.engine.front.stream import keep_messages
+from llm42_sglang.engine.hooks import after, around, before
 from llm42_sglang.engine.metrics import RefusalMetrics
 from llm42_sglang.engine.names import (
     AUDIT_FAILED,
@@ -38,6 +39,9 @@ from llm42_sglang.frontend.options import (
     refuse_unsupported,
 )
 
+_MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
+_HTTP = "sglang.srt.entrypoints.http_server"
+
 
 class Gatekeeper:
     """The hooks, and the one thing they share: whether the scheduler process is really ours."""
@@ -54,8 +58,9 @@ class Gatekeeper:
         self.proof: dict[str, Any] = {}
         self.bounds = FrontBounds(config)
 
+    @around(f"{_MANAGER}._create_tokenized_object", "refuse or mark requests")
     def admit(self, original, manager, obj, *args, **kwargs) -> Any:
-        """AROUND TokenizerManager._create_tokenized_object: refuse, or mark as deterministic."""
+        """Refuse, or mark as deterministic."""
         tokenized = original(manager, obj, *args, **kwargs)
         self.bounds.check_tokenized(tokenized)
         if isinstance(tokenized, TokenizedGenerateReqInput):
@@ -65,24 +70,25 @@ class Gatekeeper:
                 expect_samples(params)
         return tokenized
 
+    @around(f"{_MANAGER}._send_one_request", "give each of n samples its seed", serving_only=True)
     async def number_samples(self, original, manager, tokenized) -> None:
-        """AROUND TokenizerManager._send_one_request: with n > 1, sample i draws with seed + i;
-        and a deterministic stream is read message by message."""
+        """With n > 1, sample i draws with seed + i. A deterministic stream is read message by
+        message."""
         if isinstance(tokenized, TokenizedGenerateReqInput):
             tokenized.sampling_params = next_sample(tokenized.sampling_params)
             keep_messages(manager, [tokenized])
         await original(manager, tokenized)
 
+    @around(f"{_HTTP}.serve_generate_request", "refuse before SGLang looks at the request")
     async def refuse_early(self, original, obj: GenerateReqInput, request) -> Any:
-        """AROUND http_server.serve_generate_request: a stream cannot turn into a 400 later, and
-        SGLang's own complaint about an option would not name it as refused."""
-        from sglang.srt.entrypoints.http_server import _create_error_response
-
+        """A stream cannot turn into a 400 later, and SGLang's own complaint about an option would
+        not name it as refused."""
         try:
             self.bounds.check(obj, request)
             self.examine(obj)
         except Refused as error:
-            return _create_error_response(error)
+            # As SGLang answers on this endpoint.
+            return JSONResponse({"error": {"message": str(error)}}, error.status_code)
         return await original(obj, request)
 
     def examine(self, obj: GenerateReqInput) -> bool:
@@ -94,11 +100,14 @@ class Gatekeeper:
             _refuse_empty_constraints(obj.sampling_params)
         return wanted
 
+    @around(
+        f"{_MANAGER}.update_request_meta_info", "put the receipt into meta_info", serving_only=True
+    )
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
     ) -> None:
-        """AROUND TokenizerManager.update_request_meta_info: one receipt, not a list of them; and
-        the word that an audit has failed, which every output carries from then on."""
+        """One receipt, not a list of them. And the word that an audit has failed, which every
+        output carries from then on."""
         others = dict(customized_info)
         if others.pop(AUDIT_KEY, None) is not None:
             self.problem = AUDIT_FAILED.removeprefix("llm42: ")
@@ -107,8 +116,13 @@ class Gatekeeper:
             (meta_info[RECEIPT_KEY],) = receipts[index]
         original(manager, meta_info, state, others, index, finish_reason)
 
+    @after(
+        "sglang.srt.entrypoints.engine.Engine._launch_subprocesses",
+        "check that the scheduler's hooks are live",
+        serving_only=True,
+    )
     def check_schedulers(self, launched: tuple, *args, **kwargs) -> None:
-        """AFTER Engine._launch_subprocesses: every scheduler must have reported live hooks."""
+        """Every scheduler must have reported live hooks."""
         self.bounds.learn(launched)
         (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
         reported = _proofs_of(init.scheduler_infos)
@@ -126,8 +140,9 @@ class Gatekeeper:
         """Empty until the schedulers are ready."""
         return self.proof.get("fingerprint", "")
 
+    @before(f"{_HTTP}._setup_and_run_http_server", "gate /health, and fields that nobody reads")
     def gate_app(self, *args, **kwargs) -> None:
-        """BEFORE http_server._setup_and_run_http_server."""
+        """Install what looks at every HTTP request."""
         from sglang.srt.entrypoints.http_server import app
 
         app.add_middleware(FieldGate)
@@ -183,9 +198,10 @@ def fold_native_field(obj: GenerateReqInput) -> None:
             params["custom_params"] = {**custom, FIELD: params.pop(FIELD)}
 
 
+@around(f"{_HTTP}.generate_contract_error", "let the native field pass SGLang's schema")
 def check_contract(original, body: Any) -> str | None:
-    """AROUND http_server.generate_contract_error: SGLang's schema of a /generate body is compiled
-    and does not know the field; the rest of the body is checked as ever."""
+    """SGLang's schema of a /generate body is compiled and does not know the field; the rest of the
+    body is checked as ever."""
     if not isinstance(body, dict):
         return original(body)
     for name in {FIELD, "custom_params"} & body.keys():  # SGLang would drop it without a word
@@ -212,10 +228,16 @@ def _refuse_empty_constraints(raw: Any) -> None:
                 raise Refused(f"{name} is empty, and SGLang would generate without it; drop it")
 
 
+# What they may be, by SGLang's declaration of the field.
+(_CUSTOM_PARAMS,) = (
+    field.type for field in msgspec.structs.fields(SamplingParams) if field.name == "custom_params"
+)
+
+
 def _refuse_unsendable(custom_params: Any) -> None:
     """What would not survive the way to the scheduler, and would end it."""
     try:
-        msgspec.convert(custom_params, dict[str, CustomParamValue] | None)
+        msgspec.convert(custom_params, _CUSTOM_PARAMS)
     except msgspec.ValidationError as error:
         raise Refused(f"custom_params: {error}") from None
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from sglang.srt.managers.io_struct import GenerateReqInput
 
 from llm42_sglang.engine.front.gatekeeper import Gatekeeper, fold_native_field
+from llm42_sglang.engine.hooks import around
 from llm42_sglang.frontend.openai_body import (
     Exchange,
     dropped_fields,
@@ -29,6 +30,11 @@ from llm42_sglang.frontend.options import Refused
 
 _STATE = "llm42_exchange"  # attribute of an HTTP request's state
 
+_SERVING = "sglang.srt.entrypoints.openai"
+_CHAT = f"{_SERVING}.serving_chat.OpenAIServingChat"
+_COMPLETIONS = f"{_SERVING}.serving_completions.OpenAIServingCompletion"
+_RESPONSES = f"{_SERVING}.serving_responses.OpenAIServingResponses"
+
 
 class OpenAIHooks:
     """The hooks; the gatekeeper decides who may pass and knows the fingerprint."""
@@ -36,9 +42,11 @@ class OpenAIHooks:
     def __init__(self, gate: Gatekeeper):
         self.gate = gate
 
+    @around(f"{_CHAT}.handle_request", "stamp answers")
+    @around(f"{_COMPLETIONS}.handle_request", "stamp answers")
+    @around(f"{_RESPONSES}.create_responses", "stamp answers")
     async def answer(self, original, serving, request: BaseModel, raw_request=None) -> Any:
-        """AROUND OpenAIServingChat.handle_request, OpenAIServingCompletion.handle_request and
-        OpenAIServingResponses.create_responses."""
+        """An answer of any of these endpoints, with fingerprint and receipts."""
         if raw_request is None:
             return await original(serving, request, raw_request)
         exchange = Exchange(await _dropped(request, raw_request))
@@ -46,8 +54,12 @@ class OpenAIHooks:
         result = await original(serving, request, raw_request)
         return self._stamped(result, exchange) if exchange.deterministic else result
 
+    @around(
+        "sglang.srt.managers.tokenizer_manager.TokenizerManager.generate_request",
+        "check OpenAI requests and collect their receipts",
+    )
     def generate(self, original, manager, obj, request=None) -> AsyncGenerator[Any, None]:
-        """AROUND TokenizerManager.generate_request: the last check, and the receipts."""
+        """The last check, and the receipts."""
         self.gate.bounds.check(obj, request)
         exchange = _exchange(request)
         if exchange is None:  # not an OpenAI endpoint
@@ -58,11 +70,14 @@ class OpenAIHooks:
         results = original(manager, obj, request)
         return _noted(results, exchange) if exchange.deterministic else results
 
+    @around(
+        f"{_RESPONSES}._generate_with_builtin_tools", "refuse before /v1/responses opens a stream"
+    )
     def refuse_response(
         self, original, serving, request_id, prompt, obj, *args, raw_request=None, **kwargs
     ) -> AsyncGenerator[Any, None]:
-        """AROUND OpenAIServingResponses._generate_with_builtin_tools: decide when it is called, not
-        at the first token. SGLang makes an error response of what is raised here."""
+        """Decide when it is called, not at the first token. What is raised here becomes SGLang's
+        error response."""
         exchange = _exchange(raw_request)
         if exchange is not None:
             self._admit(obj, exchange)

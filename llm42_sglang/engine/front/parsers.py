@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from llm42_sglang.engine.hooks import around
 from llm42_sglang.frontend.options import Refused
 
 LIMIT_S = 0.5  # for all that one call reads; what is well meant takes milliseconds
@@ -25,9 +26,18 @@ class _Late(BaseException):
     """Not an Exception: parsers catch those and go on."""
 
 
+@around(
+    "sglang.srt.function_call.function_call_parser.FunctionCallParser."
+    "{parse_non_stream,parse_stream_chunk,parse_stream_end,has_tool_call}",
+    "end a parse that takes too long",
+)
+@around(
+    "sglang.srt.parser.reasoning_parser.ReasoningParser."
+    "{parse_non_stream,parse_stream_chunk,parse_stream_end,parse_non_stream_blocks}",
+    "end a parse that takes too long",
+)
 def parse_in_time(original, *args, **kwargs) -> Any:
-    """AROUND the methods of FunctionCallParser and ReasoningParser that read a text. Raises
-    Refused."""
+    """What any of these methods makes of a text. Raises Refused."""
     main = threading.current_thread() is threading.main_thread()
     if not main or _began is not None:  # one of them calls another
         return original(*args, **kwargs)

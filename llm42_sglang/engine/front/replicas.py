@@ -13,25 +13,28 @@ from multiprocessing.process import BaseProcess
 
 from sglang.srt.managers.data_parallel_controller import DataParallelController
 
+from llm42_sglang.engine.hooks import around, before
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START, REPLICAS_KEY
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
+_CONTROLLER = "sglang.srt.managers.data_parallel_controller.DataParallelController"
 
 
+@around(f"{_CONTROLLER}.get_init_info", "prove that the hooks are live in every replica")
 def hand_on_infos(original, controller: DataParallelController) -> dict:
-    """AROUND DataParallelController.get_init_info: the proof of every scheduler, None for one that
-    has none."""
+    """The proof of every scheduler, None for one that has none."""
     infos = [info.get(INFO_KEY) for info in controller._scheduler_init_infos]
     expected = controller.launch_dp_size * controller.server_args.tp_size
     infos += [None] * (expected - len(infos))
     return original(controller) | {REPLICAS_KEY: infos}
 
 
+@before(f"{_CONTROLLER}.launch_dp_schedulers", "leave with a replica that fails")
 def watch_schedulers(controller: DataParallelController, *args, **kwargs) -> None:
-    """BEFORE DataParallelController.launch_dp_schedulers: a scheduler that fails, now or later,
-    takes the controller with it; the front process watches that one."""
+    """A scheduler that fails, now or later, takes the controller with it; the front process watches
+    that one."""
     watch = threading.Thread(
         target=leave_with_first, args=(controller.scheduler_procs,), daemon=True
     )

@@ -14,8 +14,10 @@ from weakref import proxy
 from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
 from sglang.srt.managers.tokenizer_manager import ReqState
 
+from llm42_sglang.engine.hooks import around
 from llm42_sglang.frontend.options import FIELD
 
+_MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 # Of meta_info; each has an entry per token, and all messages share the request's one list.
 _GROWING = ("output_token_logprobs", "output_top_logprobs", "output_token_ids_logprobs")
 
@@ -107,16 +109,26 @@ def keep_messages(manager: Any, requests: Iterable[Any]) -> None:
                 state.out_list = Messages(state)
 
 
+@around(
+    f"{_MANAGER}._send_batch_request",
+    "keep the messages of a deterministic stream apart",
+    serving_only=True,
+)
 async def send_batch(original, manager, requests) -> None:
-    """AROUND TokenizerManager._send_batch_request."""
+    """As `Gatekeeper.number_samples`, of a batch that is sent as one."""
     keep_messages(manager, requests)
     await original(manager, requests)
 
 
+@around(
+    f"{_MANAGER}._stream_one_response",
+    "read a deterministic stream message by message",
+    serving_only=True,
+)
 def stream_one_by_one(
     original, manager, obj, state: ReqState, request=None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """AROUND TokenizerManager._stream_one_response."""
+    """SGLang's reader sees one message at a time."""
     messages = state.out_list
     view = OneAtATime(state, messages) if isinstance(messages, Messages) else state
     return original(manager, obj=obj, state=view, request=request)

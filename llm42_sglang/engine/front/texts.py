@@ -7,11 +7,18 @@ import asyncio
 from functools import cache
 from typing import Any
 
+from llm42_sglang.engine.hooks import around
+
+_ENDPOINTS = "sglang.srt.entrypoints.openai.serving_tokenize"
 LONG = 20_000  # characters in all; less takes milliseconds
 
 
+@around(
+    "sglang.srt.managers.tokenizer_manager.TokenizerManager._tokenize_texts",
+    "make tokens of a long text in a thread",
+)
 async def tokenize_aside(original, manager, texts: Any, *args, **kwargs) -> Any:
-    """AROUND TokenizerManager._tokenize_texts. texts: one, several, or pairs of them."""
+    """texts: one, several, or pairs of them."""
     tokenized = original(manager, texts, *args, **kwargs)
     # SGLang's batching tokenizer belongs to the event loop, and has a thread of its own.
     if manager.async_dynamic_batch_tokenizer is not None or _characters(texts) < LONG:
@@ -19,8 +26,16 @@ async def tokenize_aside(original, manager, texts: Any, *args, **kwargs) -> Any:
     return await asyncio.to_thread(asyncio.run, tokenized)
 
 
+@around(
+    f"{_ENDPOINTS}.OpenAIServingTokenize._handle_non_streaming_request",
+    "make tokens of a long text in a thread",
+)
+@around(
+    f"{_ENDPOINTS}.OpenAIServingDetokenize._handle_non_streaming_request",
+    "make a text of many tokens in a thread",
+)
 async def convert_aside(original, serving, adapted, request, raw_request) -> Any:
-    """AROUND OpenAIServingTokenize._handle_non_streaming_request and OpenAIServingDetokenize's."""
+    """An answer of /tokenize or /detokenize."""
     if told := _too_long(serving.tokenizer_manager, request):
         return serving.create_error_response(told)
     return await asyncio.to_thread(asyncio.run, original(serving, adapted, request, raw_request))

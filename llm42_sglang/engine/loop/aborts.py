@@ -6,9 +6,15 @@ from contextlib import contextmanager
 
 from sglang.srt.managers.schedule_batch import Req
 
+from llm42_sglang.engine.hooks import around
 
+
+@around(
+    "sglang.srt.managers.tokenizer_manager.TokenizerManager.abort_request",
+    "end all whose names begin so, where a star asks for that",
+)
 def abort_named(original, manager, rid: str = "", abort_all: bool = False) -> None:
-    """AROUND TokenizerManager.abort_request: one abort for each request that a star stands for."""
+    """One abort for each request that a star stands for."""
     known = list(manager.rid_to_state)
     if abort_all or not rid.endswith("*") or rid in known:
         original(manager, rid, abort_all)

@@ -8,11 +8,17 @@ from typing import Any
 
 import torch
 
+from llm42_sglang.engine.hooks import around
 
+
+@around(
+    "sglang.srt.layers.sampler.Sampler._sample_from_probs",
+    "draw from a row that has no token left",
+)
 def draw_from_something(
     original, sampler, probs: torch.Tensor, sampling_info, *args, **kwargs
 ) -> Any:
-    """AROUND Sampler._sample_from_probs. probs: [batch, vocabulary], changed in place."""
+    """probs: [batch, vocabulary], changed in place."""
     lost = ~(probs.sum(-1) > 0)  # [batch]; NaN is not above 0
     probs.masked_fill_(lost[:, None], 0)
     probs[:, 0] += lost

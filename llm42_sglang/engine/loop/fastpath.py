@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from sglang.srt.managers.schedule_batch import Req
 
+from llm42_sglang.engine.hooks import around
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.sampling import greedy
 
@@ -32,8 +33,9 @@ def drawing(reqs: Sequence[Req]) -> Iterator[None]:
         _rows.clear()
 
 
+@around("sglang.srt.model_executor.model_runner.ModelRunner.sample", "draw for our own rows")
 def sample_own_rows(original, runner, logits_output, forward_batch) -> torch.Tensor:
-    """AROUND hook of `ModelRunner.sample`; returns token ids [batch]."""
+    """Returns token ids [batch]."""
     if not _rows:
         return original(runner, logits_output, forward_batch)
     raw = logits_output.next_token_logits[list(_rows)]  # a copy: SGLang samples in place

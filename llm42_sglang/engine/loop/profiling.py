@@ -7,11 +7,16 @@ from typing import Any
 
 from sglang.srt.managers.io_struct import ProfileReqOutput
 
+from llm42_sglang.engine.hooks import around
+
 logger = logging.getLogger(__name__)
 
+_MANAGER = "sglang.srt.managers.scheduler_components.profiler_manager.SchedulerProfilerManager"
 
+
+@around(f"{_MANAGER}._profile", "refuse a profile that cannot be made")
 def answer(original, manager, request) -> Any:
-    """AROUND SchedulerProfilerManager._profile: start or stop now, or make ready for later."""
+    """Start or stop now, or make ready for later."""
     try:
         return original(manager, request)
     except Exception as error:
@@ -20,8 +25,9 @@ def answer(original, manager, request) -> Any:
         return ProfileReqOutput(success=False, message=told)
 
 
+@around(f"{_MANAGER}._profile_batch_predicate", "give up a profile that cannot be made")
 def step(original, manager, batch) -> None:
-    """AROUND SchedulerProfilerManager._profile_batch_predicate: before every batch."""
+    """Before every batch."""
     try:
         original(manager, batch)
     except Exception:

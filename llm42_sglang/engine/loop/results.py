@@ -18,6 +18,7 @@ from sglang.srt.managers.utils import GenerationBatchResult
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
+from llm42_sglang.engine.hooks import stand_in
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
 
@@ -48,6 +49,7 @@ class _NoPasses:
         """Nothing to count."""
 
 
+@stand_in("divert deterministic rows into candidates, and commit verified tokens")
 @dataclass(kw_only=True, frozen=True)
 class DeterministicResultProcessor(SchedulerBatchResultProcessor):
     """SGLang's processor, which makes candidates of tokens that are not canonical."""

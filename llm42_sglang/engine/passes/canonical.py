@@ -24,6 +24,7 @@ from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutpu
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.pages import page_span
 from llm42_sglang.engine.faults import PassFault
+from llm42_sglang.engine.hooks import around
 from llm42_sglang.engine.passes import graphs
 from llm42_sglang.engine.passes.backends.mode import Mode
 from llm42_sglang.engine.passes.ranks import Ranks
@@ -241,10 +242,14 @@ def head_rows(rows: torch.Tensor) -> Iterator[None]:
         _head_rows = None
 
 
+@around(
+    "sglang.srt.layers.logits_processor.LogitsProcessor._get_pruned_states",
+    "get the logits of every row of a pass",
+)
 def keep_head_rows(
     original, processor, hidden_states, hidden_states_before_norm, aux_hidden_states, metadata
 ):
-    """AROUND hook of `LogitsProcessor._get_pruned_states`."""
+    """The rows that go through the language-model head."""
     if _head_rows is None:
         return original(
             processor, hidden_states, hidden_states_before_norm, aux_hidden_states, metadata
@@ -253,7 +258,11 @@ def keep_head_rows(
     return kept, hidden_states_before_norm, aux_hidden_states, None, None, []
 
 
+@around(
+    "sglang.srt.layers.moe.fused_moe_native.moe_forward_native",
+    "give every expert a fixed number of rows in canonical passes",
+)
 def fixed_shape_experts(original, *args):
-    """AROUND hook of `moe_forward_native`, the experts of plain CPUs."""
+    """The experts of plain CPUs."""
     experts = original if _head_rows is None else every_expert_over_all_rows(original)
     return experts(*args)

@@ -1,10 +1,7 @@
 """Every SGLang symbol the engine relies on, and the check that they are all as expected.
 
-SGLang's hook registry fails open: a hook on a name that is gone is logged and forgotten. So the
-whole table is checked before anything is hooked; one missing or changed seam ends the process.
+A hook is a row where it is declared (`engine.hooks`); `table` has the rows of what is relied upon
+without a hook. SGLang's hook registry fails open: a hook on a name that is gone is logged and
+forgotten. So all rows are checked before anything is hooked; one missing or changed symbol ends the
+process.
 """
-
-from llm42_sglang.engine.seams.seam import Seam, check, fingerprint
-from llm42_sglang.engine.seams.table import GPU_SEAMS, SEAMS
-
-__all__ = ["GPU_SEAMS", "SEAMS", "Seam", "check", "fingerprint"]

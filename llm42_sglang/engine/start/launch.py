@@ -59,11 +59,13 @@ def prepare(config: Config, argv: list[str]):
 
     Raises LaunchError.
     """
-    from llm42_sglang.engine.seams import SEAMS, check
+    from llm42_sglang.engine.plugin import SEAMS
+    from llm42_sglang.engine.seams import signatures
+    from llm42_sglang.engine.seams.seam import check
     from llm42_sglang.engine.start.limits import require_supported
 
     try:
-        check(SEAMS)
+        check(SEAMS, signatures.read())
         settings.publish(config)
         _load_plugin()
         flags = ["--page-size", str(config.page)]
