@@ -108,7 +108,7 @@ def _seams() -> Finding:
     from llm42_sglang.engine.names import PINNED_SGLANG
     from llm42_sglang.engine.plugin import SEAMS
     from llm42_sglang.engine.seams import signatures
-    from llm42_sglang.engine.seams.seam import check
+    from llm42_sglang.engine.seams.check import check
     from llm42_sglang.engine.seams.table import GPU_SEAMS, READ_FOR
 
     finder = Finder(installed())  # which is the pinned one as shipped, or reading it raises

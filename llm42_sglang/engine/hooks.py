@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
 from llm42_sglang.engine.errors import SeamError
-from llm42_sglang.engine.seams.seam import Seam, seams_of
+from llm42_sglang.engine.seam import Seam, seams_of
 
 _MARKS = "llm42_marks"  # attribute of a function or class that stands in for SGLang's
 _targets: list[str] = []  # dotted paths hooked in this process

@@ -1,8 +1,10 @@
 """What SGLang's sampling parameters mean for a deterministic request."""
 
-from sglang.srt.sampling.sampling_params import TOP_K_ALL, SamplingParams
+from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.sampling import DEFAULT_SEED, Adjustments, Plan, bias_pairs
+
+_WHOLE_VOCABULARY = SamplingParams().top_k
 
 # What SGLang itself sees of a deterministic request: greedy and unadjusted. So its sampler is as
 # fast for the rest of the batch as without that request.
@@ -38,7 +40,7 @@ def sampling_of(params: SamplingParams) -> dict[str, float]:
     return {
         "temperature": 0.0 if plan_of(params).greedy else params.temperature,
         "top_p": params.top_p,
-        "top_k": -1 if params.top_k == TOP_K_ALL else params.top_k,
+        "top_k": -1 if params.top_k == _WHOLE_VOCABULARY else params.top_k,
         "min_p": params.min_p,
         "frequency_penalty": params.frequency_penalty,
         "presence_penalty": params.presence_penalty,

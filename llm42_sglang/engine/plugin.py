@@ -29,8 +29,9 @@ from llm42_sglang.engine.loop import (
     stop_regex,
 )
 from llm42_sglang.engine.passes import canonical
+from llm42_sglang.engine.seam import each_once
 from llm42_sglang.engine.seams import signatures, table
-from llm42_sglang.engine.seams.seam import check, each_once
+from llm42_sglang.engine.seams.check import check
 
 # Whose hooks each process registers. Tokenizer and HTTP: without a configuration too, where they
 # refuse deterministic requests.

@@ -10,14 +10,13 @@ keeps SGLang's kernel.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from sglang.srt.layers.moe import MoeRunnerConfig
 from sglang.srt.layers.moe.topk import StandardTopKOutput
 
-Experts = Callable[
-    [torch.nn.Module, torch.Tensor, StandardTopKOutput, MoeRunnerConfig], torch.Tensor
-]
+# (layer, [rows, hidden], choices, the layer's MoeRunnerConfig) -> [rows, hidden]
+Experts = Callable[[torch.nn.Module, torch.Tensor, StandardTopKOutput, Any], torch.Tensor]
 
 
 def every_expert_over_all_rows(native: Experts) -> Experts:
@@ -27,7 +26,7 @@ def every_expert_over_all_rows(native: Experts) -> Experts:
         layer: torch.nn.Module,
         x: torch.Tensor,
         topk_output: StandardTopKOutput,
-        config: MoeRunnerConfig,
+        config: Any,
     ) -> torch.Tensor:
         """Return the experts' weighted sum for each row: [rows, hidden], the shape of x."""
         weights, ids, logits = topk_output  # [rows, k] each

@@ -14,8 +14,8 @@ from llm42_sglang.cli.upstream import compare, sources
 from llm42_sglang.cli.upstream.compare import UNFIT
 from llm42_sglang.cli.upstream.symbols import Finder
 from llm42_sglang.engine.plugin import SEAMS
+from llm42_sglang.engine.seam import Seam, seams_of
 from llm42_sglang.engine.seams import signatures, table
-from llm42_sglang.engine.seams.seam import Seam, seams_of
 from llm42_sglang.engine.seams.table import GPU_SEAMS
 from tests.cli.conftest import is_one_line
 

@@ -17,7 +17,7 @@ import llm42_sglang
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import faults, hooks, plugin, settings
 from llm42_sglang.engine.passes.canonical import fixed_shape_experts
-from llm42_sglang.engine.seams.seam import Seam
+from llm42_sglang.engine.seam import Seam
 from llm42_sglang.engine.seams.table import GPU_SEAMS
 
 PACKAGE = Path(llm42_sglang.__file__).parent

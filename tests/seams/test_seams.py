@@ -6,8 +6,9 @@ import pytest
 
 from llm42_sglang.engine import hooks, plugin, settings
 from llm42_sglang.engine.errors import SeamError
+from llm42_sglang.engine.seam import each_once, seams_of
 from llm42_sglang.engine.seams import signatures
-from llm42_sglang.engine.seams.seam import check, each_once, seams_of, with_sorted_unions
+from llm42_sglang.engine.seams.check import check, with_sorted_unions
 from llm42_sglang.engine.seams.table import GPU_SEAMS
 
 KNOWN = signatures.read()

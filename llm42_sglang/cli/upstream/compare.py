@@ -9,7 +9,7 @@ from llm42_sglang.cli.upstream import sources
 from llm42_sglang.cli.upstream.symbols import Finder, Symbol
 from llm42_sglang.engine.names import PINNED_SGLANG
 from llm42_sglang.engine.plugin import SEAMS
-from llm42_sglang.engine.seams.seam import Seam
+from llm42_sglang.engine.seam import Seam
 from llm42_sglang.engine.seams.table import GPU_SEAMS
 
 UNFIT, SAME = "patch does not apply", "unchanged"

@@ -12,7 +12,7 @@ import sys
 from sglang.srt.managers import schedule_batch
 
 from llm42_sglang.engine.errors import SeamError
-from llm42_sglang.engine.seams.seam import REMEDY
+from llm42_sglang.engine.seams.check import REMEDY
 from llm42_sglang.frontend.patterns import error, search  # noqa: F401
 
 

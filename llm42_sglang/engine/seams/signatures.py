@@ -8,7 +8,8 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from llm42_sglang.engine.seams.seam import Seam, fingerprint
+from llm42_sglang.engine.seam import Seam
+from llm42_sglang.engine.seams.check import fingerprint
 
 FILE = Path(__file__).with_suffix(".txt")
 GONE = "????????"  # fits no symbol

@@ -10,7 +10,7 @@ How to move to another SGLang: docs/bump.md.
 """
 # ruff: noqa: E501
 
-from llm42_sglang.engine.seams.seam import Seam, seams_of
+from llm42_sglang.engine.seam import Seam, seams_of
 
 READ_FOR = "0.5.23"  # the SGLang whose code behind every row a person has read
 
@@ -72,6 +72,7 @@ sglang.srt.model_executor.forward_batch_info
 sglang.srt.model_executor.model_runner
   ModelRunner{forward}  run canonical passes
   ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
+  ModelRunner.init_weight_updater  rely on all loads of weights going through weight_updater
   ModelRunner.check_weights  keep /weights_checker from overwriting weights
   ModelRunnerOutput  give the logits of a pass, and whether it was replayed
 sglang.srt.speculative.spec_info
@@ -113,8 +114,6 @@ sglang.version
   __version__  fingerprint
 sglang.srt.layers.attention.attention_registry
   register_attention_backend  name the CPU attention backend
-sglang.srt.layers.attention.base_attn_backend
-  AttentionBackend  run it in canonical mode
 sglang.srt.layers.attention.hybrid_attn_backend
   HybridAttnBackend  find the backend of extends
 sglang.srt.layers.attention.torch_native_backend
@@ -133,8 +132,6 @@ sglang.srt.model_executor.runner.prefill_cuda_graph_runner
   PrefillCudaGraphRunner._prepare_forward_metadata_for_replay  rely on attention being planned for each replay
 sglang.srt.model_executor.runner_backend.breakable_cuda_graph_backend
   BreakableCudaGraphBackend  tell graphs that leave attention outside
-sglang.srt.layers.moe
-  MoeRunnerConfig  read a layer's activation
 sglang.srt.layers.moe.token_dispatcher
   StandardCombineInput  compute experts in mixed precision
   StandardDispatchOutput  compute experts in mixed precision
@@ -153,8 +150,6 @@ sglang.srt.platforms.interface
   SRTPlatform.{apply_server_args_defaults,get_default_attention_backend}  choose the CPU attention backend
   SRTPlatform.init_backend  register the CPU attention backend
   SRTPlatform.post_load_model  replace linears and experts of a loaded model
-sglang.srt.model_executor.model_runner_components.weight_updater
-  WeightUpdater{update_weights_from_disk,update_weights_from_tensor,update_weights_from_ipc,load_weights_from_distributed,begin_weight_update,end_weight_update}  refuse weight updates
 sglang.srt.constrained.base_grammar_backend
   BaseGrammarObject.accept_token  advance a grammar by committed tokens
   BaseGrammarObject.rollback  take candidates back from a grammar

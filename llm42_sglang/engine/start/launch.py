@@ -59,13 +59,13 @@ def prepare(config: Config, argv: list[str]):
 
     Raises LaunchError.
     """
-    from llm42_sglang.engine.plugin import SEAMS
     from llm42_sglang.engine.seams import signatures
-    from llm42_sglang.engine.seams.seam import check
+    from llm42_sglang.engine.seams.check import check
+    from llm42_sglang.engine.seams.table import RELIED_UPON
     from llm42_sglang.engine.start.limits import require_supported
 
     try:
-        check(SEAMS, signatures.read())
+        check(RELIED_UPON, signatures.read())  # the plugin checks what is hooked too
         settings.publish(config)
         _load_plugin()
         flags = ["--page-size", str(config.page)]
@@ -82,7 +82,10 @@ def _load_plugin() -> None:
 
     from llm42_sglang.engine import hooks
 
-    load_plugins()
+    try:
+        load_plugins()
+    except SystemExit as error:  # the plugin's, with one line
+        raise LaunchError(str(error.code).removeprefix("llm42: ")) from None
     if not hooks.registered():
         raise LaunchError(
             "SGLang did not load the llm42 plugin; unset SGLANG_PLUGINS or add llm42 to it, and "

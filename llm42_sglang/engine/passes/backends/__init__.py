@@ -10,8 +10,8 @@ A backend that is not in this table is refused by name.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
 from sglang.srt.layers.attention.hybrid_attn_backend import HybridAttnBackend
 from sglang.srt.model_executor.model_runner import ModelRunner
 
@@ -24,7 +24,7 @@ from llm42_sglang.engine.passes.backends.mode import Mode, unchanged
 class Backend:
     """One attention backend of SGLang: its mode, and what the documentation says of it."""
 
-    mode_of: Callable[[AttentionBackend], Mode]
+    mode_of: Callable[[Any], Mode]  # of SGLang's AttentionBackend
     canonical: str  # what the mode does; shown in the documentation
     certified_on_cpu: bool = False
     run_on_gpu: str = "**not yet**"
