@@ -57,7 +57,7 @@ def after(target: str, why: str, serving_only: bool = False) -> Callable[[Hookin
 
 
 def stand_in(why: str) -> Callable[[Class], Class]:
-    """The class takes the place of SGLang's that it derives from. What it overrides has a row too."""
+    """The class takes the place of SGLang's that it derives from; its overrides have rows too."""
 
     def marking(cls: Class) -> Class:
         base = cls.__bases__[0]

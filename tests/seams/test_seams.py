@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import sglang.srt.plugins
 
 from llm42_sglang.engine import hooks, plugin, settings
 from llm42_sglang.engine.errors import SeamError
@@ -10,6 +11,7 @@ from llm42_sglang.engine.seam import each_once, seams_of
 from llm42_sglang.engine.seams import signatures
 from llm42_sglang.engine.seams.check import check, with_sorted_unions
 from llm42_sglang.engine.seams.table import GPU_SEAMS
+from llm42_sglang.engine.start import launch
 
 KNOWN = signatures.read()
 STAMPED = plugin.SEAMS[-1]
@@ -64,6 +66,15 @@ def test_the_plugin_leaves_the_process_on_a_broken_seam_or_configuration(monkeyp
     monkeypatch.setenv(settings.VARIABLE, '{"page": 24}')
     with pytest.raises(SystemExit, match="--llm42-page 24"):
         plugin.activate()
+
+
+def test_the_launcher_says_what_the_plugin_says(monkeypatch):
+    def load() -> None:
+        raise SystemExit("llm42: seam x is gone")
+
+    monkeypatch.setattr(sglang.srt.plugins, "load_plugins", load)
+    with pytest.raises(launch.LaunchError, match=r"^seam x is gone$"):
+        launch._load_plugin()
 
 
 def test_a_hook_that_sglang_did_not_apply_is_noticed(monkeypatch):
