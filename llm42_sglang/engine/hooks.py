@@ -113,16 +113,16 @@ def seams_in(*modules: ModuleType) -> tuple[Seam, ...]:
 def register(
     *modules: ModuleType,
     methods_of: Collection[object] = (),
-    but: Collection[Callable[..., Any]] = (),
+    but: Collection[str] = (),
     serving: bool = True,
 ) -> None:
     """Register what is marked in these modules. SGLang applies it once all plugins are loaded.
 
-    methods_of: the objects whose methods are meant; but: what is left out.
+    methods_of: the objects whose methods are meant. but: names of hooks that are left out.
     """
-    for hook in (hook for module in modules for hook in marked(module) if hook not in but):
+    for hook in (hook for module in modules for hook in marked(module)):
         for mark in marks_of(hook):
-            if serving or not mark.serving_only:
+            if hook.__name__ not in but and (serving or not mark.serving_only):
                 for target in mark.targets:
                     _hook(target, _bound(hook, methods_of), mark.kind)
 

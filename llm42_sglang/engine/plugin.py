@@ -67,8 +67,8 @@ def _claim_field() -> None:
 
 def _register_scheduler() -> None:
     stop_regex.match_in_linear_time()
-    left_out = [canonical.fixed_shape_experts] if faults.active("experts") else []
-    hooks.register(*SCHEDULER, but=left_out)
+    experts = {canonical.fixed_shape_experts.__name__} if faults.active("experts") else set()
+    hooks.register(*SCHEDULER, but=experts)
     # Last, so that these are outermost: every row is perturbed.
-    idle = [hook for name, hook in faults.HOOKS.items() if not faults.active(name)]
+    idle = {hook.__name__ for name, hook in faults.HOOKS.items() if not faults.active(name)}
     hooks.register(faults, but=idle)

@@ -7,9 +7,10 @@ import time
 import pytest
 from sglang.srt.entrypoints.openai.protocol import Tool
 from sglang.srt.function_call.function_call_parser import FunctionCallParser
+from sglang.srt.parser.reasoning_parser import ReasoningParser
 
 from llm42_sglang.engine.front import parsers
-from llm42_sglang.engine.front.parsers import LIMIT_S, parse_in_time
+from llm42_sglang.engine.front.parsers import LIMIT_S, limit, parse_in_time
 from llm42_sglang.frontend.options import Refused
 
 TOOLS = [Tool(type="function", function={"name": "f", "parameters": {}})]
@@ -22,8 +23,13 @@ LONG = {  # by parser: minutes, were it let
 METHODS = ("parse_non_stream", "parse_stream_chunk")
 
 
+def limited(parser):
+    limit(None, parser)
+    return parser
+
+
 def parse(name: str, text: str, method: str = METHODS[0]):
-    return parse_in_time(getattr(FunctionCallParser(TOOLS, name), method), text)
+    return getattr(limited(FunctionCallParser(TOOLS, name)), method)(text)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,18 @@ def test_a_text_that_takes_too_long_is_refused_in_time(name, method):
     assert time.thread_time() - began < LIMIT_S + 0.5
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("parser", "more"),
+    [
+        (FunctionCallParser(TOOLS, "pythonic"), "has_tool_call"),
+        (ReasoningParser("qwen3"), "parse_non_stream_blocks"),
+    ],
+)
+def test_all_that_a_parser_does_with_a_text_is_limited(parser, more):
+    readers = {"parse_non_stream", "parse_stream_chunk", "parse_stream_end", more}
+    assert {name for name in vars(limited(parser)) if name in dir(type(parser))} == readers
 
 
 def test_negative_control_a_longer_limit_holds_longer(monkeypatch):

@@ -9,11 +9,12 @@ What counts is the thread's own processor time, so that a busy machine ends noth
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from llm42_sglang.engine.hooks import around
+from llm42_sglang.engine.hooks import after
 from llm42_sglang.frontend.options import Refused
 
 LIMIT_S = 0.5  # for all that one call reads; what is well meant takes milliseconds
@@ -26,18 +27,21 @@ class _Late(BaseException):
     """Not an Exception: parsers catch those and go on."""
 
 
-@around(
-    "sglang.srt.function_call.function_call_parser.FunctionCallParser."
-    "{parse_non_stream,parse_stream_chunk,parse_stream_end,has_tool_call}",
-    "end a parse that takes too long",
-)
-@around(
-    "sglang.srt.parser.reasoning_parser.ReasoningParser."
-    "{parse_non_stream,parse_stream_chunk,parse_stream_end,parse_non_stream_blocks}",
-    "end a parse that takes too long",
-)
-def parse_in_time(original, *args, **kwargs) -> Any:
-    """What any of these methods makes of a text. Raises Refused."""
+_WHY = "end a parse that takes too long"
+
+
+@after("sglang.srt.function_call.function_call_parser.FunctionCallParser.__init__", _WHY)
+@after("sglang.srt.parser.reasoning_parser.ReasoningParser.__init__", _WHY)
+def limit(result: None, parser: Any, *args: Any, **kwargs: Any) -> None:
+    """From now on everything that this parser does with a text is limited, by whatever name SGLang
+    has it."""
+    for name in dir(type(parser)):
+        if name.startswith(("parse_", "has_")):
+            setattr(parser, name, partial(parse_in_time, getattr(parser, name)))
+
+
+def parse_in_time(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What the method makes of a text. Raises Refused."""
     main = threading.current_thread() is threading.main_thread()
     if not main or _began is not None:  # one of them calls another
         return original(*args, **kwargs)

@@ -18,7 +18,10 @@ TABLE = """\
 sglang.srt.managers.scheduler
   Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
   Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
+  Scheduler.process_batch_result  drain the overlap loop before a pass
   Scheduler.collect_inflight_reqs  find the namesakes that run
+sglang.srt.managers.data_parallel_controller
+  DataParallelController  follow the replicas' schedulers
 sglang.srt.managers.schedule_batch
   Req{next_output_finishes_by_length,reset_for_retract}  keep candidates beside output_ids
   Req.{update_finish_state,finished}  finish on committed tokens only
@@ -54,6 +57,8 @@ sglang.srt.managers.overlap_utils
   resolve_forward_inputs  rely on decode inputs coming from the future map
 sglang.srt.managers.tp_worker
   TpModelWorker.forward_batch_generation  stand in for the forward of deterministic prefill
+sglang.srt.managers.scheduler_components.batch_result_processor
+  SchedulerBatchResultProcessor.process_batch_result_decode  commit verified tokens
 sglang.srt.managers.scheduler_components.output_streamer
   SchedulerOutputStreamer{_stream_output_generation}  say nothing for steps that committed nothing
   SchedulerOutputStreamer.{build_additional_customized_info,has_additional_customized_info}  add receipts
