@@ -62,7 +62,10 @@ def stand_in(why: str) -> Callable[[Class], Class]:
     def marking(cls: Class) -> Class:
         base = cls.__bases__[0]
         target = f"{base.__module__}.{base.__qualname__}"
-        methods = (Seam(f"{target}.{name}", why) for name in sorted(overridden(cls)))
+        methods = (
+            Seam(f"{target}.{name}", f"have {cls.__name__}.{name} in its place")
+            for name in sorted(overridden(cls))
+        )
         return _marking(Mark((Seam(target, why), *methods), HookType.REPLACE))(cls)
 
     return marking

@@ -217,7 +217,8 @@ def test_a_class_that_stands_in_brings_a_row_with_what_it_overrides():
     (mark,) = hooks.marks_of(Ours)
     path = "sglang.srt.managers.scheduler.Scheduler"
     assert mark.targets == (path,)
-    assert [seam.path for seam in mark.seams] == [path, f"{path}.process_input_requests"]
+    method = Seam(f"{path}.process_input_requests", "have Ours.process_input_requests in its place")
+    assert mark.seams == (Seam(path, "see"), method)
     assert hooks.marks_of(Theirs) == ()
 
 
