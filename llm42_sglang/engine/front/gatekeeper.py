@@ -190,11 +190,13 @@ def fold_native_field(obj: GenerateReqInput) -> None:
     raw = obj.sampling_params
     for params in raw if isinstance(raw, list) else [raw]:
         if isinstance(params, dict) and FIELD in params:
+            if not isinstance(params[FIELD], bool):
+                raise Refused(f"{FIELD} must be true or false, got {params[FIELD]!r}")
             custom = params.get("custom_params") or {}
             if not isinstance(custom, dict):
                 raise Refused(f"custom_params must be an object, got {custom!r}")
             if custom.get(FIELD, params[FIELD]) != params[FIELD]:
-                raise Refused(f"{FIELD} contradicts custom_params.{FIELD}")
+                raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
             params["custom_params"] = {**custom, FIELD: params.pop(FIELD)}
 
 
