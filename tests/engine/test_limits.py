@@ -100,4 +100,4 @@ def test_the_page_size_is_t():
 
 
 def test_the_reference_shows_the_table():
-    assert limits.table() in REFERENCE.read_text(), "run: python -m llm42_sglang.engine.start.limits"
+    assert limits.table() in REFERENCE.read_text(), "python -m llm42_sglang.engine.start.limits"
