@@ -39,15 +39,15 @@ def asks_for_determinism(custom_params: Mapping[str, Any] | None, default: bool 
     return value
 
 
-_NOT_KEPT = "is read from rows that are not kept"
-_NOT_IN_PASS = "is not part of a canonical pass"
-_CACHE = "use the prefix cache: send the whole conversation"
+_NOT_KEPT = "it is read from rows that are not kept"
+_NOT_IN_PASS = "canonical passes do not support it"
+_CACHE = "send the whole conversation instead: the prefix cache knows its beginning"
 
 # The options that a deterministic request may not have, as the user writes them, and why.
 REFUSED = {
     "beam_width": "several hypotheses share one request",
-    "watermark": "draws its own tokens",
-    "custom_logit_processor": "is code whose determinism nobody can vouch for",
+    "watermark": "it draws tokens in its own way",
+    "custom_logit_processor": "nobody can vouch for the determinism of foreign code",
     "return_hidden_states": _NOT_KEPT,
     "return_routed_experts": _NOT_KEPT,
     "return_indexer_topk": _NOT_KEPT,

@@ -24,10 +24,12 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n|\n(?= {4}))+)")
 FIRST_WORDS = ("llm42 ", "scripts/", "pytest", "python scripts/")
 INLINE = re.compile(r"`((?:llm42 |scripts/|pytest -|python scripts/)[^`]*)`")
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)")  # file, heading
+HEADING = re.compile(r"^#+ (.*)", re.M)
 HELD_BY = re.compile(r"`([\w/]+\.py)(?:::(\w+))?`")
 URL = "http://localhost:30000"
 CI = (ROOT / "docs" / "ci.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -76,11 +78,34 @@ def complaint(line: str) -> str | None:
     return None
 
 
+def dead_links(page: Path) -> list[str]:
+    """Of a Markdown page: links to files that are not there, or to headings that they lack."""
+    links = LINK.findall(page.read_text())
+    files = [(page.parent / file if file else page, anchor) for file, anchor in links]
+    return [f"{file}#{at}" for file, at in files if not file.exists() or (at and not has(file, at))]
+
+
+def has(page: Path, anchor: str) -> bool:
+    """Whether a Markdown page has the heading of that anchor, as GitHub writes it."""
+    headings = HEADING.findall(page.read_text())
+    return anchor in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists_and_every_link_leads_somewhere(page):
     text = page.read_text()
     assert {one: told for one in commands(text) if (told := complaint(one))} == {}
-    assert [one for one in LINK.findall(text) if not (page.parent / one).exists()] == []
+    assert dead_links(page) == []
+
+
+def test_a_link_to_nowhere_is_noticed(tmp_path):
+    """Negative control."""
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    other.write_text("# It's a heading: one\n")
+    page.write_text("[a](other.md#its-a-heading-one) ![b](other.md) [c](#own)\n## Own\n")
+    assert dead_links(page) == []
+    page.write_text("[a](other.md#two) [b](none.md) [c](#none)")
+    assert len(dead_links(page)) == 3
 
 
 def test_commands_are_found_and_wrong_ones_are_noticed():
@@ -120,6 +145,17 @@ def test_every_fact_and_every_sampling_name_is_in_its_page():
     assert set(re.findall(r'^        "(\w+)": ', facts, re.M)) == told
     names, end, _ = CI.partition("Sampling names are")[2].partition("A name that is not")
     assert end and set(Sampling.model_fields) <= set(re.findall(r"`(\w+)`", names))
+
+
+def test_every_server_option_is_in_the_reference_with_its_default():
+    table = REFERENCE.partition("| option | default |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| `(--[\w-]+)[^|]*\| \**(\w+)\** \|", table, re.M)
+    options = get_command(app).commands["serve"].params
+    shown = [option for option in options if not option.hidden]
+    assert dict(told) == {
+        option.opts[0]: "off" if option.default is False else str(option.default)
+        for option in shown
+    }
 
 
 def test_the_commands_of_the_ci_page_do_what_it_says(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.start import limits
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 DEFAULTS = {
     field.name: None if field.default is msgspec.NODEFAULT else field.default
     for field in msgspec.structs.fields(ServerArgs)
@@ -99,5 +99,5 @@ def test_the_page_size_is_t():
         check(page_size=64)
 
 
-def test_the_readme_shows_the_table():
-    assert limits.table() in README.read_text(), "run: python -m llm42_sglang.engine.start.limits"
+def test_the_reference_shows_the_table():
+    assert limits.table() in REFERENCE.read_text(), "python -m llm42_sglang.engine.start.limits"

@@ -99,7 +99,7 @@ def test_the_namespace_is_reserved(key):
     refuse_reserved_key(["mine", None], "llm42:")
 
 
-def test_the_readme_shows_what_the_code_refuses():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    told = [line for line in readme.splitlines() if "| HTTP 400: " in line]
+def test_the_reference_shows_what_the_code_refuses():
+    reference = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
+    told = [line for line in reference.splitlines() if "| HTTP 400: " in line]
     assert told == [f"| `{name}` | HTTP 400: {why} |" for name, why in REFUSED.items()]

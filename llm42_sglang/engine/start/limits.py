@@ -62,12 +62,12 @@ def _autotuned(args: Any) -> bool:
 FEATURES: tuple[Feature, ...] = (
     Feature(
         "speculative decoding",
-        "its drafts are verified in shapes that follow the load, before a canonical pass sees them",
+        "it verifies drafts in shapes that follow the load, before a canonical pass sees them",
         (*_on("speculative_algorithm"), *_not("null", "decoupled_spec_role")),
     ),
     Feature(
         "SGLang's own deterministic modes",
-        "they replace the kernels of all requests; deterministic ones need none of that here",
+        "they replace the kernels of all requests, and deterministic service does not need that",
         _on("enable_deterministic_inference", "rl_on_policy_target"),
     ),
     Feature(
@@ -98,12 +98,12 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         "several nodes",
-        "a node sees the schedulers of its own only, and its health would speak for them alone",
+        "a node sees only its own schedulers, so its health would not cover the others",
         _above_one("nnodes"),
     ),
     Feature(
         "pipeline parallelism",
-        "a stage sees one part of a canonical pass, and its micro-batches follow the load",
+        "a stage sees only a part of a canonical pass, and its micro-batches follow the load",
         _above_one("pp_size"),
     ),
     Feature(
@@ -121,7 +121,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         "mixed chunks, batch overlap, PD multiplexing",
-        "a forward would be put together, or cut in two, by what else is waiting",
+        "what else is waiting would decide what a forward holds, or where it is cut in two",
         _on(
             "enable_mixed_chunk",
             "enable_two_batch_overlap",
@@ -156,12 +156,12 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         "grammar backends other than xgrammar",
-        "only xgrammar takes tokens back; a grammar follows candidates that may be rolled back",
+        "a rollback takes tokens back from the grammar, and only xgrammar can do that",
         _limits(lambda value: value not in ("xgrammar", "none", None), "grammar_backend"),
     ),
     Feature(
         "kernels tuned at start-up",
-        "another start may choose other kernels, and other bits; add --disable-flashinfer-autotune",
+        "the next start may choose other kernels, other bits; add --disable-flashinfer-autotune",
         (Limit("--moe-runner-backend flashinfer_… (fp8, fp4, --quantization)", _autotuned),),
     ),
 )

@@ -15,7 +15,7 @@ from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes import backends
 from llm42_sglang.engine.passes.backends.mode import attributes
 
-README = Path(__file__).parents[3] / "README.md"
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference.md"
 
 
 def runner(name: str, backend: object = None, **more) -> SimpleNamespace:
@@ -68,5 +68,5 @@ def test_of_a_hybrid_backend_the_prefill_one_is_switched():
         assert hybrid.decode_backend.num_splits == 0
 
 
-def test_the_readme_shows_every_backend():
-    assert backends.table() in README.read_text(), "put in what `backends.table` gives"
+def test_the_reference_shows_every_backend():
+    assert backends.table() in REFERENCE.read_text(), "put in what `backends.table` gives"

@@ -32,18 +32,18 @@ class Backend:
 
 BACKENDS: Mapping[str, Backend] = {
     "flashinfer": Backend(
-        flashinfer.mode_of, "paged prefill, split-KV disabled, own wrappers and workspace"
+        flashinfer.mode_of, "runs paged prefill without split-KV, on its own wrappers and workspace"
     ),
-    "fa3": Backend(flash_attention.mode_of, "`num_splits=1`"),
-    "fa4": Backend(flash_attention.mode_of, "`num_splits=1`"),
+    "fa3": Backend(flash_attention.mode_of, "sets `num_splits=1`"),
+    "fa4": Backend(flash_attention.mode_of, "sets `num_splits=1`"),
     # TritonAttnBackend.forward_extend calls `extend_attention_fwd` and its `_fwd_kernel`.
-    "triton": Backend(unchanged, "nothing to do: its extend kernel never splits the context"),
+    "triton": Backend(unchanged, "nothing: its extend kernel never splits the context"),
     "torch_native": Backend(
-        unchanged, "nothing to do: one request after the other", certified_on_cpu=True
+        unchanged, "nothing: it runs one request after the other", certified_on_cpu=True
     ),
     "llm42_cpu": Backend(
         unchanged,
-        "nothing to do: built for it, `platform/attention.py`",
+        "nothing: it is built for this (`platform/attention.py`)",
         certified_on_cpu=True,
         run_on_gpu="not for GPUs",
     ),
@@ -81,10 +81,10 @@ def canonical_mode(runner: ModelRunner) -> Mode:
 def table() -> str:
     """Return the backends as a Markdown table for the documentation."""
     rows = [
-        "| attention backend | canonical mode | contract-tested | certified on CPU | run on GPU |",
-        "|---|---|---|---|---|",
+        "| attention backend | what its canonical mode does | certified on a CPU | run on a GPU |",
+        "|---|---|---|---|",
     ]
     for name, backend in BACKENDS.items():
         on_cpu = "yes" if backend.certified_on_cpu else "no"
-        rows.append(f"| `{name}` | {backend.canonical} | yes | {on_cpu} | {backend.run_on_gpu} |")
+        rows.append(f"| `{name}` | {backend.canonical} | {on_cpu} | {backend.run_on_gpu} |")
     return "\n".join(rows)
