@@ -1,14 +1,18 @@
 """Faults that tests inject through LLM42_FAULT, to prove that each guard really guards.
 
-`a1`, `a2`, `a3` falsify one assumption of the canonical pass, `a1-kv` one in the KV alone. `width`
-makes narrower passes differ, which is allowed: they are not used. `stray` gives
-other tokens once the server serves; with `rank1` all these happen on rank 1 alone.
-`step` falsifies A4 in the KV of decode steps with an odd number of rows, which is allowed: they are
-not canonical then. `step-later` does it in all steps, once the server serves.
-`decode` perturbs the fast path, `experts` leaves a mixture of experts to SGLang's kernel,
-`no-scheduler` keeps the scheduler's hooks from going live, `unbounded` lets every request pass to
-the scheduler as it is. Nothing here runs unless it is named;
-several are named with commas in between.
+    a1, a2, a3    falsify one assumption about canonical passes; a1-kv only in the KV
+    width         makes narrower passes differ; that is allowed, and they are not used
+    stray         gives other tokens once the server serves
+    rank1         makes the faults above happen on rank 1 only
+    step          falsifies A4, in the KV of steps with an odd number of rows; that is allowed, and
+                  these steps are not canonical
+    step-later    does the same in all steps, once the server serves
+    decode        perturbs the tokens of every 7th decode step
+    experts       leaves a mixture of experts to SGLang's kernel
+    no-scheduler  keeps the scheduler's hooks from going live
+    unbounded     lets every request pass to the scheduler as it is
+
+Several are named with commas in between. Nothing here runs unless it is named.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""The bounds of this server in its first process, and the requests that are under way.
+"""Every request is checked against the server's bounds before it is sent to a scheduler.
 
-Every request passes here before it is sent, over HTTP or from `Engine`, deterministic or not.
+That holds over HTTP and from `Engine`, for deterministic requests and ordinary ones.
 """
 
 from typing import Any
@@ -27,7 +27,8 @@ _CHECKED = "llm42_checked"  # attribute of an HTTP request's state
 
 
 class FrontBounds:
-    """Nothing is checked before `learn`: a process without llm42's scheduler stays SGLang's."""
+    """The bounds of this server. Before `learn` nothing is checked: a process without llm42's
+    scheduler behaves as SGLang's."""
 
     def __init__(self, config: Config | None):
         self._config = config
@@ -36,7 +37,10 @@ class FrontBounds:
         self._schedulers: list[psutil.Process] = []
 
     def learn(self, launched: tuple) -> None:
-        """launched: what Engine._launch_subprocesses returns, TokenizerManager first."""
+        """Take the bounds from the running server.
+
+        launched: what Engine._launch_subprocesses returns, the TokenizerManager first.
+        """
         if self._config is None:
             return
         self._manager = manager = launched[0]
@@ -52,7 +56,10 @@ class FrontBounds:
         )
 
     def check(self, obj: Any, request: Any) -> None:
-        """A request as it came; `request`: the HTTP request, None from `Engine`. Raises Refused."""
+        """Check a request as it came. request: the HTTP request, None from `Engine`.
+
+        Raises Refused.
+        """
         if self._bounds is None or _checked(request) is obj:
             return
         refuse_unbounded(obj, self._bounds, over_http=request is not None)
@@ -62,7 +69,7 @@ class FrontBounds:
             setattr(request.state, _CHECKED, obj)  # /generate asks twice
 
     def check_tokenized(self, tokenized: Any) -> None:
-        """A request as it would be sent. Raises Refused."""
+        """Check a request as it would be sent. Raises Refused."""
         if self._bounds is None:
             return
         refuse_unsendable(tokenized, self._bounds)
@@ -76,9 +83,10 @@ class FrontBounds:
         return getattr(getattr(self._manager, "server_args", None), name, None)
 
     def in_flight(self) -> int:
-        """Requests that schedulers have, if those live and a watchdog ends them when they hang.
+        """The number of requests that schedulers have. It tells a busy server from a dead one.
 
-        None while the server starts or drains: it has requests then, and should get no others.
+        It is 0 where a busy server cannot be trusted: while it starts or drains, when a scheduler
+        is gone, or when no watchdog would end one that hangs.
         """
         if self._manager is None or not self.flag("watchdog_timeout"):
             return 0
@@ -101,7 +109,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _most_characters(manager: Any) -> int | None:
-    """No longer text fits into the context, whatever its tokens. None where SGLang cuts texts."""
+    """The most characters that can fit into the context. None where SGLang cuts texts itself."""
     tokenizer = manager.tokenizer
     if tokenizer is None or manager.allow_auto_truncate:
         return None
@@ -109,7 +117,7 @@ def _most_characters(manager: Any) -> int | None:
 
 
 def _refuse_undecodable(name: str, given: msgspec.Struct | None) -> None:
-    """A value of another type would end the scheduler where it reads the request."""
+    """Refuse a value whose type would end the scheduler when it reads the request."""
     if given is None:
         return
     try:

@@ -1,7 +1,7 @@
-"""One request of a batch, or one of n samples, that ends with an error of ours ends alone.
+"""A request of a batch, or one of n samples, may end with an error of ours and leave the others be.
 
-SGLang makes an exception of such an end, and that ends the whole batch. Here it stays what it is in
-a stream: a result whose finish reason says so. Where all end so, the batch is the error.
+SGLang raises an exception for such an end, and that ends the whole batch. Here the end stays a
+result, as in a stream: its finish reason has the error. If all results are errors, so is the batch.
 """
 
 import contextvars
@@ -20,8 +20,8 @@ _in_batch = contextvars.ContextVar("in_batch", default=False)
 
 @around(f"{_MANAGER}._collect_batch_responses", "let one of several results be an error")
 async def collect(original, manager, generators) -> list[dict]:
-    """A whole answer of several results. The tasks that wait for them are made in here, so they
-    know that they are not alone."""
+    """Collect the results of a batch. The tasks that wait for them start in here, so each knows
+    that it is one of several."""
     token = _in_batch.set(True)
     try:
         results = await original(manager, generators)
@@ -35,13 +35,13 @@ async def collect(original, manager, generators) -> list[dict]:
 
 @around(f"{_MANAGER}._handle_abort_finish_reason", "let one of several results be an error")
 async def keep_result(original, manager, out: dict, state, is_stream: bool) -> dict | None:
-    """No exception for one of several."""
+    """Raise no exception for one result of several."""
     alone = not (_in_batch.get() and failure_of(out))
     return await original(manager, out, state, is_stream if alone else True)
 
 
 def number_failures(results: Sequence[dict]) -> list[dict[str, Any]]:
-    """The finish reasons that are errors of ours; each is told its index."""
+    """The finish reasons that are errors of ours. Each gets the index of its result."""
     failures = []
     for index, result in enumerate(results):
         if failure_of(result):
@@ -52,7 +52,7 @@ def number_failures(results: Sequence[dict]) -> list[dict[str, Any]]:
 
 
 def _raise(reason: dict[str, Any]) -> None:
-    """As SGLang does for a request that is alone."""
+    """Raise what SGLang raises for a single request."""
     if reason["status_code"] == 400:
         raise ValueError(reason["message"])
     raise HTTPException(reason["status_code"], reason["message"])

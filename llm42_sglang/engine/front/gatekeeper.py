@@ -1,4 +1,4 @@
-"""Hooks in the tokenizer and HTTP process: who may pass, what the response says, what health is."""
+"""Hooks in the HTTP and tokenizer process: which requests pass, what responses and health say."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ _HTTP = "sglang.srt.entrypoints.http_server"
 
 
 class Gatekeeper:
-    """The hooks, and the one thing they share: whether the scheduler process is really ours."""
+    """The hooks, and what they share: whether the scheduler process is really ours."""
 
     def __init__(self, config: Config | None):
         self.config = config
@@ -186,7 +186,7 @@ def _proofs_of(infos: Sequence[dict]) -> list[dict | None]:
 
 
 def fold_native_field(obj: GenerateReqInput) -> None:
-    """`sampling_params.deterministic` into custom_params, which every SGLang carries along."""
+    """Move `sampling_params.deterministic` into custom_params, which SGLang passes on."""
     raw = obj.sampling_params
     for params in raw if isinstance(raw, list) else [raw]:
         if isinstance(params, dict) and FIELD in params:
@@ -223,7 +223,7 @@ def _without_field(params: Any) -> Any:
 
 
 def _refuse_empty_constraints(raw: Any) -> None:
-    """SGLang's SamplingParams takes an empty one for none, so the request itself is looked at."""
+    """Refuse an empty constraint. SGLang's SamplingParams would take it for none."""
     for params in raw if isinstance(raw, list) else [raw or {}]:
         for name in CONSTRAINTS:
             if params.get(name) == "":
@@ -237,7 +237,7 @@ def _refuse_empty_constraints(raw: Any) -> None:
 
 
 def _refuse_unsendable(custom_params: Any) -> None:
-    """What would not survive the way to the scheduler, and would end it."""
+    """Refuse values that would end the scheduler when they reach it."""
     try:
         msgspec.convert(custom_params, _CUSTOM_PARAMS)
     except msgspec.ValidationError as error:
@@ -245,7 +245,7 @@ def _refuse_unsendable(custom_params: Any) -> None:
 
 
 def _refuse_malformed(params: SamplingParams) -> None:
-    """What SGLang lets pass and no row could be sampled with, or no answer made of."""
+    """Refuse values that SGLang lets pass although no row can be sampled with them."""
     if isinstance(params.n, int) and params.n < 1:
         raise Refused(f"n must be at least 1, got {params.n}")
     try:
@@ -259,7 +259,7 @@ def _refuse_malformed(params: SamplingParams) -> None:
 
 
 def _raw_sampling_params(obj: GenerateReqInput) -> list[SamplingParams]:
-    """The request's sampling parameters before SGLang normalizes them; none if malformed."""
+    """The request's sampling parameters before SGLang normalizes them. None if malformed."""
     raw = obj.sampling_params or {}
     try:
         return [SamplingParams(**params) for params in (raw if isinstance(raw, list) else [raw])]

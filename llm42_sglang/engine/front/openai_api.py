@@ -1,11 +1,11 @@
-"""Hooks on the OpenAI endpoints: refusals before a stream starts, fingerprint and receipt after.
+"""Hooks on the OpenAI endpoints refuse before a stream starts, and add fingerprint and receipt.
 
-Few seams, each the narrowest that sees what it needs:
+There are few of them, each as narrow as it can be:
 - `handle_request` and `create_responses` are where a request body and its answer meet;
-- `TokenizerManager.generate_request` is the one door from all handlers to the engine, and all of
-  them pass the HTTP request along, so one `Exchange` in its state joins the two ends;
-- `_generate_with_builtin_tools`, because /v1/responses opens a stream before it knocks at that
-  door, and a refusal must come first.
+- `TokenizerManager.generate_request` is what all handlers call. They pass the HTTP request along,
+  so one `Exchange` in its state joins the two ends;
+- `_generate_with_builtin_tools`, because /v1/responses opens a stream before it calls that, and a
+  refusal must come first.
 """
 
 from collections.abc import AsyncGenerator
@@ -37,7 +37,7 @@ _RESPONSES = f"{_SERVING}.serving_responses.OpenAIServingResponses"
 
 
 class OpenAIHooks:
-    """The hooks; the gatekeeper decides who may pass and knows the fingerprint."""
+    """The hooks. The gatekeeper decides who may pass, and knows the fingerprint."""
 
     def __init__(self, gate: Gatekeeper):
         self.gate = gate
@@ -46,7 +46,7 @@ class OpenAIHooks:
     @around(f"{_COMPLETIONS}.handle_request", "stamp answers")
     @around(f"{_RESPONSES}.create_responses", "stamp answers")
     async def answer(self, original, serving, request: BaseModel, raw_request=None) -> Any:
-        """An answer of any of these endpoints, with fingerprint and receipts."""
+        """Answer, with fingerprint and receipts."""
         if raw_request is None:
             return await original(serving, request, raw_request)
         exchange = Exchange(await _dropped(request, raw_request))
@@ -59,7 +59,7 @@ class OpenAIHooks:
         "check OpenAI requests and collect their receipts",
     )
     def generate(self, original, manager, obj, request=None) -> AsyncGenerator[Any, None]:
-        """The last check, and the receipts."""
+        """Check the request a last time, and collect its receipts."""
         self.gate.bounds.check(obj, request)
         exchange = _exchange(request)
         if exchange is None:  # not an OpenAI endpoint
@@ -76,16 +76,19 @@ class OpenAIHooks:
     def refuse_response(
         self, original, serving, request_id, prompt, obj, *args, raw_request=None, **kwargs
     ) -> AsyncGenerator[Any, None]:
-        """Decide when it is called, not at the first token. What is raised here becomes SGLang's
-        error response."""
+        """Decide at the call, not at the first token. SGLang makes an error response of what is
+        raised here."""
         exchange = _exchange(raw_request)
         if exchange is not None:
             self._admit(obj, exchange)
         return original(serving, request_id, prompt, obj, *args, raw_request=raw_request, **kwargs)
 
     def _admit(self, obj: Any, exchange: Exchange) -> None:
-        """Put the dropped fields in their places and decide. Raises Refused, which SGLang's
-        handlers answer with 400, or HTTPException where another status is meant."""
+        """Put the fields that SGLang dropped in their places, and decide.
+
+        Raises Refused, which SGLang's handlers answer with 400, or HTTPException with another
+        status.
+        """
         if not isinstance(obj, GenerateReqInput):
             return
         try:
@@ -98,7 +101,7 @@ class OpenAIHooks:
             raise HTTPException(error.status_code, str(error)) from None
 
     def _stamped(self, result: Any, exchange: Exchange) -> Any:
-        """The answer with fingerprint and receipts; error responses as they are."""
+        """The answer with fingerprint and receipts. Error responses stay as they are."""
         if isinstance(result, BaseModel):
             return stamped_body(result, exchange, self.gate.fingerprint)
         if isinstance(result, StreamingResponse):
@@ -115,7 +118,8 @@ class OpenAIHooks:
 
 
 async def _dropped(request: BaseModel, raw_request: Any) -> dict[str, Any]:
-    """FastAPI has parsed the body already; gRPC's stand-in for a request has none."""
+    """The fields of the body that SGLang does not know. FastAPI has parsed the body already. A gRPC
+    request has none."""
     read = getattr(raw_request, "json", None)
     return dropped_fields(await read(), type(request).model_fields) if read else {}
 

@@ -1,9 +1,9 @@
 """Parsers of tool calls and reasoning have a time limit.
 
-They read what a client or a model has written, in the event loop, by patterns that may backtrack:
-200 characters can take hours. No thread would help, for a match keeps the interpreter to itself.
-But Python looks for signals while it matches, in its main thread, and that is where the loop runs.
-What counts is the thread's own processor time, so that a busy machine ends nothing.
+They run in the event loop, on text that a client or a model has written. Their patterns may
+backtrack: 200 characters can take hours. A thread would not help, because a match does not release
+the interpreter. But Python handles signals during a match, in its main thread, where the loop runs.
+So a timer ends the match. It counts the thread's own processor time: a busy machine ends nothing.
 """
 
 import signal
@@ -17,7 +17,7 @@ from typing import Any
 from llm42_sglang.engine.hooks import after
 from llm42_sglang.frontend.options import Refused
 
-LIMIT_S = 0.5  # for all that one call reads; what is well meant takes milliseconds
+LIMIT_S = 0.5  # of one call; ordinary texts take milliseconds
 SOON_S = 0.01
 
 _began: float | None = None  # when the call under way did, by the main thread's processor time
@@ -33,15 +33,14 @@ _WHY = "end a parse that takes too long"
 @after("sglang.srt.function_call.function_call_parser.FunctionCallParser.__init__", _WHY)
 @after("sglang.srt.parser.reasoning_parser.ReasoningParser.__init__", _WHY)
 def limit(result: None, parser: Any, *args: Any, **kwargs: Any) -> None:
-    """From now on everything that this parser does with a text is limited, by whatever name SGLang
-    has it."""
+    """Limit whatever this new parser does with a text: every method that parses or looks."""
     for name in dir(type(parser)):
         if name.startswith(("parse_", "has_")):
             setattr(parser, name, partial(parse_in_time, getattr(parser, name)))
 
 
 def parse_in_time(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What the method makes of a text. Raises Refused."""
+    """Call the method, for LIMIT_S at most. Raises Refused."""
     main = threading.current_thread() is threading.main_thread()
     if not main or _began is not None:  # one of them calls another
         return original(*args, **kwargs)
@@ -54,7 +53,7 @@ def parse_in_time(original: Callable[..., Any], *args: Any, **kwargs: Any) -> An
 
 @contextmanager
 def _alarm() -> Iterator[None]:
-    """Raises _Late once, inside the block."""
+    """Raise _Late inside the block when the time is over."""
     global _began
     _began = time.thread_time()
     before = signal.signal(signal.SIGALRM, _look)
@@ -68,7 +67,7 @@ def _alarm() -> Iterator[None]:
 
 
 def _look(*_: Any) -> None:
-    """Whether the time is over, or some of it was others'."""
+    """Raise _Late, or set the timer again if other threads had some of the time."""
     global _began
     if _began is None:
         return

@@ -1,7 +1,7 @@
-"""Data parallelism: the controller process between the front and the replicas' schedulers.
+"""Hooks in the controller process, which data parallelism puts between front and schedulers.
 
-SGLang's controller hands on less than the schedulers report, and waits for ever for one that leaves
-before it is ready. Both are made good here, in that process.
+SGLang's controller passes on less than its schedulers report. And if a scheduler ends before it is
+ready, the controller waits for ever. Both are mended here.
 """
 
 import logging
@@ -24,7 +24,7 @@ _CONTROLLER = "sglang.srt.managers.data_parallel_controller.DataParallelControll
 
 @around(f"{_CONTROLLER}.get_init_info", "prove that the hooks are live in every replica")
 def hand_on_infos(original, controller: DataParallelController) -> dict:
-    """The proof of every scheduler, None for one that has none."""
+    """Pass on what every scheduler reports, and None for one that reports nothing."""
     infos = [info.get(INFO_KEY) for info in controller._scheduler_init_infos]
     expected = controller.launch_dp_size * controller.server_args.tp_size
     infos += [None] * (expected - len(infos))
@@ -33,8 +33,7 @@ def hand_on_infos(original, controller: DataParallelController) -> dict:
 
 @before(f"{_CONTROLLER}.launch_dp_schedulers", "leave with a replica that fails")
 def watch_schedulers(controller: DataParallelController, *args, **kwargs) -> None:
-    """A scheduler that fails, now or later, takes the controller with it; the front process watches
-    that one."""
+    """End the controller when a scheduler fails. The front process watches the controller."""
     watch = threading.Thread(
         target=leave_with_first, args=(controller.scheduler_procs,), daemon=True
     )
@@ -42,7 +41,7 @@ def watch_schedulers(controller: DataParallelController, *args, **kwargs) -> Non
 
 
 def leave_with_first(processes: Sequence[BaseProcess]) -> None:
-    """Wait until one of them has failed, then end this process; the others end with it."""
+    """Wait until one of the processes has failed, then end this one. The others end with it."""
     while not (failed := [process for process in list(processes) if process.exitcode]):
         time.sleep(POLL_S)
     (status, pid) = failed[0].exitcode, failed[0].pid

@@ -1,7 +1,7 @@
-"""n > 1: SGLang sends the same request n times; each needs a seed of its own.
+"""With n > 1, sample i draws with seed + i.
 
-The n copies share one parameter object, so the count of those sent rides in it. Nothing is kept
-here: what is never sent, after an error, is forgotten with its request.
+SGLang sends the same request n times, with one object of parameters. So the count of those sent is
+kept in that object, and goes when the request goes.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ _INT64 = 1 << 64
 
 
 def expect_samples(params: SamplingParams) -> None:
-    """n samples with these parameters will be sent."""
+    """Prepare parameters of which n samples will be sent."""
     others: dict[str, Any] = {k: v for k, v in (params.custom_params or {}).items() if k != SENT}
     params.custom_params = others | ({SENT: count()} if params.n > 1 else {})
 
 
 def next_sample(params: SamplingParams) -> SamplingParams:
-    """The parameters to send: a copy with the sample's seed, or `params` itself.
+    """The parameters of the sample that is sent next: a copy with its seed, or `params` itself.
 
     The request that warms the prefix cache before the samples draws nothing and is not counted.
     """
@@ -39,6 +39,6 @@ def next_sample(params: SamplingParams) -> SamplingParams:
 
 
 def seed_of_sample(seed: int | None, index: int) -> int:
-    """seed + index, wrapped into 64 signed bits; without a seed, from the default."""
+    """seed + index, wrapped into 64 signed bits. Without a seed, DEFAULT_SEED + index."""
     total = (DEFAULT_SEED if seed is None else seed) + index
     return (total + _INT64 // 2) % _INT64 - _INT64 // 2

@@ -1,8 +1,8 @@
 """A deterministic stream shows its client one message of the scheduler at a time.
 
-What a verification commits comes in together, a message per token. SGLang's front process joins
-the messages that its HTTP handler has not taken yet. Its parsers of tool calls and of reasoning are
-written for one token at a time: of several at once they can lose a part.
+A pass may commit several tokens, and their messages come together, one for each token. SGLang's
+front process joins messages that its HTTP handler has not taken yet. But its parsers of tool calls
+and of reasoning are written for one token at a time, and lose parts of several.
 """
 
 import asyncio
@@ -23,16 +23,17 @@ _GROWING = ("output_token_logprobs", "output_top_logprobs", "output_token_ids_lo
 
 
 class _Lengths(NamedTuple):
-    """How much there was of a request when a message came in."""
+    """How long a request's output was when a message came in."""
 
     text: int  # characters; 0 where the message brings its own text
     ids: int
 
 
 class Messages(deque[dict[str, Any]]):
-    """In place of `ReqState.out_list` and, for its reader, of `ReqState.event`.
+    """The messages of one request. They stand in for `ReqState.out_list`, and for its reader also
+    for `ReqState.event`.
 
-    Lengths are kept, not copies: a slow reader costs memory for every token once.
+    Lengths are kept, not copies. So a slow reader costs memory for every token once.
     """
 
     def __init__(self, state: ReqState):
@@ -41,14 +42,14 @@ class Messages(deque[dict[str, Any]]):
         self._lengths: deque[_Lengths] = deque()
 
     def append(self, message: dict[str, Any]) -> None:
-        """SGLang has a message, and all of it is in the state already."""
+        """SGLang adds a message. The state has all of its text and tokens already."""
         state = self._state
         text = len(state.get_text()) if message.get("text", "") is None else 0
         self._lengths.append(_Lengths(text, len(state.output_ids)))
         super().append(message)
 
     def take(self) -> dict[str, Any]:
-        """The next message, with text and lists as they were when it came in."""
+        """Remove the next message. Text and lists are as they were when it came in."""
         message, lengths, state = dict(self.popleft()), self._lengths.popleft(), self._state
         if message.get("text", "") is None:
             message["text"] = state.get_text()[: lengths.text]
@@ -63,19 +64,19 @@ class Messages(deque[dict[str, Any]]):
         return message
 
     async def wait(self) -> None:
-        """Until there is a message. Others get their turn in any case."""
+        """Wait until there is a message. Other tasks run in any case."""
         await asyncio.sleep(0)
         if not self:
             await self._state.event.wait()
 
     def clear(self) -> None:
-        """The reader has taken one; those that are left keep the event set."""
+        """The reader has taken a message. The event stays set while others are left."""
         if not self:
             self._state.event.clear()
 
 
 class OneAtATime:
-    """A `ReqState` that never has more than one message; everything else is the real one's."""
+    """A view of a `ReqState` that never has more than one message."""
 
     def __init__(self, state: ReqState, messages: Messages):
         self._state = state
@@ -87,21 +88,21 @@ class OneAtATime:
 
     @property
     def out_list(self) -> list[dict[str, Any]]:
-        """Takes the next message."""
+        """A list of the next message, which is taken."""
         return [self._messages.take()]
 
     @out_list.setter
     def out_list(self, emptied: list) -> None:
-        """SGLang empties it whenever it has read it."""
+        """SGLang empties the list when it has read it. There is nothing to do."""
 
     @property
     def finished(self) -> bool:
-        """With the last message."""
+        """Whether the last message has been taken."""
         return self._state.finished and not self._messages
 
 
 def keep_messages(manager: Any, requests: Iterable[Any]) -> None:
-    """Before these requests are sent: the deterministic ones keep their messages apart."""
+    """Called before these requests are sent. Deterministic ones keep their messages apart."""
     for request in requests:
         if isinstance(request, TokenizedGenerateReqInput) and _is_deterministic(request):
             state = manager.rid_to_state.get(request.rid)
@@ -115,7 +116,7 @@ def keep_messages(manager: Any, requests: Iterable[Any]) -> None:
     serving_only=True,
 )
 async def send_batch(original, manager, requests) -> None:
-    """As `Gatekeeper.number_samples`, of a batch that is sent as one."""
+    """As `Gatekeeper.number_samples`, for a batch that is sent as one."""
     keep_messages(manager, requests)
     await original(manager, requests)
 
@@ -128,7 +129,7 @@ async def send_batch(original, manager, requests) -> None:
 def stream_one_by_one(
     original, manager, obj, state: ReqState, request=None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """SGLang's reader sees one message at a time."""
+    """Show SGLang's reader one message at a time."""
     messages = state.out_list
     view = OneAtATime(state, messages) if isinstance(messages, Messages) else state
     return original(manager, obj=obj, state=view, request=request)

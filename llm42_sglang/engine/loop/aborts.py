@@ -1,5 +1,8 @@
-"""An abort ends the request that it names. SGLang's scheduler takes the name for a prefix: "job-1"
-would end "job-10" too. Who means a prefix says so with a star at its end: "job-1*"."""
+"""An abort ends the request that it names, and no other.
+
+SGLang's scheduler takes the name for a prefix: "job-1" would end "job-10" too. A client that means
+a prefix puts a star at its end: "job-1*".
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +29,7 @@ def abort_named(original, manager, rid: str = "", abort_all: bool = False) -> No
 
 @contextmanager
 def hidden_namesakes(reqs: Iterable[Req | None], rid: str) -> Iterator[None]:
-    """Meanwhile the requests that only begin like `rid` go by a name that none begins with."""
+    """While active, requests whose names only begin with `rid` have other names."""
     hidden = {
         id(req): (req, req.rid)
         for req in reqs

@@ -1,7 +1,8 @@
-"""Ordinary rows that have no token left: a grammar or a bias forbids all, or a number overflows.
+"""An ordinary row that has no token left draws token 0.
 
-Their probabilities are NaN, and torch raises for the whole batch: that ended the server. Such a row
-draws token 0. A grammar then refuses it, and SGLang ends that request alone.
+A grammar or a bias may forbid all tokens, or a number may overflow. Then the row's probabilities
+are NaN, and torch raises for the whole batch, which ends stock SGLang. Here a grammar refuses
+token 0, and SGLang ends that request alone.
 """
 
 from typing import Any

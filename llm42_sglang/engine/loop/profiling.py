@@ -1,5 +1,8 @@
-"""A profile that cannot be made is refused. In SGLang what a profiler raises ends the scheduler:
-at once, or many steps later, for a profile may be asked for ahead of time."""
+"""A profile that cannot be made is refused.
+
+In SGLang an error of the profiler ends the scheduler: at once, or many steps later, because a
+profile may be asked for ahead of time.
+"""
 
 import contextlib
 import logging
@@ -36,7 +39,7 @@ def step(original, manager, batch) -> None:
 
 
 def _give_up(manager) -> None:
-    """Forget what was asked for: it would fail again at the next step."""
+    """Forget the profile, which would fail again at the next step."""
     recording = getattr(manager, "torch_profiler", None)
     with contextlib.suppress(Exception):
         if recording is not None:

@@ -1,9 +1,9 @@
-"""`stop_regex` in the scheduler: RE2 in place of `re`, which backtracks.
+"""The scheduler searches for `stop_regex` with RE2, in place of `re`.
 
-A pattern such as (a+)+b takes `re` twice as long with every letter, and the scheduler searches at
-every token. Patterns that RE2 does not take are refused where requests come in. This module stands
-in for `re` in SGLang's: `search` and `error` are all that Req._check_str_based_finish and
-Req._locate_str_stop_finished_len read of it.
+`re` backtracks: a pattern such as (a+)+b takes twice as long with every letter, and the scheduler
+searches at every token. Patterns that RE2 does not know are refused where requests come in. This
+module stands in for `re` in SGLang's module. Req._check_str_based_finish and
+Req._locate_str_stop_finished_len use `search` and `error` of it, and nothing else.
 """
 
 import re
@@ -17,7 +17,7 @@ from llm42_sglang.frontend.patterns import error, search  # noqa: F401
 
 
 def match_in_linear_time() -> None:
-    """From now on, in this process. Raises SeamError when SGLang searches with something else."""
+    """Replace `re` in this process. Raises SeamError if SGLang searches with something else."""
     ours = sys.modules[__name__]
     if getattr(schedule_batch, "re", None) not in (re, ours):
         raise SeamError(f"schedule_batch of SGLang no longer searches stop_regex by re. {REMEDY}")
