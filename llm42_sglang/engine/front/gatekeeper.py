@@ -190,7 +190,7 @@ def fold_native_field(obj: GenerateReqInput) -> None:
     raw = obj.sampling_params
     for params in raw if isinstance(raw, list) else [raw]:
         if isinstance(params, dict) and FIELD in params:
-            if not isinstance(params[FIELD], bool):
+            if not isinstance(params[FIELD], bool | None):  # None: the request does not say
                 raise Refused(f"{FIELD} must be true or false, got {params[FIELD]!r}")
             custom = params.get("custom_params") or {}
             if not isinstance(custom, dict):
