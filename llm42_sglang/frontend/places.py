@@ -1,13 +1,14 @@
 """Where `deterministic` may stand in a request. In any other place it is refused.
 
 The rule is the same on every path. An entry with that name, in the body, the query or a header, is
-either read or refused. Its value does not matter, and neither do capitals. The user's own data are
-exempt, because nobody means them as options: schemas of tools or of the output, and the arguments
+either read or refused. Its value does not matter, and neither do capitals. A name that looks like it
+is a slip of the pen, which SGLang would drop: it is refused too. The user's own data are exempt, because nobody means them as options: schemas of tools or of the output, and the arguments
 of calls.
 """
 
 import json
 from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -62,7 +63,9 @@ _USER_DATA_ON = {
     "/v1/systemone": ("schema",),
 }
 _DEPTH = 8  # names of a place that are kept: more than any place above has
-_NAME = 60  # characters of a name that a message shows
+_NAME = 60  # characters of a name that are looked at, and that a message shows
+_STEM = FIELD[:8]  # how a misspelt name begins
+ALIKE = 0.8  # of difflib: "determinstic" and "determinism" are, "determined" is not
 
 
 def refusal(path: str, query: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> str:
@@ -88,19 +91,25 @@ def _misplaced(
 ) -> Iterator[str]:
     """Yield the places where the entry stands and is not read."""
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name.lower() == FIELD:
+        if _is_meant(name):
             yield f"{name} in the query"
     for header, _ in headers:
         name = header.decode("latin-1")
-        if name.lower().removeprefix("x-") == FIELD:
+        if _is_meant(name.lower().removeprefix("x-")):
             yield f"the header {name}"
     content = body.lower()
     if f'name="{FIELD}"'.encode() in content:  # of a form
         yield f"{FIELD} in a form"
     # A letter of the name may be written as an escape.
-    if FIELD.encode() in content or b"\\u" in content:
+    if _STEM.encode() in content or b"\\u" in content:
         user_data = (*_USER_DATA, *_USER_DATA_ON.get(path, ()))
         yield from _misplaced_in(_parsed(body), _places(READ.get(path, ())), _places(user_data))
+
+
+def _is_meant(name: str) -> bool:
+    """Return whether a name is FIELD, in capitals or misspelt."""
+    name = name[:_NAME].lower()
+    return name.startswith(_STEM) and bool(get_close_matches(name, [FIELD], cutoff=ALIKE))
 
 
 def _parsed(body: bytes) -> Any:
@@ -122,7 +131,7 @@ def _misplaced_in(
             continue
         if isinstance(value, dict):
             for name in value:
-                if name.lower() == FIELD and not (name == FIELD and place in read):
+                if _is_meant(name) and not (name == FIELD and place in read):
                     yield _dotted((*place, name))
         # A place holds references to names: a name may have megabytes, a list millions of ids.
         stack += [

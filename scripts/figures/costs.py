@@ -29,7 +29,7 @@ def attention(result: Result) -> Iterator[str]:
     )
     yield (
         f"A layer of a decode step, `llm42_cpu` over `torch_native`: {decode}; in brackets "
-        f"requests at tokens."
+        f"the number of requests and their tokens."
     )
 
 

@@ -70,6 +70,11 @@ IN_VAIN = [  # path, body
     (OTHER, {"deterministic": False}),
     (OTHER, {"parameters": WORD}),
     ("/v1/embeddings", {"input": [WORD]}),
+    # Misspelt: SGLang would drop it without a word.
+    (CHAT, {"determinstic": True}),
+    ("/v1/responses", {"deterministisch": True}),
+    ("/generate", {"sampling_params": {"deterministc": True}}),
+    ("/generate", {"determinism": True}),
 ]
 IN_PLACE = [
     *((path, WORD) for path in OPENAI),
@@ -98,6 +103,7 @@ IN_PLACE = [
     ("/v1/rerank", {"documents": [{"text": "Hi", **WORD}]}),
     (OTHER, {"messages": [{"content": [{"type": "tool_use", "input": WORD}]}]}),
     (OTHER, {"text": "deterministic"}),
+    (OTHER, {"determined": True}),
     (OTHER, '["deterministic"]'),
     (OTHER, '{"deterministic": '),
     (OTHER, nested(100_000)),  # not JSON for Python

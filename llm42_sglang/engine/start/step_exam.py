@@ -87,7 +87,7 @@ class StepExam:
         for shape in shapes(self.runner.decode_cuda_graph_capture_bs, self.most):
             if not self._on_all_ranks(time.perf_counter() < self.deadline):
                 logger.warning(
-                    "llm42: steps of %d rows or more will be verified: no time to examine them",
+                    "llm42: steps of %d rows or more will be verified: not examined in time",
                     shape[0],
                 )
                 break
