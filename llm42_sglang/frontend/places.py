@@ -1,9 +1,9 @@
 """Where `deterministic` may stand in a request. In any other place it is refused.
 
 The rule is the same on every path. An entry with that name, in the body, the query or a header, is
-either read or refused. Its value does not matter, and neither do capitals. A name that looks like it
-is a slip of the pen, which SGLang would drop: it is refused too. The user's own data are exempt, because nobody means them as options: schemas of tools or of the output, and the arguments
-of calls.
+either read or refused. Its value does not matter, and neither do capitals. A misspelt name is
+refused too, because SGLang would drop it without a word. The user's own data are exempt, because
+nobody means them as options: schemas of tools or of the output, and the arguments of calls.
 """
 
 import json

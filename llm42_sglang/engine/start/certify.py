@@ -59,8 +59,8 @@ class Certificate:
             f"certified in {self.seconds:.1f} s: A1, A2 and A3 hold bitwise over {self.passes} "
             f"passes, {self.rows} rows of logits and of KV in each of {self.layers} layers; passes "
             f"of {_either(self.shape.widths)} slots give the same bits, "
-            f"{graphs} from CUDA graphs; decode steps of {_spans(sizes) or 'no number of'} rows are "
-            "canonical (A4)"
+            f"{graphs} from CUDA graphs; decode steps of {_spans(sizes) or 'no number of'} rows "
+            "are canonical (A4)"
         )
 
 
