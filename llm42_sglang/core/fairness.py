@@ -2,9 +2,10 @@
 
     a pass          One canonical pass for verification may run between two decode steps. More run
                     only while a deterministic request is blocked (policy.py).
-    a prompt        While ordinary requests decode, a deterministic prompt runs one pass at a time,
-                    and a decode step follows before any other prompt. Nor does a deterministic
-                    prompt follow another prompt without a decode step in between.
+    a prompt        While ordinary requests decode, a deterministic prompt runs one pass at a time
+                    (engine/loop/admission.py), and a decode step follows before any other prompt.
+                    Nor does a deterministic prompt follow another prompt without a decode step in
+                    between.
     the other kind  A prefill batch holds one kind of request. A request of the other kind is passed
                     over by one batch at most: the first one passed over leads the next batch.
 

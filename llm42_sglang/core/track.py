@@ -82,7 +82,7 @@ class Track:
 
     @property
     def ahead(self) -> int:
-        """The number of candidates past the end of `page`: how far the fast path ran ahead."""
+        """The number of candidates past the end of `page`: how far the request ran ahead."""
         return max(0, -self.room)
 
 
@@ -109,7 +109,7 @@ class Stepped(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """The fast path decoded a candidate. `may_finish`: the candidate could end the request."""
+    """A decode step gave a candidate. `may_finish`: the candidate could end the request."""
 
     token: int
     may_finish: bool

@@ -1,6 +1,6 @@
 """Where the protocol meets SGLang 0.5.23. This is the only folder that hooks it.
 
-    plugin, scheduler  put the rooms together, in each process of a server
+    plugin, scheduler  put the folders below together, in each process
     front              the HTTP and tokenizer process
     start              flags, limits, certification, the fingerprint
     loop               the scheduler's loop: admission, decode steps, verification, commits

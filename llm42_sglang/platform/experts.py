@@ -5,8 +5,8 @@ GEMM depends on the whole batch. A GEMM of another size may sum a row in another
 bits can depend on the experts that its neighbours chose, which assumption A2 forbids.
 
 In a canonical pass every expert computes all rows, and each row keeps the results of the experts
-that it chose. That takes num_experts / num_experts_per_tok times the arithmetic, so the fast path
-keeps SGLang's kernel.
+that it chose. That takes num_experts / num_experts_per_tok times the arithmetic, so decode steps
+keep SGLang's kernel.
 """
 
 from collections.abc import Callable
