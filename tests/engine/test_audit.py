@@ -46,9 +46,9 @@ def test_pages_that_an_output_fills_and_the_one_it_ends_in(tokens, ended, pages)
     if ended:
         end(req)
     audit.committed(req)
-    assert pages_of(audit.leaving(req) if ended else audit.riders(9)) == pages
+    assert pages_of(audit.leaving(req, busy=False) if ended else audit.riders(9)) == pages
     audit.committed(req)
-    assert audit.leaving(req) == []  # once
+    assert audit.leaving(req, busy=False) == []  # once
 
 
 def test_one_of_so_many_is_picked_and_waits_for_a_slot():
@@ -57,6 +57,21 @@ def test_one_of_so_many_is_picked_and_waits_for_a_slot():
         audit.committed(writing(T + 1))
     assert audit.riders(0) == []
     assert [len(audit.riders(2)) for _ in range(3)] == [2, 1, 0]
+
+
+def test_while_others_decode_an_audit_waits_for_a_full_pass():
+    """Every second page is picked. One that leaves before its turn is made up for by the next."""
+    audit = Audit(Forward(widths=(2,), audit=2), Service())
+    reqs = [writing(T + 1, row) for row in range(5)]
+    for req in reqs[:2]:
+        audit.committed(req)
+    assert audit.leaving(end(reqs[1]), busy=True) == []
+    for req in reqs[2:4]:
+        audit.committed(req)  # the third in place of the second, and the fourth
+    audited = audit.leaving(end(reqs[3]), busy=True)
+    assert [one.job.request for one in audited] == [reqs[3], reqs[2]]
+    audit.committed(reqs[4])
+    assert audit.riders(9) == []  # nothing is owed any more
 
 
 def test_a_prompts_own_pages_are_not_audited():
@@ -75,7 +90,7 @@ def test_what_a_retraction_has_taken_is_not_audited():
     audit, req = Audit(Forward(audit=1), Service()), writing(T + 1)
     audit.committed(req)
     req.apply(Retracted(T + 1))
-    assert audit.leaving(end(req)) == []  # its place in the pool is somebody else's
+    assert audit.leaving(end(req), busy=False) == []  # its place in the pool is somebody else's
     again = writing(T + 1)
     audit.committed(again)
     again.apply(Retracted(T + 1))
@@ -122,7 +137,7 @@ def test_a_request_is_audited_before_it_leaves(equal):
     made.forward.kv[3, 0] = 1.0
     made.forward.__class__ = type("Spoiling", (made.forward.__class__,), {"__call__": spoil})
     req.chooser = SimpleNamespace(plain=False, plan=None)
-    made.committed(req, stepped=True)
+    made.committed(req, stepped=True, busy=False)
     assert loop.events == ["pass"]
     assert made.service.live == equal
 
@@ -132,7 +147,7 @@ def test_after_a_failed_audit_nothing_comes_of_a_pass_and_nothing_is_audited():
     leaving = end(decoding(row=3, output=[0] * 4))
     leaving.audited_len = 0
     made.service.end()
-    made.committed(leaving, stepped=False)
+    made.committed(leaving, stepped=False, busy=False)
     assert made.forward.passes == []
     batch = batch_of(prompt())
     _, verified = made.prefill(batch, made.prompt_pages(batch), [due])

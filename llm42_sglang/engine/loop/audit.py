@@ -6,7 +6,9 @@ request must too. If anything differs, nobody may rely on canonical rows any mor
 service ends.
 
 A page that was picked takes a free slot of a pass. If there is none before its request ends, it
-runs then. Requests that never decode are not audited.
+runs then, unless others decode, who would have to wait for it: then one of the next pages is picked
+in its place. When G pages wait so, they run in one pass all the same. Requests that never decode
+are not audited.
 """
 
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ class Audit:
         self.service = service
         self._size = forward.config.page
         self._written = 0  # pages
+        self._owed = 0  # pages that left before they were audited
         self._picked: list[tuple[DeterministicReq, Span]] = []  # positions in one page
 
     def committed(self, req: DeterministicReq) -> None:
@@ -52,7 +55,9 @@ class Audit:
             return
         for span in split_into_pages(Span(start - start % self._size, end), self._size):
             self._written += 1
-            if self._written % self.forward.config.audit == 0:
+            self._owed += self._written % self.forward.config.audit == 0
+            if self._owed:
+                self._owed -= 1
                 self._picked.append((req, span))
         req.audited_len = end
 
@@ -64,13 +69,17 @@ class Audit:
         riding, self._picked = self._picked[:free], self._picked[free:]
         return list(self._boarded(riding))
 
-    def leaving(self, req: DeterministicReq) -> list[Audited]:
-        """The picked pages of a request that ends. Its KV is still its own."""
+    def leaving(self, req: DeterministicReq, busy: bool) -> list[Audited]:
+        """Pages to audit now that a request ends. Its KV is still its own. busy: others decode."""
         if not self.service.live:
             return []
         mine = [one for one in self._picked if one[0] is req and _is_there(*one)]
         self._picked = [one for one in self._picked if one[0] is not req]
-        return list(self._boarded(mine))
+        group = self.forward.config.group
+        if busy and len(mine) + len(self._picked) < group:
+            self._owed += len(mine)
+            return []
+        return list(self._boarded(mine)) + (self.riders(max(0, group - len(mine))) if mine else [])
 
     def compare(self, audited: Audited, rows: torch.Tensor) -> bool:
         """Whether the page has come out as it was; if not, deterministic service ends.

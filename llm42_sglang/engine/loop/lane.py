@@ -90,11 +90,11 @@ class CanonicalLane:
         self._compare(audited, rows_of)
         return pages if self.service.live else []
 
-    def committed(self, req: DeterministicReq, stepped: bool) -> None:
+    def committed(self, req: DeterministicReq, stepped: bool, busy: bool) -> None:
         """A token of the request was committed, and its KV is still its own.
 
-        When the request ends, those of its pages that were picked are audited. stepped: whether a
-        canonical step has given the token.
+        When the request ends, pages may be audited. stepped: whether a canonical step has given the
+        token. busy: whether other requests decode.
         """
         if stepped:
             self.metrics.stepped()
@@ -102,7 +102,7 @@ class CanonicalLane:
             if req.finished():
                 self.forward.ranks.agree()  # or nobody gets the answer
         self.audit.committed(req)
-        if req.finished() and (audited := self.audit.leaving(req)):
+        if req.finished() and (audited := self.audit.leaving(req, busy)):
             self.forward.wait()  # the next step may be under way
             self._compare(audited, self._run([one.job for one in audited]))
 

@@ -110,7 +110,8 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
         if isinstance(req, DeterministicReq):
             stepped = batch.forward_mode.is_decode() and not isinstance(result, CommitResult)
             assert self.lane is not None, "no request comes before the lane is ready"
-            self.lane.committed(req, stepped and req.stepped)
+            busy = req.finished() and any(not other.finished() for other in batch.reqs)
+            self.lane.committed(req, stepped and req.stepped, busy)
         super()._handle_finish_state_updated_req(req, batch, result, *args, **kwargs)
 
     # -- Logprobs of deterministic requests come from canonical rows, not from the batch --
