@@ -74,6 +74,16 @@ def test_while_others_decode_an_audit_waits_for_a_full_pass():
     assert audit.riders(9) == []  # nothing is owed any more
 
 
+def test_no_more_than_a_pass_is_owed_however_short_the_answers_are():
+    """Each has one page, and is gone as soon as it is picked."""
+    audit, run = Audit(Forward(widths=(2,), audit=1), Service()), 0
+    for _ in range(20):
+        req = end(writing(PROMPT + 3))
+        audit.committed(req)
+        run += len(audit.leaving(req, busy=True))
+    assert run >= 20 - 2
+
+
 def test_a_prompts_own_pages_are_not_audited():
     audit, req = Audit(Forward(audit=1), Service()), writing(3 * T)
     req.audited_len = None  # nothing of it was seen before

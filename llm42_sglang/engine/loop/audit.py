@@ -6,9 +6,9 @@ request must too. If anything differs, nobody may rely on canonical rows any mor
 service ends.
 
 A page that was picked takes a free slot of a pass. If there is none before its request ends, it
-runs then, unless others decode, who would have to wait for it: then one of the next pages is picked
-in its place. When G pages wait so, they run in one pass all the same. Requests that never decode
-are not audited.
+runs then. But while others decode, they would have to wait for it: then one of the next pages is
+picked in its place. When G pages are picked or owed, those that are there run in one pass all the
+same. Requests that never decode are not audited.
 """
 
 from collections.abc import Iterator
@@ -76,10 +76,12 @@ class Audit:
         mine = [one for one in self._picked if one[0] is req and _is_there(*one)]
         self._picked = [one for one in self._picked if one[0] is not req]
         group = self.forward.config.group
-        if busy and len(mine) + len(self._picked) < group:
+        if not mine:
+            return []
+        if busy and len(mine) + len(self._picked) + self._owed < group:
             self._owed += len(mine)
             return []
-        return list(self._boarded(mine)) + (self.riders(max(0, group - len(mine))) if mine else [])
+        return [*self._boarded(mine), *self.riders(max(0, group - len(mine)))]
 
     def compare(self, audited: Audited, rows: torch.Tensor) -> bool:
         """Whether the page has come out as it was; if not, deterministic service ends.
