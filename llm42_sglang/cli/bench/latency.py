@@ -34,8 +34,9 @@ Loads = Annotated[
     str,
     typer.Option(
         help="Loads, with commas. `closed` sends --in-flight requests at once, then one for each"
-        " answer. A number sends so many requests per second, as Poisson arrivals. A percent such"
-        " as 60% does likewise, at so much of the rate of stock SGLang in the closed loop."
+        " answer. `staggered` does so too, but its answers do not end together. A number sends so"
+        " many requests per second, as Poisson arrivals. A percent such as 60% does likewise, at so"
+        " much of the rate of stock SGLang in the closed loop."
     ),
 ]
 
@@ -91,8 +92,8 @@ def parse_loads(text: str, in_flight: int) -> list[Load]:
     """The loads of a list with commas. Raises UserError."""
     loads = []
     for part in map(str.strip, text.split(",")):
-        if part == "closed":
-            loads.append(Load.closed(in_flight))
+        if part in ("closed", "staggered"):
+            loads.append(Load.closed(in_flight, staggered=part == "staggered"))
             continue
         number, percent, rest = part.partition("%")
         try:
@@ -101,7 +102,8 @@ def parse_loads(text: str, in_flight: int) -> list[Load]:
             amount = 0
         if rest or not 0 < amount < (100 if percent else float("inf")):
             raise UserError(
-                f"--loads takes `closed`, requests per second, or less than 100%, not {part!r}"
+                "--loads takes `closed`, `staggered`, requests per second, or less than 100%, "
+                f"not {part!r}"
             )
         of_stock = Load(f"{amount:g} % of stock", percent=amount)
         loads.append(of_stock if percent else Load(f"{amount:g}/s", rate_per_s=amount))

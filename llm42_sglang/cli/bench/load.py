@@ -7,7 +7,7 @@ definitions of TTFT, inter-token time and throughput are used here.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from random import Random
 from typing import NamedTuple
@@ -32,18 +32,32 @@ class Load:
     """When requests are sent.
 
     In a closed loop `in_flight` requests are under way, and each answer lets the next one be sent.
-    With a rate, requests are sent as Poisson arrivals, whether or not others are answered.
+    Answers of one length would all end together, again and again. If the loop is staggered, the
+    first requests ask for fewer tokens, each for another number, so that ends are spread. With a
+    rate, requests are sent as Poisson arrivals, whether or not others are answered.
     """
 
     name: str
     in_flight: int = 0
+    staggered: bool = False
     rate_per_s: float = 0.0
     percent: float = 0.0  # of stock's rate in a closed loop, which is still to be measured
 
     @classmethod
-    def closed(cls, in_flight: int) -> "Load":
+    def closed(cls, in_flight: int, staggered: bool = False) -> "Load":
         """A closed loop of so many requests."""
-        return cls(f"{in_flight} in flight", in_flight)
+        name = f"{in_flight} in flight" + ", staggered" * staggered
+        return cls(name, in_flight, staggered)
+
+    def shape(self, requests: Sequence[LoadRequest]) -> list[LoadRequest]:
+        """The requests as this load sends them."""
+        if not self.staggered:
+            return list(requests)
+        first = [
+            replace(request, new_tokens=max(2, request.new_tokens * i // self.in_flight))
+            for i, request in enumerate(requests[: self.in_flight], 1)
+        ]
+        return [*first, *requests[self.in_flight :]]
 
     def due_s(self, count: int, seed: int) -> list[float | None]:
         """When each request is sent, in seconds from the start. The seed determines the times.
@@ -87,7 +101,7 @@ def one_round(
     """
     measurements = {}
     for load, share in product(loads, shares):
-        requests = mark(source.requests(count, number), share)
+        requests = mark(load.shape(source.requests(count, number)), share)
         for server in ("stock", "llm42")[:: -1 if number % 2 else 1]:
             step = Step(number, load.name, share, server)
             measurements[step] = run(targets[server], requests, load, str(step), number)

@@ -33,6 +33,14 @@ def test_a_closed_loop_keeps_so_many_in_flight_and_the_order(fake):
         recompute(as_ordinary)
 
 
+def test_a_staggered_loop_spreads_the_ends_of_its_first_answers():
+    requests = [LoadRequest((1, 2), 128)] * 20
+    shaped = Load.closed(16, staggered=True).shape(requests)
+    assert [request.new_tokens for request in shaped[:16]] == [8 * i for i in range(1, 17)]
+    assert shaped[16:] == requests[16:]
+    assert Load.closed(16).shape(requests) == requests
+
+
 def test_poisson_arrivals_have_their_rate_follow_the_seed_and_do_not_wait_for_answers(fake):
     times = POISSON.due_s(4001, seed=7)
     assert times == POISSON.due_s(4001, seed=7) != POISSON.due_s(4001, seed=8)
