@@ -9,7 +9,7 @@ from llm42_sglang.cli.endpoints import Key, Url
 from llm42_sglang.errors import judging, printable
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.judge import CheckVerdict
-from llm42_sglang.repro.replay import load_exchange
+from llm42_sglang.repro.replay import load_exchange, replay_segment
 from llm42_sglang.repro.replay import replay as execute_again
 
 WORDS = {
@@ -27,6 +27,10 @@ def replay(
     ],
     url: Url,
     api_key: Key = None,
+    segment: Annotated[
+        int | None,
+        typer.Option(help="Only this segment, from 1: of an answer whose weights were updated."),
+    ] = None,
 ) -> None:
     """Execute the request of a response again, and compare the answers and their receipts.
 
@@ -34,7 +38,10 @@ def replay(
     """
     exchange, claimed = load_exchange(receipt)
     with connect(url, api_key=api_key) as endpoint:
-        result = execute_again(endpoint, exchange, claimed)
+        if segment is None:
+            result = execute_again(endpoint, exchange, claimed)
+        else:
+            result = replay_segment(endpoint, exchange, claimed, segment)
     print(f"{WORDS[result.verdict]}: {printable(result.reason)}")
     if result.verdict is not CheckVerdict.PASSED:
         raise typer.Exit(1)

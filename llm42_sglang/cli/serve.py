@@ -40,6 +40,21 @@ Verify = Annotated[
 AuditEvery = Annotated[
     int, typer.Option("--llm42-audit", help="Run one of this many output pages again, to compare.")
 ]
+WeightsDigest = Annotated[
+    str,
+    typer.Option(
+        "--llm42-weights-digest",
+        help="content: hash the weights at the start and after updates; version: believe SGLang's"
+        " --weight-version and the weight_version of updates.",
+    ),
+]
+Recheck = Annotated[
+    bool,
+    typer.Option(
+        "--llm42-recheck/--no-llm42-recheck",
+        help="Run a small part of certification again after a weight update.",
+    ),
+]
 MaxN = Annotated[
     int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
 ]
@@ -55,6 +70,8 @@ def serve(
     default: Default = _DEFAULT.default,
     verify: Verify = _DEFAULT.verify,
     audit: AuditEvery = _DEFAULT.audit,
+    weights_digest: WeightsDigest = _DEFAULT.weights_digest,
+    recheck: Recheck = _DEFAULT.recheck,
     max_n: MaxN = _DEFAULT.max_n,
 ) -> None:
     """Serve a model, with deterministic and ordinary requests.
@@ -77,6 +94,8 @@ def serve(
             wait=wait,
             verify=verify,
             audit=audit,
+            weights_digest=weights_digest,
+            recheck=recheck,
             max_n=max_n,
         )
         launch.require_pinned_sglang()

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 PAGE_SIZES = (16, 32, 64)
 GROUPS = (1, 2, 4, 8, 16, 32)
 VERIFY = ("uncertified", "always")
+DIGESTS = ("content", "version")
 
 
 class ConfigError(ValueError):
@@ -29,6 +30,10 @@ class Config:
     # pass. Both give the same bits.
     verify: str = "uncertified"
     audit: int = 32  # the audit runs one of so many committed pages again
+    # How weights are named in the fingerprint: by a digest of all tensors, or by SGLang's
+    # weight_version, which is believed.
+    weights_digest: str = "content"
+    recheck: bool = True  # whether a small part of certification runs again after a weight update
     max_n: int = 64  # the largest `n` of any request; each sample is a request of its own
 
     def __post_init__(self) -> None:
@@ -37,9 +42,11 @@ class Config:
         _expect_between("--llm42-wait", self.wait, 0, self.page)
         _expect_between("--llm42-audit", self.audit, 1, 1_000_000)
         _expect_one_of("--llm42-verify", self.verify, VERIFY)
+        _expect_one_of("--llm42-weights-digest", self.weights_digest, DIGESTS)
         _expect_between("--llm42-max-n", self.max_n, 1, 4096)
-        if type(self.default) is not bool:
-            raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
+        for flag, value in (("default", self.default), ("recheck", self.recheck)):
+            if type(value) is not bool:
+                raise ConfigError(f"--llm42-{flag} is on or off, not {value!r}")
 
     def to_json(self) -> str:
         """Return the settings as text, for the environment of child processes."""

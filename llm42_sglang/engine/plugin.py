@@ -20,6 +20,7 @@ from llm42_sglang.engine.front import (
     stream,
     texts,
 )
+from llm42_sglang.engine.front import updates as front_updates
 from llm42_sglang.engine.loop import (
     aborts,
     drawable,
@@ -32,12 +33,13 @@ from llm42_sglang.engine.passes import canonical
 from llm42_sglang.engine.seam import each_once
 from llm42_sglang.engine.seams import signatures, table
 from llm42_sglang.engine.seams.check import check
+from llm42_sglang.engine.weights import updates
 
 # Whose hooks each process registers. Tokenizer and HTTP: without a configuration too, where they
 # refuse deterministic requests.
-FRONT = (gatekeeper, openai_api, dead_ends, stream, texts, parsers, aborts)
+FRONT = (gatekeeper, openai_api, front_updates, dead_ends, stream, texts, parsers, aborts)
 CONTROLLER = (replicas,)  # between front and schedulers, with data parallelism
-SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling)
+SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updates)
 # Every symbol of SGLang's that this version relies on and can import.
 SEAMS = each_once((*hooks.seams_in(*FRONT, *CONTROLLER, *SCHEDULER, faults), *table.RELIED_UPON))
 
@@ -49,7 +51,7 @@ def activate() -> None:
         check(SEAMS, signatures.read())
         _claim_field()
         gate = gatekeeper.Gatekeeper(config)
-        doors = (gate, openai_api.OpenAIHooks(gate))
+        doors = (gate, openai_api.OpenAIHooks(gate), front_updates.UpdateHooks(gate))
         hooks.register(*FRONT, methods_of=doors, serving=config is not None)
         if config is not None:
             hooks.register(*CONTROLLER)

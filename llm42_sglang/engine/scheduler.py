@@ -15,7 +15,7 @@ from functools import partial
 
 import psutil
 import torch
-from sglang.srt.managers.io_struct import AbortReq
+from sglang.srt.managers.io_struct import AbortReq, UpdateWeightVersionReqOutput
 from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
@@ -25,10 +25,7 @@ from sglang.srt.runtime_context import get_observability, get_parallel, get_serv
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import hooks, settings
-from llm42_sglang.engine.errors import (
-    EngineError,
-    RanksDisagreeError,
-)
+from llm42_sglang.engine.errors import EngineError, RanksDisagreeError
 from llm42_sglang.engine.loop.aborts import hidden_namesakes
 from llm42_sglang.engine.loop.admission import (
     HomogeneousPrefillAdder,
@@ -39,13 +36,15 @@ from llm42_sglang.engine.loop.fastpath import drawing
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.engine.loop.results import DeterministicResultProcessor, PrefillResult
-from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.service import Service
+from llm42_sglang.engine.start.certify import recheck
 from llm42_sglang.engine.start.limits import require_supported
 from llm42_sglang.engine.start.ready import Ready, make_ready
+from llm42_sglang.engine.weights.updates import WeightUpdates
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 
 logger = logging.getLogger(__name__)
@@ -81,16 +80,20 @@ class DeterministicScheduler(Scheduler):
         }
         metrics = LaneMetrics(labels, get_observability().enable_metrics)
         service = self.llm42_service
-        lane = CanonicalLane(self.llm42.forward, config, service, metrics)
+        forward = self.llm42.forward
+        lane = CanonicalLane(forward, config, service, metrics)
         self.llm42_verifier = Verifier(self, lane, config)
+        self.llm42_updates = WeightUpdates(
+            self, self.llm42.identity, service, forward.ranks, partial(recheck, forward)
+        )
         self.batch_result_processor = replace(self.batch_result_processor, lane=lane)
 
     def get_init_info(self) -> dict:
         """Tell the parent process that deterministic service is live and certified."""
         return super().get_init_info() | {
             INFO_KEY: {
-                "fingerprint": self.llm42.fingerprint,
-                "facts": self.llm42.facts,
+                "fingerprint": self.llm42.identity.fingerprint,
+                "facts": self.llm42.identity.facts,
                 "certificate": self.llm42.certificate.as_dict(),
             }
         }
@@ -135,15 +138,15 @@ class DeterministicScheduler(Scheduler):
         req = DeterministicReq(
             *args,
             page_size=self.llm42_config.page,
-            fingerprint=self.llm42.fingerprint,
+            fingerprint=self.llm42.identity.fingerprint,
             **kwargs,
         )
         try:  # again: nothing may come in past the tokenizer process
             refuse_unsupported(recv_req.sampling_params, recv_req)
         except Refused as error:
             req.set_finish_with_abort(str(error))
-        if not self.llm42_service.live:
-            req.withdraw()
+        if self.llm42_service.problem is not None:
+            req.withdraw(self.llm42_service.problem)
         return req
 
     def abort_request(self, recv_req: AbortReq) -> None:
@@ -155,6 +158,12 @@ class DeterministicScheduler(Scheduler):
         with hidden_namesakes([*queued, *self.collect_inflight_reqs()], recv_req.rid):
             super().abort_request(recv_req)
 
+    def handle_update_weight_version(self, recv_req) -> UpdateWeightVersionReqOutput:
+        """As SGLang's. The facts have the new version."""
+        answer = super().handle_update_weight_version(recv_req)
+        self.llm42_updates.renamed()
+        return answer
+
     def not_ended(self, batches: Sequence[ScheduleBatch]) -> list[DeterministicReq]:
         """Deterministic requests that nothing has ended, in these batches or waiting."""
         waiting = [*self.waiting_queue, *self.grammar_manager.grammar_queue, self.chunked_req]
@@ -162,9 +171,10 @@ class DeterministicScheduler(Scheduler):
         return list(known.values())
 
     def end_all(self, reqs: Sequence[DeterministicReq], batches: Sequence[ScheduleBatch]) -> None:
-        """End these requests with an error, after an audit has failed. Ordinary ones go on."""
+        """End these requests with an error: the service has ended. Ordinary ones go on."""
+        assert self.llm42_service.problem is not None, "the service is live"
         for req in reqs:
-            req.withdraw()
+            req.withdraw(self.llm42_service.problem)
         # Those who decode end here and now: nothing drains or verifies for them any more. A prompt
         # with a next chunk is in a batch too, and SGLang goes on with it: it ends at its last one.
         decoding = {*map(id, _reqs_of(batches))} - {id(self.chunked_req)}

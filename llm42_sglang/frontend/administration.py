@@ -1,7 +1,7 @@
 """Rules for the endpoints that administer a server: which requests are refused, and why.
 
 SGLang hands most of these bodies to the scheduler unchecked. An exception there ends the server,
-and some valid requests would stall it or change its weights. So each endpoint has rules here.
+and some valid requests would stall it. So each endpoint has rules here.
 """
 
 import math
@@ -60,7 +60,7 @@ def _writable(value: Any) -> bool:
 
 
 _STAY = "weights and KV cannot leave memory while the server runs; restart the server instead"
-_WEIGHTS = "weights cannot change while the server runs; restart the server instead"
+_SENT = "sending weights to other servers is not supported with deterministic service"
 _FOLDER = "a folder that the server can write to"
 _RECORDER = Rule(
     lambda body, flag: flag("expert_distribution_recorder_mode") is not None,
@@ -70,16 +70,14 @@ _RECORDER = Rule(
 RULES: dict[str, tuple[Rule, ...]] = {
     "/release_memory_occupation": _refused(_STAY),
     "/resume_memory_occupation": _refused(_STAY),
-    "/update_weights_from_disk": _refused(_WEIGHTS),  # SGLang would wait for every stream first
-    "/update_weights_from_tensor": _refused(_WEIGHTS),
-    "/update_weights_from_distributed": _refused(_WEIGHTS),
-    "/update_weights_from_ipc": _refused(_WEIGHTS),
-    "/init_weights_update_group": _refused(_WEIGHTS),
-    "/destroy_weights_update_group": _refused(_WEIGHTS),
-    "/begin_weight_update": _refused(_WEIGHTS),
-    "/end_weight_update": _refused(_WEIGHTS),
-    "/init_weights_send_group_for_remote_instance": _refused(_WEIGHTS),
-    "/send_weights_to_remote_instance": _refused(_WEIGHTS),
+    "/init_weights_update_group": (
+        _integer("master_port", 1, 65535),
+        _integer("world_size", 1, 2**20),
+        _integer("rank_offset", 0, 2**20),
+        _field("group_name", bool, "the name of a group"),  # SGLang asserts that it is not empty
+    ),
+    "/init_weights_send_group_for_remote_instance": _refused(_SENT),
+    "/send_weights_to_remote_instance": _refused(_SENT),
     "/start_expert_distribution_record": (_RECORDER,),
     "/stop_expert_distribution_record": (_RECORDER,),
     "/dump_expert_distribution_record": (_RECORDER,),

@@ -97,6 +97,7 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
 
     These are linears, mixtures of experts, embeddings and the language-model head.
     """
+    before = {name: parameter.dtype for name, parameter in model.named_parameters()}
     replaceable = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
     layers = [m for m in model.modules() if type(getattr(m, "quant_method", None)) in replaceable]
     for layer in layers:
@@ -112,8 +113,32 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
         layer.quant_method = MixedPrecisionExperts(layer.quant_method)
         for parameter in layer.parameters(recurse=False):
             parameter.data = parameter.data.float()
+    now = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    _round_what_is_loaded(model, {name: before[name] for name in now if now[name] != before[name]})
     converted = len(layers) + len(mixtures)
     logger.info("llm42: %d layers compute in fp32 from one fp32 copy each", converted)
+
+
+def _round_what_is_loaded(model: torch.nn.Module, dtypes: dict[str, torch.dtype]) -> None:
+    """Have later loads round to the precision that the parameters had, as the first one has done.
+
+    dtypes: of the converted parameters, by name. They would keep what a checkpoint has of more
+    precision.
+    """
+    load = getattr(model, "load_weights", None)
+    if load is None:
+        return
+
+    def load_rounded(*args, **kwargs):
+        loaded = load(*args, **kwargs)
+        parameters = dict(model.named_parameters())
+        for name, dtype in dtypes.items():
+            rounded = parameters[name].data.to(dtype).float()
+            if not torch.equal(rounded, parameters[name].data):
+                parameters[name].data.copy_(rounded)
+        return loaded
+
+    model.load_weights = load_rounded
 
 
 def _mixtures_of(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -15,6 +15,15 @@ _CONTEXT = 24  # characters of a text shown around a difference
 UNITS = {"ids": "token", "tokens": "token", "text": "character"}  # finest first
 
 
+class SegmentStamp(BaseModel):
+    """Consecutive output tokens that were drawn under the same weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fingerprint: str
+    tokens: int
+
+
 class Stamp(BaseModel):
     """The part of a receipt that is the same in every run. Passes and rollbacks are not."""
 
@@ -25,6 +34,12 @@ class Stamp(BaseModel):
     output_digest: str
     seed: int | None = None
     sampling: dict[str, int | float] | None = None
+    segments: tuple[SegmentStamp, ...] | None = None  # if there are several
+
+    @field_validator("segments")
+    @classmethod
+    def _several(cls, segments: tuple[SegmentStamp, ...] | None) -> Any:
+        return segments if segments and len(segments) > 1 else None
 
 
 class Output(Strict):

@@ -18,6 +18,7 @@ from llm42_sglang.repro.documents import read_document
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import Output, mismatch
+from llm42_sglang.repro.segments import NotReplayable, part_of, request_of
 from llm42_sglang.repro.suite import Strict
 from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
 
@@ -76,8 +77,43 @@ def save_exchange(answer: Answer, fingerprint: Fingerprint | None, path: Path) -
     write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
+def replay_segment(
+    endpoint: Endpoint, exchange: SavedExchange, claimed: Output, number: int
+) -> ReplayResult:
+    """Execute segment `number`, from 1, of an answer again and judge it alone.
+
+    Raises UserError if there is no such segment, or the endpoint refuses the request.
+    """
+    claim = claimed.receipt
+    assert claim is not None, "load_exchange refuses a response without a receipt"
+    segments = claim.segments or ()
+    if not 1 <= number <= len(segments):
+        raise UserError(f"--segment {number}: the answer has {len(segments) or 'no'} segments")
+    segment = segments[number - 1]
+    if endpoint.fingerprint is None or endpoint.fingerprint.digest != segment.fingerprint:
+        reason = f"segment {number} was made under fingerprint {segment.fingerprint}"
+        return ReplayResult(CheckVerdict.UNKNOWN, f"{reason}, and this endpoint has another one")
+    try:
+        request = request_of(exchange.path, exchange.request, claimed, number - 1)
+    except NotReplayable as error:
+        return ReplayResult(CheckVerdict.UNKNOWN, f"segment {number} cannot be replayed: {error}")
+    reply = endpoint.connection.post(exchange.path, request | {"stream": False})
+    again = answer_of(exchange.path, [reply.require_ok().json()]).output
+    expected = part_of(claimed, number - 1)
+    got = again.model_copy(update={"text": "", "tokens": None, "logprobs": None, "receipt": None})
+    if difference := mismatch(expected, got):
+        said = difference.describe("the file says")
+        return ReplayResult(CheckVerdict.FAILED, f"in segment {number}, {said}")
+    reason = f"segment {number}, executed again, gave the same {segment.tokens} tokens"
+    return ReplayResult(CheckVerdict.PASSED, reason)
+
+
 def replay(endpoint: Endpoint, exchange: SavedExchange, claimed: Output) -> ReplayResult:
     """Execute a saved request again and judge. Raises UserError if the endpoint refuses it."""
+    if claimed.receipt is not None and claimed.receipt.segments:
+        parts = ", ".join(f"{s.tokens} under {s.fingerprint}" for s in claimed.receipt.segments)
+        reason = f"weights were updated while it was made ({parts} tokens); replay each --segment"
+        return ReplayResult(CheckVerdict.UNKNOWN, reason)
     reply = endpoint.connection.post(exchange.path, exchange.request | {"stream": False})
     again = answer_of(exchange.path, [reply.require_ok().json()]).output
     claim, now = claimed.receipt, again.receipt

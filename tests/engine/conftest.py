@@ -16,6 +16,7 @@ from llm42_sglang.cli.main import main
 from tests.engine import client, constrained
 from tests.engine.preloaded import preload
 from tests.engine.servers import CONFIGURATIONS, ENV, Servers
+from tests.engine.weights import Weights, fingerprint
 
 # Prompts that end before, at and after a page's end, a chat, and one that is sampled.
 SUITE = """
@@ -113,3 +114,14 @@ def api(url) -> openai.OpenAI:
     """OpenAI's own client of that server."""
     http = httpx.Client(trust_env=False, timeout=client.TIMEOUT_S)
     return openai.OpenAI(base_url=f"{url}/v1", api_key="-", http_client=http, max_retries=0)
+
+
+@pytest.fixture
+def weights(url, servers):
+    """A server has its own weights again at the end, and they have the old name."""
+    model = servers.configuration.model.partition(",")[0]
+    both = Weights(url, servers.folder, model)
+    before = fingerprint(url)
+    yield both
+    own = both.plain if servers.configuration.model == model else both.changed
+    assert both.update(own) == before

@@ -17,12 +17,12 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.scheduler import DeterministicScheduler
+from llm42_sglang.engine.service import Service
 
 T = 16
 FULL = T - 2  # candidates that fill the page behind a prompt and an output of one token each

@@ -127,6 +127,12 @@ class Servers:
         assert self.process.alive, f"the server {name!r} has ended:\n{self.process.log_tail()}"
         return self.process.url
 
+    @property
+    def configuration(self) -> Configuration:
+        """That of the running server."""
+        assert self.name is not None, "no server is running"
+        return CONFIGURATIONS[self.name]
+
     def make(self, name: str) -> ServerProcess:
         """A server that the caller starts and stops; no other runs meanwhile."""
         self.stop()

@@ -8,7 +8,7 @@ import torch
 from llm42_sglang.core.track import Retracted, Stepped
 from llm42_sglang.engine.loop.audit import Audit, Audited
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.service import Service
+from llm42_sglang.engine.service import Service
 from tests.engine.fakes import Forward, Loop, T, batch_of, decoding, end, lane, prompt
 
 PROMPT = 5

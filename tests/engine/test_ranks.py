@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 from llm42_sglang.engine.errors import RanksDisagreeError
 from llm42_sglang.engine.loop.audit import Audit
-from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.service import Service
 from llm42_sglang.engine.start import certify
 from tests.engine.fakes import Forward, T, decoding
 

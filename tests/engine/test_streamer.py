@@ -3,8 +3,8 @@
 import pytest
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
-from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
+from llm42_sglang.engine.service import Service
 from tests.engine.fakes import decoding, end, ordinary
 
 

@@ -18,12 +18,12 @@ from llm42_sglang.engine.front.stream import keep_messages
 from llm42_sglang.engine.hooks import after, around, before
 from llm42_sglang.engine.metrics import RefusalMetrics
 from llm42_sglang.engine.names import (
-    AUDIT_FAILED,
-    AUDIT_KEY,
     INFO_KEY,
     NAMESPACE,
+    PROBLEM_KEY,
     RECEIPT_KEY,
     REPLICAS_KEY,
+    UPDATE_FAILED,
 )
 from llm42_sglang.engine.parameters import adjustments_of, plan_of
 from llm42_sglang.frontend.administration import AdministrationGate
@@ -106,11 +106,12 @@ class Gatekeeper:
     def add_receipt(
         self, original, manager, meta_info, state, customized_info, index, finish_reason
     ) -> None:
-        """One receipt, not a list of them. And the word that an audit has failed, which every
+        """One receipt, not a list of them. And the word that the service has ended, which every
         output carries from then on."""
         others = dict(customized_info)
-        if others.pop(AUDIT_KEY, None) is not None:
-            self.problem = AUDIT_FAILED.removeprefix("llm42: ")
+        problems = others.pop(PROBLEM_KEY, None)  # per request of the batch: [problem]
+        if problems is not None and problems[index] != [UPDATE_FAILED]:  # its answer says that
+            self.problem = problems[index][0].removeprefix("llm42: ")
         receipts = others.pop(RECEIPT_KEY, None)  # per request of the batch: [receipt] or []
         if receipts is not None and receipts[index]:
             (meta_info[RECEIPT_KEY],) = receipts[index]

@@ -19,8 +19,8 @@ import torch
 from llm42_sglang.core.packing import PageJob, jobs_for
 from llm42_sglang.core.pages import Span, split_into_pages
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
+from llm42_sglang.engine.service import Service
 from llm42_sglang.sampling import greedy
 
 
@@ -116,6 +116,9 @@ def _same_tokens(job: PageJob[DeterministicReq], rows: torch.Tensor, size: int) 
     req, start = job.request, job.page * size
     if not req.chooser.plain:
         return True
-    first = max(start, len(req.origin_input_ids) - 1)  # the row that gave the first token
+    # Other weights have drawn the tokens before the row that gave the first of these.
+    first = max(start, len(req.origin_input_ids) - 1 + req.lineage.past_tokens)
+    if first >= start + len(rows):
+        return True
     expected = req.known_tokens[first + 1 : start + len(rows) + 1]
     return greedy(rows[first - start :]).tolist() == expected

@@ -11,9 +11,9 @@ from llm42_sglang.core.packing import PageJob, jobs_for, pack
 from llm42_sglang.core.pages import Span, page_index, page_span
 from llm42_sglang.engine.loop.audit import Audit, Audited
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.service import Service
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot
+from llm42_sglang.engine.service import Service
 
 Job = PageJob[DeterministicReq]
 

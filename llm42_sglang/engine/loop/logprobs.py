@@ -58,6 +58,11 @@ class LogprobReader:
         """Drop what was not handed over: it will be committed again."""
         self._committed.clear()
 
+    def forget_prompt(self) -> None:
+        """Have the prompt scored again: its rows were those of other weights."""
+        self.target.input_token_logprobs_val = None
+        self._prompt.clear()
+
     def hand_over(self, tokens: int) -> None:
         """Give SGLang the entries of the next `tokens` committed tokens, or of all there are: a
         prefill that left no token to choose has committed none."""

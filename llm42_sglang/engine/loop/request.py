@@ -32,8 +32,8 @@ from llm42_sglang.core.track import (
 from llm42_sglang.engine.loop.chooser import Chooser
 from llm42_sglang.engine.loop.finish import may_finish, nothing_left, stop_tokens
 from llm42_sglang.engine.loop.grammar import Grammar
+from llm42_sglang.engine.loop.lineage import Lineage
 from llm42_sglang.engine.loop.logprobs import LogprobReader
-from llm42_sglang.engine.names import AUDIT_FAILED, NAMESPACE
 from llm42_sglang.engine.parameters import plain_copy, sampling_of
 from llm42_sglang.sampling import NO_TOKEN
 
@@ -59,9 +59,8 @@ class DeterministicReq(Req):
     def __init__(
         self, *args, page_size: int, fingerprint: str, extra_key: str | None = None, **kwargs
     ):
-        # The fingerprint salts the key: pages of other weights or shapes can never match.
         self.page_size = page_size
-        self.fingerprint = fingerprint
+        self.lineage = Lineage(fingerprint, extra_key)
         self._track: Track | None = None
         self._steps = 0  # decode steps launched
         self._due_since: int | None = None  # the same number, when its page became due
@@ -70,7 +69,7 @@ class DeterministicReq(Req):
         self.audited_len: int | None = None  # the audit has decided about rows up to here
         self.stepped = False  # whether the step that was seen last was canonical
         self.withdrawn = False
-        super().__init__(*args, extra_key=f"{NAMESPACE}{fingerprint}:{extra_key or ''}", **kwargs)
+        super().__init__(*args, extra_key=self.lineage.cache_key, **kwargs)
         self._asked = self.sampling_params
         self.sampling_params = plain_copy(self._asked)
         self._reader = LogprobReader(self.logprob)
@@ -246,19 +245,14 @@ class DeterministicReq(Req):
         """Whether an error ended the request. The client gets it instead of an answer."""
         return getattr(self.finished_reason, "status_code", None) is not None
 
-    def withdraw(self) -> None:
-        """End the request with an error, because an audit has failed."""
+    def withdraw(self, problem: str) -> None:
+        """End the request with an error. problem: why deterministic service is off."""
         self.withdrawn = True
         status = HTTPStatus.SERVICE_UNAVAILABLE
         if self._track is None and self.grammar is None:  # its prompt need not run
-            self.set_finish_with_abort(AUDIT_FAILED, status, "ServiceUnavailableError")
+            self.set_finish_with_abort(problem, status, "ServiceUnavailableError")
         else:
-            self.to_finish = FINISH_ABORT(AUDIT_FAILED, status, "ServiceUnavailableError")
-
-    def revoke(self) -> None:
-        """Put an error in place of the answer, because an audit failed before it was sent."""
-        self.withdraw()
-        self.finished_reason = self.to_finish
+            self.to_finish = FINISH_ABORT(problem, status, "ServiceUnavailableError")
 
     def receipt(self) -> Receipt:
         """The receipt that the response carries. The request must be finished."""
@@ -268,7 +262,8 @@ class DeterministicReq(Req):
         track, plan = self._track, self.chooser.plan
         return Receipt(
             verified=not self.withdrawn and track is not None and track.committed_len >= known,
-            fingerprint=self.fingerprint,
+            fingerprint=self.lineage.fingerprint,
+            segments=self.lineage.segments(len(outputs)),
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,
             sampling=sampling_of(self._asked),
@@ -314,6 +309,13 @@ class DeterministicReq(Req):
             grammar.commit(token)
         except ValueError as error:  # never with a token we chose: the mask allows no other
             self.finished_reason = FINISH_ABORT(f"llm42: {error}")
+
+    def follow_weights(self, fingerprint: str) -> None:
+        """Go on under other weights. The request was retracted: it has no KV and no candidates."""
+        self.lineage.follow(fingerprint, len(self.output_ids))
+        self.extra_key = self.lineage.cache_key
+        if not self.output_ids and self.logprobs is not None:
+            self.logprobs.forget_prompt()  # no token depends on it yet
 
     # -- Methods of SGLang that would take a candidate for a token --
 

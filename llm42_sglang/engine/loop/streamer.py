@@ -7,44 +7,46 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
 from llm42_sglang.engine.loop.request import DeterministicReq
-from llm42_sglang.engine.loop.service import Service
-from llm42_sglang.engine.names import AUDIT_KEY, RECEIPT_KEY
+from llm42_sglang.engine.names import PROBLEM_KEY, RECEIPT_KEY
+from llm42_sglang.engine.service import Service
 
 
 @dataclass(kw_only=True)
 class DeterministicOutputStreamer(SchedulerOutputStreamer):
     """SGLang's streamer. It says nothing for steps that committed nothing, and adds receipts.
 
-    After a failed audit it says so with everybody's output: the front process must hear at once.
+    When the service has ended it says so with everybody's output: the front process must hear at
+    once.
     """
 
     service: Service
     has_additional_customized_info: ClassVar[bool] = True
 
     def _stream_output_generation(self, reqs: list[Req], *args, **kwargs) -> None:
-        if not self.service.live:
-            _revoke_answers(reqs)
+        if self.service.problem is not None:
+            _revoke_answers(reqs, self.service.problem)
         super()._stream_output_generation(list(filter(_has_news, reqs)), *args, **kwargs)
 
     def build_additional_customized_info(self, reqs: list[Req]) -> dict[str, list]:
         """One list per request, as SGLang wants it, with the receipt or with nothing."""
         info: dict[str, list] = {RECEIPT_KEY: [_receipts(req) for req in reqs]}
         if not self.service.live:
-            info[AUDIT_KEY] = [[True] for _ in reqs]
+            info[PROBLEM_KEY] = [[self.service.problem] for _ in reqs]
         return info
 
     def is_request_level_customized_info_key(self, key: str) -> bool:
         """Whether a key belongs to the request, not to each token."""
-        return key in (RECEIPT_KEY, AUDIT_KEY)
+        return key in (RECEIPT_KEY, PROBLEM_KEY)
 
 
-def _revoke_answers(reqs: list[Req]) -> None:
-    """After a failed audit nobody gets an answer: not who ended before it in the same step, and not
-    who ends with its prompt."""
+def _revoke_answers(reqs: list[Req], problem: str) -> None:
+    """While the service is off nobody gets an answer: not who ended in the step that ended it, and
+    not who ends with its prompt."""
     for req in reqs:
         is_answer = req.finished() and not req.finished_output
         if isinstance(req, DeterministicReq) and is_answer and not req.refused:
-            req.revoke()
+            req.withdraw(problem)
+            req.finished_reason = req.to_finish  # an error in place of the answer
 
 
 def _has_news(req: Req) -> bool:

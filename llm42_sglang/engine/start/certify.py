@@ -98,6 +98,24 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
     )
 
 
+@torch.no_grad()
+def recheck(forward: CanonicalForward) -> str | None:
+    """Run a small part of certification again, after a weight update: what is wrong, or None.
+
+    No request may hold KV. If something does, as a session of SGLang's, nothing is run. All ranks
+    do this together.
+    """
+    allocator = forward.runner.token_to_kv_pool_allocator
+    if not forward.config.recheck or allocator.available_size() < allocator.size:
+        return None
+    try:
+        for each in Exam(forward).small_part(forward.shape):
+            _compared_by_all(forward.ranks, *each)
+    except CertificationError as error:
+        return str(error)
+    return None
+
+
 def _either(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers))
 

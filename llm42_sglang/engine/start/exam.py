@@ -81,6 +81,14 @@ class Exam:
         yield "A2 (several pages in one pass)", self.reference[:DEPTH], self._run_together()
         yield from self._other_tails(self.shape)
 
+    def small_part(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+        """Run as little as may tell whether a pass of another width, and a page beside others,
+        still have the same bits."""
+        reference = self._run_all(self.subject)
+        yield "A1 (same inputs, run again)", reference, self._run_all(self.subject, shape=shape)
+        crowded = self._run_all(self.twin, crowded=True)
+        yield "A2 (other slots, beside other requests)", reference, crowded
+
     def _other_tails(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """Vary the rows after the middle of a page: padding first, then other tokens."""
         cut, page, of_page = self.size // 2, DEPTH - 1, self.reference[DEPTH - 1]

@@ -21,7 +21,6 @@ from transformers import PretrainedConfig
 
 from llm42_sglang import __version__
 from llm42_sglang.core.config import Config
-from llm42_sglang.engine.passes.ranks import Ranks
 
 # Server flags that choose kernels or precision, or shape constrained and limited output.
 _FLAGS = (
@@ -63,12 +62,10 @@ def facts_of(
     config: Config,
     tokenizer: Any,
     max_req_len: int,
-    ranks: Ranks | None = None,
 ) -> dict[str, object]:
-    """Return the facts by name, in JSON types.
+    """Return the facts by name, in JSON types, but for those of the weights: see `weights`.
 
     tokenizer: None if the server has none. max_req_len: tokens of prompt and output together.
-    Raises RanksDisagreeError if another rank does not take part.
     """
     args = resolving_view(runner.server_args)
     return {
@@ -78,7 +75,6 @@ def facts_of(
         "xgrammar": version("xgrammar"),
         "transformers": version("transformers"),
         "kernels": kernel_versions(),
-        "weights": weights_of_all(runner.model, ranks or Ranks()),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
         "kv_dtype": str(runner.kv_cache_dtype),
@@ -140,26 +136,6 @@ def tokenizer_digest(tokenizer: Any) -> str | None:
     if tokenizer is None:
         return None
     return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
-
-
-def weights_of_all(model: torch.nn.Module, ranks: Ranks) -> str:
-    """Return one digest of all ranks' weights, in the order of the ranks."""
-    digests = ranks.gather(weights_digest(model))
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """Return SHA-256 over the name and the bytes of every stored tensor.
-
-    Buffers that are not stored, such as rotary tables, follow from the model's configuration.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def device_name(device: str) -> str:

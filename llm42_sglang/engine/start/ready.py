@@ -2,21 +2,22 @@
 
 import logging
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.core.receipts import fingerprint
 from llm42_sglang.engine import faults
 from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends import canonical_mode
 from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.passes.ranks import join_ranks
-from llm42_sglang.engine.start import weights
 from llm42_sglang.engine.start.certify import Certificate, certify
 from llm42_sglang.engine.start.fingerprint import facts_of
 from llm42_sglang.engine.start.limits import require_whole_pages
+from llm42_sglang.engine.weights.identity import Identity
+from llm42_sglang.engine.weights.naming import ByContent, ByVersion
 
 logger = logging.getLogger(__name__)
 
@@ -26,33 +27,33 @@ class Ready(NamedTuple):
 
     forward: CanonicalForward  # of the certified shape
     certificate: Certificate
-    facts: dict[str, object]  # the fingerprint is their hash
-    fingerprint: str
+    identity: Identity
 
 
 def make_ready(scheduler: Scheduler, config: Config) -> Ready:
-    """Freeze the weights of the scheduler's model and certify it. All ranks do this together.
+    """Certify the scheduler's model and name its weights. All ranks do this together.
 
     Raises UnsupportedError, CertificationError or RanksDisagreeError.
     """
     runner = scheduler.tp_worker.model_runner
     _require_supported_model(scheduler, config)
     mode = canonical_mode(runner)
-    weights.freeze(runner)
+    keep_from_reset(runner)
     ranks = join_ranks()
     fault = faults.pass_fault(ranks.rank)
     forward_of = partial(CanonicalForward, runner, config, fault=fault, mode=mode, ranks=ranks)
     certificate = certify(forward_of(), with_steps=config.verify == "uncertified")
     logger.info("llm42: %s", certificate)
     forward = forward_of(shape=certificate.shape)
-    facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len, ranks)
-    digest = fingerprint(facts)
-    if len({*ranks.gather(digest)}) > 1:
+    facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len)
+    naming = ByVersion() if config.weights_digest == "version" else ByContent(runner, ranks)
+    identity = Identity(facts, naming)
+    if len({*ranks.gather(identity.fingerprint)}) > 1:
         raise UnsupportedError(
             "the ranks differ in device, threads or versions; make them the same"
         )
-    logger.info("llm42: fingerprint %s", digest)
-    return Ready(forward, certificate, facts, digest)
+    logger.info("llm42: fingerprint %s", identity.fingerprint)
+    return Ready(forward, certificate, identity)
 
 
 def _require_supported_model(scheduler: Scheduler, config: Config) -> None:
@@ -69,3 +70,15 @@ def _require_supported_model(scheduler: Scheduler, config: Config) -> None:
             "service yet; serve this one without llm42"
         )
     require_whole_pages(model.context_len, config)
+
+
+def keep_from_reset(runner: ModelRunner) -> None:
+    """Let /weights_checker look at the weights, but not overwrite them."""
+    original = runner.check_weights
+
+    def check(*, action: str, **kwargs: Any) -> Any:
+        if action == "reset_tensors":
+            raise ValueError("llm42: weights change by updates alone")  # SGLang answers with it
+        return original(action=action, **kwargs)
+
+    runner.check_weights = check

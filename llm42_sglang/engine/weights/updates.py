@@ -1,0 +1,192 @@
+"""Weight updates of a running server.
+
+    before   All requests under way are retracted, as by SGLang's /pause_generation. Committed
+             tokens stay. No row of the KV is needed any more.
+    load     SGLang's, whatever the source of the weights.
+    after    The weights are named again. If they are others, the deterministic requests go on
+             under the new fingerprint: their receipts will say which tokens belong to which. Pages
+             of the old weights are freed. A small part of certification runs again.
+
+Certification is about shapes and kernels, not about values, so it holds for the new weights too.
+
+An update that fails and has changed nothing leaves everything as it was. One that fails half way
+ends deterministic service, until another update succeeds.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+import torch
+from sglang.srt.managers import io_struct
+from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
+from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+
+from llm42_sglang.engine.hooks import around
+from llm42_sglang.engine.names import RECHECK_FAILED, UPDATE_FAILED
+from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.service import Service
+from llm42_sglang.engine.weights.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+_UPDATER = "sglang.srt.managers.scheduler_components.weight_updater.SchedulerWeightUpdaterManager"
+_LOADS = (
+    "update_weights_from_disk,update_weights_from_tensor,update_weights_from_distributed,"
+    "update_weights_from_ipc,begin_weight_update,end_weight_update"
+)
+# What SGLang answers to each request.
+_ANSWERS = {
+    io_struct.UpdateWeightFromDiskReqInput: io_struct.UpdateWeightFromDiskReqOutput,
+    io_struct.UpdateWeightsFromTensorReqInput: io_struct.UpdateWeightsFromTensorReqOutput,
+    io_struct.UpdateWeightsFromDistributedReqInput: io_struct.UpdateWeightsFromDistributedReqOutput,
+    io_struct.UpdateWeightsFromIPCReqInput: io_struct.UpdateWeightsFromIPCReqOutput,
+    io_struct.BeginWeightUpdateReqInput: io_struct.BeginWeightUpdateReqOutput,
+    io_struct.EndWeightUpdateReqInput: io_struct.EndWeightUpdateReqOutput,
+}
+# After these SGLang waits for all ranks, unless an exception has come before.
+_RANKS_MEET = (
+    io_struct.UpdateWeightsFromTensorReqInput,
+    io_struct.UpdateWeightsFromIPCReqInput,
+    io_struct.BeginWeightUpdateReqInput,
+    io_struct.EndWeightUpdateReqInput,
+)
+# Tensors come in a session, in as many loads as the trainer likes. These are updates by themselves,
+# and the last one ends a session.
+_WHOLE = (
+    io_struct.UpdateWeightFromDiskReqInput,
+    io_struct.UpdateWeightsFromIPCReqInput,
+    io_struct.EndWeightUpdateReqInput,
+)
+
+
+class WeightUpdates:
+    """Runs SGLang's updates, and has all else follow."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        identity: Identity,
+        service: Service,
+        ranks: Ranks,
+        recheck: Callable[[], str | None],
+    ):
+        """recheck: runs a part of certification again. It returns what is wrong, or None."""
+        self.scheduler = scheduler
+        self.identity = identity
+        self.service = service
+        self.ranks = ranks
+        self.recheck = recheck
+        self._half_loaded = False  # by a load of the session
+        self._to_recheck = False  # there are weights that no recheck has seen
+
+    def run(self, load: Callable[[Any], Any], request: Any) -> Any:
+        """Return SGLang's answer to an update, with our report. All ranks do this together.
+
+        load: SGLang's handler. request: what it handles.
+        """
+        naming = self.identity.weights
+        if refusal := naming.refusal(getattr(request, "weight_version", ""), _is_whole(request)):
+            return _failure(request, refusal)
+        with self._retracted(), naming.watching():
+            answer = self._load(load, request)
+        answer.success = self._on_all_ranks(answer.success)
+        others = self.identity.follow() or not (answer.success or naming.sees_changes)
+        self._follow(others, answer.success, request)
+        answer.message = self.identity.report(self.service.problem).added_to(answer.message)
+        return answer
+
+    def renamed(self) -> None:
+        """The weights are what they were, and SGLang has another version for them."""
+        with self._retracted():
+            others = self.identity.follow()
+        if others:
+            self._go_on()
+
+    def _load(self, load: Callable[[Any], Any], request: Any) -> Any:
+        """SGLang's answer; its exceptions would end the server. The cache is flushed later."""
+        try:
+            if hasattr(request, "flush_cache"):
+                request = msgspec.structs.replace(request, flush_cache=False)
+            return load(request)
+        except Exception as error:
+            logger.exception("llm42: a weight update has failed")
+            if isinstance(request, _RANKS_MEET):
+                torch.distributed.barrier(group=self.scheduler.weight_updater.tp_cpu_group)
+            return _failure(request, f"the update failed: {type(error).__name__}: {error}")
+
+    def _follow(self, others: bool, succeeded: bool, request: Any) -> None:
+        """Have everything follow the weights. others: whether they are not those of before."""
+        if others:
+            self._go_on()
+        self._to_recheck |= others
+        match request:
+            case io_struct.BeginWeightUpdateReqInput():
+                self._half_loaded = False
+            case io_struct.EndWeightUpdateReqInput():
+                self._complete(succeeded and not self._half_loaded)
+            case (
+                io_struct.UpdateWeightFromDiskReqInput() | io_struct.UpdateWeightsFromIPCReqInput()
+            ):
+                self._complete(succeeded)
+        if others and not succeeded:
+            self._half_loaded = True
+            self._end_service(UPDATE_FAILED)
+        if succeeded and getattr(request, "flush_cache", False):
+            self.scheduler.flush_cache(empty_cache=request.torch_empty_cache)
+
+    def _complete(self, succeeded: bool) -> None:
+        """An update by itself, or a session of loads, is over."""
+        if not succeeded:
+            return
+        self.service.updated()
+        if self._to_recheck and (problem := self.recheck()):
+            self._end_service(RECHECK_FAILED.format(problem))
+        self._to_recheck = False
+
+    @contextmanager
+    def _retracted(self) -> Iterator[None]:
+        """No request holds KV meanwhile. Those that were paused stay paused."""
+        paused = self.scheduler._engine_paused
+        self.scheduler.pause_generation(PauseGenerationReqInput(mode="retract"))
+        yield
+        if not paused:
+            self.scheduler.continue_generation(ContinueGenerationReqInput(torch_empty_cache=False))
+
+    def _under_way(self) -> list[Any]:
+        """The deterministic requests that nothing has ended. All of them wait now."""
+        return self.scheduler.not_ended([self.scheduler.running_batch])
+
+    def _end_service(self, problem: str) -> None:
+        self.service.end(problem)
+        self.scheduler.end_all(self._under_way(), [self.scheduler.running_batch])
+
+    def _go_on(self) -> None:
+        """Requests go on under the new fingerprint. Pages that the old weights have computed are
+        freed, those of ordinary requests too."""
+        for req in self._under_way():
+            req.follow_weights(self.identity.fingerprint)
+        cache = self.scheduler.tree_cache
+        cache.evict(EvictParams(num_tokens=cache.evictable_size()))
+
+    def _on_all_ranks(self, true: bool) -> bool:
+        return all(self.ranks.gather(true))
+
+
+def _is_whole(request: Any) -> bool:
+    return isinstance(request, _WHOLE)
+
+
+def _failure(request: Any, message: str) -> Any:
+    return _ANSWERS[type(request)](success=False, message=message)
+
+
+@around(f"{_UPDATER}.{{{_LOADS}}}", "have determinism follow the weights")
+def update(original, updater, recv_req):
+    """An update, or the begin or the end of a session of them."""
+    updates: WeightUpdates = updater.scheduler.llm42_updates
+    return updates.run(partial(original, updater), recv_req)

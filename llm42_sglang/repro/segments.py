@@ -1,0 +1,53 @@
+"""An answer of several segments, made while weights were updated: each segment is a request alone.
+
+Tokens before it are prompt to a segment. So it can be executed again by a server that has its
+weights, unless an option looks at output tokens, or the prompt's token ids are not known.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm42_sglang.repro.connection import GENERATE
+from llm42_sglang.repro.output import Output
+
+# Sampling parameters of /generate that look at the output so far.
+_LOOK_BACK = (
+    *("frequency_penalty", "presence_penalty", "repetition_penalty", "min_new_tokens"),
+    *("json_schema", "regex", "ebnf", "structural_tag", "stop", "stop_regex"),
+)
+
+
+class NotReplayable(ValueError):
+    """A segment cannot be executed alone. The message is one line that says why."""
+
+
+def request_of(path: str, request: Mapping[str, Any], claimed: Output, index: int) -> dict:
+    """The request whose whole answer is segment `index`, from 0. Raises NotReplayable."""
+    params, prompt = request.get("sampling_params") or {}, request.get("input_ids")
+    if path != GENERATE or not isinstance(prompt, list) or claimed.ids is None:
+        raise NotReplayable("a segment is replayed on /generate, from input_ids and output_ids")
+    for name in _LOOK_BACK:
+        if params.get(name) not in (None, 0, 1, "", []):
+            raise NotReplayable(f"{name} looks at output before the segment")
+    start, end, last = _span(claimed, index)
+    most = params.get("max_new_tokens", 128) - start if last else end - start
+    alone = {**params, "max_new_tokens": most}
+    if claimed.receipt is not None and claimed.receipt.seed is not None:
+        alone["sampling_seed"] = claimed.receipt.seed
+    return {**request, "input_ids": [*prompt, *claimed.ids[:start]], "sampling_params": alone}
+
+
+def part_of(claimed: Output, index: int) -> Output:
+    """What the answer to `request_of` must be, but for its receipt."""
+    assert claimed.ids is not None
+    start, end, last = _span(claimed, index)
+    reason = claimed.finish_reason if last else "length"
+    return Output(text="", finish_reason=reason, ids=claimed.ids[start:end])
+
+
+def _span(claimed: Output, index: int) -> tuple[int, int, bool]:
+    """A segment's first output token, one past its last, and whether it is the last segment."""
+    assert claimed.receipt is not None and claimed.receipt.segments is not None
+    tokens = [segment.tokens for segment in claimed.receipt.segments]
+    before = sum(tokens[:index])
+    return before, before + tokens[index], index == len(tokens) - 1

@@ -1,0 +1,134 @@
+"""Determinism follows the weights of a running server: fingerprint, pages, requests under way."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.engine import client
+from tests.engine.conftest import llm42
+
+LONG = 160  # tokens of output: enough to be in the middle of it
+
+
+def under_way(url: str, requests: list[dict]) -> Callable[[], list[client.Answer]]:
+    """Stream requests, and return when all of them decode. Call the result for the answers."""
+    decoding = threading.Semaphore(0)
+
+    def run(request: dict) -> client.Answer:
+        events = client.stream(url, request)
+        next(events), next(events)
+        decoding.release()
+        *_, last = events
+        return client.Answer.of(last)
+
+    pool = ThreadPoolExecutor(len(requests))
+    answers = [pool.submit(run, request) for request in requests]
+    for _ in requests:
+        assert decoding.acquire(timeout=60), "a request does not decode"
+    return lambda: [answer.result(timeout=120) for answer in answers]
+
+
+def control(url: str, path: str, **body) -> None:
+    assert client.post(url, body, path).status == 200
+
+
+@pytest.mark.server("other weights")
+def test_the_fingerprint_and_the_answers_follow_the_weights_and_come_back(weights):
+    url, prompt = weights.url, client.prompts()[6]
+    requests = [client.body(ids) | {"return_logprob": True} for ids in client.prompts()[2:7]]
+    first = weights.update(weights.plain)
+    before = client.ask_all(url, requests, 5)
+    warm = client.generate(url, prompt)
+    assert warm.meta["cached_tokens"] > 0
+
+    second = weights.update(weights.changed, weight_version="step-1")
+    assert second != first
+    shown = client.get(url, "/llm42/fingerprint").json()
+    assert shown["facts"]["weight_version"] == "step-1"
+    other = client.ask_all(url, requests, 5)
+    assert [answer.meta["cached_tokens"] for answer in other] == [0] * 5
+    assert {answer.meta["llm42"]["fingerprint"] for answer in other} == {second}
+    assert client.ids_of(other) != client.ids_of(before)
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
+    answer = client.post(url, {"model": "m", **chat}, "/v1/chat/completions").json()
+    assert answer["system_fingerprint"] == answer["llm42"]["fingerprint"] == second
+
+    assert weights.update(weights.plain, weight_version="step-2") == first
+    again = client.ask_all(url, requests, 5)
+    assert [answer.meta["cached_tokens"] for answer in again] == [0] * 5
+    assert client.bits_of(again) == client.bits_of(before)
+
+
+@pytest.mark.server("other weights")
+@pytest.mark.parametrize(("mode", "count"), [("retract", 1), ("in_place", 12)])
+def test_requests_under_way_go_on_and_each_segment_can_be_replayed(
+    weights, tmp_path, capsys, mode, count
+):
+    url = weights.url
+    first = weights.update(weights.plain)
+    sampled = {"temperature": 0.9, "sampling_seed": 5}
+    requests = [
+        client.body(ids, max_new_tokens=LONG, **(sampled if i % 2 else {}))
+        | {"return_logprob": True}
+        for i, ids in enumerate((client.prompts()[2:8] * 2)[:count])
+    ]
+    answers_of = under_way(url, requests)
+    control(url, "/pause_generation", mode=mode)
+    second = weights.update(weights.changed)
+    control(url, "/continue_generation")
+    answers = answers_of()
+
+    for answer in answers:
+        receipt = answer.meta["llm42"]
+        assert receipt["verified"] and receipt["fingerprint"] == second
+        assert [segment["fingerprint"] for segment in receipt["segments"]] == [first, second]
+        assert sum(segment["tokens"] for segment in receipt["segments"]) == LONG
+        assert len(answer.ids) == len(answer.meta["output_token_logprobs"]) == LONG
+    saved = [save(tmp_path / f"{i}.json", requests[i], answers[i]) for i in range(min(4, count))]
+    assert replay(saved[0], url, None, capsys).startswith("UNKNOWN: weights were updated")
+    assert replay(saved[0], url, 1, capsys).startswith("UNKNOWN: segment 1 was made under")
+    for path in saved:
+        assert replay(path, url, 2, capsys).startswith("AUTHENTIC")
+    weights.update(weights.plain)
+    for path in saved:
+        assert replay(path, url, 1, capsys).startswith("AUTHENTIC")
+    # The control: a token of the file is another one.
+    forged = json.loads(saved[0].read_text())
+    forged["response"]["output_ids"][0] += 1
+    saved[0].write_text(json.dumps(forged))
+    assert replay(saved[0], url, 1, capsys).startswith("NOT AUTHENTIC: in segment 1, token 0")
+
+
+def save(path: Path, request: dict, answer: client.Answer) -> Path:
+    response = {"text": answer.text, "output_ids": answer.ids, "meta_info": answer.meta}
+    path.write_text(json.dumps({"request": request, "response": response}))
+    return path
+
+
+def replay(path: Path, url: str, segment: int | None, capsys) -> str:
+    llm42("replay", path, "--url", url, *(("--segment", segment) if segment else ()))
+    return capsys.readouterr().out
+
+
+@pytest.mark.server("other weights")
+def test_requests_that_an_update_aborts_have_receipts_of_what_was_delivered(weights):
+    first = weights.update(weights.plain)
+    request = client.body(client.prompts()[4], max_new_tokens=LONG) | {"return_logprob": True}
+    answers_of = under_way(weights.url, [request] * 3)
+    assert weights.update(weights.changed, abort_all_requests=True) != first
+    answers = answers_of()
+    for answer in answers:
+        assert answer.meta["finish_reason"]["type"] == "abort"
+        assert 0 < len(answer.ids) < LONG
+        assert len(answer.meta["output_token_logprobs"]) == len(answer.ids)
+        (segment,) = answer.meta["llm42"]["segments"]
+        assert segment == {"fingerprint": first, "tokens": len(answer.ids)}
+    whole = client.generate(weights.url, client.prompts()[4])
+    assert whole.ids[:20] != answers[0].ids[:20]
+    weights.update(weights.plain)
+    again = client.ask(weights.url, request)
+    assert again.ids[: len(answers[0].ids)] == answers[0].ids
