@@ -43,6 +43,13 @@ AuditEvery = Annotated[
 MaxN = Annotated[
     int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
 ]
+WeightsBy = Annotated[
+    str,
+    typer.Option(
+        "--llm42-weights-digest",
+        help="content: the fingerprint has a hash of the weights; version: their --weight-version.",
+    ),
+]
 
 
 def serve(
@@ -56,6 +63,7 @@ def serve(
     verify: Verify = _DEFAULT.verify,
     audit: AuditEvery = _DEFAULT.audit,
     max_n: MaxN = _DEFAULT.max_n,
+    weights_digest: WeightsBy = _DEFAULT.weights_digest,
 ) -> None:
     """Serve a model, with deterministic and ordinary requests.
 
@@ -78,6 +86,7 @@ def serve(
             verify=verify,
             audit=audit,
             max_n=max_n,
+            weights_digest=weights_digest,
         )
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 PAGE_SIZES = (16, 32, 64)
 GROUPS = (1, 2, 4, 8, 16, 32)
 VERIFY = ("uncertified", "always")
+WEIGHTS_DIGESTS = ("content", "version")
 
 
 class ConfigError(ValueError):
@@ -30,6 +31,8 @@ class Config:
     verify: str = "uncertified"
     audit: int = 32  # the audit runs one of so many committed pages again
     max_n: int = 64  # the largest `n` of any request; each sample is a request of its own
+    # "content" hashes the weights; "version" trusts SGLang's --weight-version to tell them apart.
+    weights_digest: str = "content"
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
@@ -38,6 +41,7 @@ class Config:
         _expect_between("--llm42-audit", self.audit, 1, 1_000_000)
         _expect_one_of("--llm42-verify", self.verify, VERIFY)
         _expect_between("--llm42-max-n", self.max_n, 1, 4096)
+        _expect_one_of("--llm42-weights-digest", self.weights_digest, WEIGHTS_DIGESTS)
         if type(self.default) is not bool:
             raise ConfigError(f"--llm42-default is on or off, not {self.default!r}")
 

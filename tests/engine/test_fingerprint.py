@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LlamaConfig
 from llm42_sglang.core import receipts
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.start import fingerprint
+from llm42_sglang.engine.start.digest import WeightsDigest
 
 
 @pytest.fixture
@@ -27,7 +28,13 @@ def runner(monkeypatch):
             hf_eos_token_id={2},
             get_default_sampling_params=lambda: {"top_p": 0.9},
         ),
-        server_args=SimpleNamespace(tp_size=1, pp_size=1, preferred_sampling_params=None, **flags),
+        server_args=SimpleNamespace(
+            tp_size=1,
+            pp_size=1,
+            preferred_sampling_params=None,
+            weight_version="default",
+            **flags,
+        ),
         dtype=torch.bfloat16,
         kv_cache_dtype=torch.bfloat16,
         prefill_attention_backend_str="llm42_cpu",
@@ -130,6 +137,24 @@ def test_the_weights_of_every_rank_count(runner):
         ranks = SimpleNamespace(gather=lambda mine, other=other: [mine, other])
         both.add(fingerprint.facts_of(runner, Config(), None, 100, ranks)["weights"])
     assert len(both | {alone}) == 3
+
+
+def weights_fact_of(runner, by: str) -> object:
+    return fingerprint.facts_of(runner, Config(weights_digest=by), None, 100)["weights"]
+
+
+def test_the_weights_count_or_their_version_does(runner, monkeypatch):
+    """Where the version is trusted, nothing is hashed, and the fact says so."""
+    content = weights_fact_of(runner, "content")
+    assert content == WeightsDigest(runner.model).value
+    runner.server_args.weight_version = "step-7"
+    assert weights_fact_of(runner, "content") == content
+    runner.model.weight.data[0, 0] += 1
+    assert weights_fact_of(runner, "content") != content
+    monkeypatch.setattr(fingerprint, "WeightsDigest", lambda model: pytest.fail("hashed"))
+    assert weights_fact_of(runner, "version") == "version:step-7"
+    with pytest.raises(pytest.fail.Exception, match="hashed"):
+        weights_fact_of(runner, "content")
 
 
 def test_where_the_model_lies_does_not_count(runner):

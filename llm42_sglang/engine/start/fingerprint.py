@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from blake3 import blake3
 from sglang.srt.arg_groups.overrides import resolving_view
 from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.model_executor.model_runner import ModelRunner
@@ -22,6 +23,7 @@ from transformers import PretrainedConfig
 from llm42_sglang import __version__
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.start.digest import WeightsDigest
 
 # Server flags that choose kernels or precision, or shape constrained and limited output.
 _FLAGS = (
@@ -78,7 +80,7 @@ def facts_of(
         "xgrammar": version("xgrammar"),
         "transformers": version("transformers"),
         "kernels": kernel_versions(),
-        "weights": weights_of_all(runner.model, ranks or Ranks()),
+        "weights": weights_fact(runner.model, config, args.weight_version, ranks or Ranks()),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
         "kv_dtype": str(runner.kv_cache_dtype),
@@ -142,24 +144,20 @@ def tokenizer_digest(tokenizer: Any) -> str | None:
     return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
 
 
+def weights_fact(model: torch.nn.Module, config: Config, version: str, ranks: Ranks) -> str:
+    """Return what tells the weights apart: their digest, or the version that they are said to be.
+
+    version: SGLang's weight_version. With `--llm42-weights-digest version` nothing is hashed.
+    """
+    if config.weights_digest == "version":
+        return f"version:{version}"
+    return weights_of_all(model, ranks)
+
+
 def weights_of_all(model: torch.nn.Module, ranks: Ranks) -> str:
     """Return one digest of all ranks' weights, in the order of the ranks."""
-    digests = ranks.gather(weights_digest(model))
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """Return SHA-256 over the name and the bytes of every stored tensor.
-
-    Buffers that are not stored, such as rotary tables, follow from the model's configuration.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    digests = ranks.gather(WeightsDigest(model).value)
+    return digests[0] if len(digests) == 1 else blake3("".join(digests).encode()).hexdigest()
 
 
 def device_name(device: str) -> str:
