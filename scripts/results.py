@@ -20,6 +20,7 @@ SECTIONS = {  # by name of the file, without `.json`
     "latency": loads.latency,
     "attention": costs.attention,
     "passes": costs.passes,
+    "digest": costs.digest,
     "sweep": costs.sweep,
     "simulation": costs.simulation,
 }

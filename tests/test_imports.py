@@ -30,7 +30,7 @@ MAY_IMPORT = {
 }
 # The rooms of the engine, from the ground up: a room may import those on lower floors and itself.
 # `plugin` and `scheduler` put the rooms together; all other files of the folder are leaves.
-FLOORS = [{"leaves"}, {"seams"}, {"passes"}, {"front", "start", "loop"}, {"top"}]
+FLOORS = [{"leaves"}, {"seams"}, {"passes"}, {"weights"}, {"front", "start", "loop"}, {"top"}]
 TOP = {"plugin", "scheduler"}
 # Of the world outside, these have the standard library only.
 STANDARD_LIBRARY_ONLY = {"core"}

@@ -1,5 +1,6 @@
-"""What forwards cost, and what follows from it in the simulator."""
+"""What forwards and hashes cost, and what follows from it in the simulator."""
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 from scripts.figures.parts import Result, command, head, percent, table
@@ -79,6 +80,33 @@ def _costs(result: Result, kind: str) -> Iterator[str]:
 
 def _milliseconds(seconds: Iterable[float]) -> str:
     return ", ".join(f"{1e3 * one:.0f}" for one in seconds)
+
+
+def digest(result: Result) -> Iterator[str]:
+    """The section on `research/digest.py`."""
+    yield from head("Hashing the weights", result)
+    written, again = (
+        result[name] / result["bytes"] for name in ("written_bytes", "hashed_again_bytes")
+    )
+    yield (
+        f"{result['bytes'] / 1e9:.2f} GB of bf16 in {result['tensors']} tensors, in memory; "
+        f"{result['rounds']} rounds. An update writes {percent(written)} of the bytes. The tensor "
+        f"that they are a part of is hashed again: {percent(again)}. In brackets least and most."
+    )
+    yield ""
+    faster = result["times_as_fast"]
+    rows = [
+        [name, _median(seconds, ".3g"), _median(faster[name], ".3g") if name in faster else ""]
+        for name, seconds in result["seconds_per_gb"].items()
+    ]
+    yield from table(("hash", "seconds per GB of the model", "times as fast as SHA-256"), rows)
+
+
+def _median(values: Sequence[float], form: str) -> str:
+    middle, least, most = (
+        format(value, form) for value in (statistics.median(values), min(values), max(values))
+    )
+    return f"**{middle}** ({least} to {most})"
 
 
 def sweep(result: Result) -> Iterator[str]:

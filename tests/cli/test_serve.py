@@ -32,6 +32,14 @@ def test_the_flags_of_0_3_still_work_and_a_line_says_what_to_write(
     assert [line.partition("; ")[2] for line in error.splitlines()] == message
 
 
+def test_what_stands_for_the_weights_can_be_chosen(served, llm42):
+    status, _, error = llm42("serve", "--model-path", "x", "--llm42-weights-digest", "version")
+    assert status == 0 and served == [Config(weights_digest="version")] and not error
+    status, _, line = llm42("serve", "--model-path", "x", "--llm42-weights-digest", "none")
+    assert status == 1 and is_one_line(line) and "choose one of content, version" in line
+    assert len(served) == 1
+
+
 def test_another_sglang_and_what_is_gone_are_refused_in_one_line(served, monkeypatch, llm42):
     status, _, line = llm42("serve", "--llm42-tune")
     assert status == 1 and is_one_line(line) and "llm42 bench passes" in line

@@ -140,9 +140,15 @@ def test_what_holds_each_guarantee_and_its_control_exist():
 def test_every_fact_and_every_sampling_name_is_in_its_page():
     page = (ROOT / "docs" / "operations.md").read_text()
     told = set(re.findall(r"`(\w+)`", page.partition("| fact |")[2].partition("\n\n")[0]))
-    source = (ROOT / "llm42_sglang" / "engine" / "start" / "fingerprint.py").read_text()
+    engine = ROOT / "llm42_sglang" / "engine"
+    source = (engine / "start" / "fingerprint.py").read_text()
     facts = source.partition("def facts_of(")[2].partition("\n    }\n")[0]
-    assert set(re.findall(r'^        "(\w+)": ', facts, re.M)) == told
+    source = (engine / "weights" / "identity.py").read_text()
+    named = source.partition("named = {")[2].partition("}")[0]
+    assert {
+        *re.findall(r'^        "(\w+)": ', facts, re.M),
+        *re.findall(r'"(\w+)": ', named),
+    } == told
     names, end, _ = CI.partition("Sampling names are")[2].partition("A name that is not")
     assert end and set(Sampling.model_fields) <= set(re.findall(r"`(\w+)`", names))
 

@@ -11,6 +11,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
+    LlamaConfig,
     PretrainedConfig,
     Qwen3Config,
     Qwen3MoeConfig,
@@ -18,6 +19,7 @@ from transformers import (
 
 from llm42_sglang.cli.model import ensure_default_model
 
+ARCHITECTURES = ("qwen3", "qwen3_moe", "gemma3", "llama")
 CONTEXT = 2048  # tokens
 # In fp32 no last bit of a GEMM is rounded away; in bf16 experts of this size would hide theirs.
 FP32 = ("--dtype", "float32")
@@ -49,12 +51,14 @@ EXPERTS = {
 
 
 def config_of(architecture: str) -> PretrainedConfig:
-    """The configuration of "qwen3", "qwen3_moe" or "gemma3"."""
+    """The configuration of one of ARCHITECTURES."""
     match architecture:
         case "qwen3":
             return Qwen3Config(**SHAPE)
         case "qwen3_moe":
             return Qwen3MoeConfig(**SHAPE, **EXPERTS)
+        case "llama":
+            return LlamaConfig(**SHAPE)
         case "gemma3":
             layers = ["sliding_attention", "sliding_attention", "full_attention"]
             # Its head is its embedding: a large one would say the last token again, for ever.

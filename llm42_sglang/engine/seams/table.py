@@ -146,6 +146,8 @@ sglang.srt.layers.quantization.unquant
   UnquantizedEmbeddingMethod.embedding  keep embeddings in the model's precision
   UnquantizedEmbeddingMethod.apply  compute the language-model head in fp32
   UnquantizedLinearMethod.apply  compute linears in mixed precision
+  UnquantizedLinearMethod.process_weights_after_loading  rely on writes by PyTorch's operators only
+  UnquantizedFusedMoEMethod.process_weights_after_loading  rely on writes by PyTorch's operators only
   UnquantizedFusedMoEMethod{apply}  compute experts in mixed precision
 sglang.srt.platforms.cpu
   CpuDeviceMixin.get_device  describe the CPU

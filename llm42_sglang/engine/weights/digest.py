@@ -1,11 +1,13 @@
-"""One digest of a model's weights, which follows updates: only what was written is hashed again.
+"""One digest of a model's weights. It follows updates: only what was written is hashed again.
 
-The digest of a tensor covers its name, dtype, shape and bytes. The digest of a model is a hash of its
-tensors' digests, in the order of their names. Where tensors lie does not count, nor who shares memory.
+The digest of a tensor covers its name, dtype, shape and bytes. The model's digest is a hash of its
+tensors' digests, in the order of their names. It does not count where tensors lie, nor who shares
+memory.
 
-SGLang's loaders write with `param.data.copy_(...)`, mostly into a part of a fused parameter. Neither
-the parameter object nor its version counter shows that. So PyTorch's dispatcher is watched: the schema
-of an operator says which of its arguments it writes. A parameter that was replaced has another storage.
+SGLang's loaders write with `param.data.copy_(...)`, mostly into a part of a fused parameter. That
+shows neither in the parameter object nor in its version counter. So PyTorch's dispatcher is
+watched: the schema of an operator says which arguments it writes. A parameter that was replaced has
+another storage.
 
 Some writes cannot be seen: those of other threads, and those of kernels that are not PyTorch's
 operators. After an update that may have made such writes, everything is hashed again.
@@ -15,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +56,11 @@ class WeightsDigest:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Note which stored tensors are written until this is left, in this thread."""
+        """Note which stored tensors this thread writes until it leaves this.
+
+        The scheduler's event loop may be in inference mode. Several updates may be watched, one
+        after the other, before the next `refresh`.
+        """
         self._watched = True
         with _other_threads(self._miss), self._writes:
             yield
@@ -73,18 +80,19 @@ class WeightsDigest:
         """Return the value after hashing every tensor again."""
         return self._hash({})
 
-    def _hash(self, contents: "dict[_Place, bytes]") -> str:
-        """Hash what is not in `contents`."""
-        tensors = self._model.state_dict()
-        _wait_for({tensor.device for tensor in tensors.values()})
-        missing = {_place(tensor): tensor for tensor in tensors.values()}
-        missing = {place: tensor for place, tensor in missing.items() if place not in contents}
-        contents |= {place: _digest_of_bytes(tensor) for place, tensor in missing.items()}
+    def _hash(self, known: "dict[_Place, bytes]") -> str:
+        """Hash what lies at places that are not among the known ones."""
+        tensors = sorted(self._model.state_dict().items())
+        _wait_for({tensor.device for _, tensor in tensors})
+        by_place = {_place(tensor): tensor for _, tensor in tensors}
+        unknown = {place: tensor for place, tensor in by_place.items() if place not in known}
+        hashed = {place: _digest_of_bytes(tensor) for place, tensor in unknown.items()}
+        contents = {place: hashed.get(place) or known[place] for place in by_place}
         whole = blake3()
-        for name, tensor in sorted(tensors.items()):
+        for name, tensor in tensors:
             whole.update(_digest(name, tensor, contents[_place(tensor)]))
-        self.hashed_bytes = sum(tensor.nbytes for tensor in missing.values())
         self._contents, self.value = contents, whole.hexdigest()
+        self.hashed_bytes = sum(tensor.nbytes for tensor in unknown.values())
         self._writes.storages.clear()
         self._watched = self._may_have_missed = False
         return self.value
@@ -145,22 +153,25 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[A
 
 @contextmanager
 def _other_threads(notice: Callable[[], None]) -> Iterator[None]:
-    """Call `notice` when a thread is started or a pool of threads is given work."""
-    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
-
-    def start_noticed(thread):
-        notice()
-        return start(thread)
-
-    def submit_noticed(pool, *args, **kwargs):
-        notice()
-        return submit(pool, *args, **kwargs)
-
-    threading.Thread.start, ThreadPoolExecutor.submit = start_noticed, submit_noticed
+    """Call `notice` whenever a thread is started, or a pool of threads is given work."""
+    calls = ((threading.Thread, "start"), (ThreadPoolExecutor, "submit"))
+    originals = [getattr(owner, name) for owner, name in calls]
     try:
+        for (owner, name), original in zip(calls, originals, strict=True):
+            setattr(owner, name, _after(notice, original))
         yield
     finally:
-        threading.Thread.start, ThreadPoolExecutor.submit = start, submit
+        for (owner, name), original in zip(calls, originals, strict=True):
+            setattr(owner, name, original)
+
+
+def _after(notice: Callable[[], None], original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def noticed(*args, **kwargs):
+        notice()
+        return original(*args, **kwargs)
+
+    return noticed
 
 
 def _is_plain(model: torch.nn.Module) -> bool:
@@ -178,7 +189,8 @@ def _wait_for(devices: set[torch.device]) -> None:
 
 def _digest_of_bytes(tensor: torch.Tensor) -> bytes:
     """Return the digest of a tensor's elements, in the order of their indices."""
-    octets = tensor.detach().reshape(-1).view(torch.uint8)
+    dense = tensor.detach().contiguous()
+    octets = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
     hasher = blake3(max_threads=blake3.AUTO if len(octets) >= _THREADED_BYTES else 1)
     for piece in octets.split(_PIECE_BYTES):
         hasher.update(piece.cpu().numpy())

@@ -1,9 +1,9 @@
 """How the fingerprint names the weights: by what they hold, or by what a trainer calls them."""
 
-import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+from blake3 import blake3
 from sglang.srt.model_executor.model_runner import ModelRunner
 from sglang.srt.runtime_context import get_serving
 
@@ -61,7 +61,7 @@ class ByContent:
         digests = self._ranks.gather(self._digest.value)
         if len(digests) == 1:
             return digests[0]
-        return hashlib.sha256("".join(digests).encode()).hexdigest()
+        return blake3("".join(digests).encode()).hexdigest()
 
 
 class ByVersion:
