@@ -94,7 +94,7 @@ def arguments_of(config: Config, **arguments: Any):
     try:
         server_args = ServerArgs(**arguments | {"page_size": config.page})
     except TypeError as error:  # it names the argument
-        raise LaunchError(str(error).removeprefix("ServerArgs.__init__() ")) from None
+        raise LaunchError(str(error)) from None
     with _in_one_line():
         server_args.resolve_once()
     return _supported(server_args, config)
