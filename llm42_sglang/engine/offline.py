@@ -26,6 +26,7 @@ from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.start import launch
 
 PREFIX = "llm42_"  # of our arguments
+REAP_S = 10  # how long processes that were killed may take to go
 
 _serving: "Engine | None" = None  # this process's
 
@@ -66,7 +67,7 @@ class Engine(sglangs.Engine):
     def _launch_scheduler_processes(cls, *args: Any, **kwargs: Any) -> Any:
         """As SGLang's, which by now would kill this process when a child fails."""
         if threading.current_thread() is threading.main_thread():
-            cls._sigquit = signal.signal(signal.SIGQUIT, _fail)
+            Engine._sigquit = signal.signal(signal.SIGQUIT, _fail)
         return super()._launch_scheduler_processes(*args, **kwargs)
 
     def shutdown(self) -> None:
@@ -149,7 +150,7 @@ def _start(config: Config) -> Iterator[None]:
         except RuntimeError as error:
             if not launch.RefusedInScheduler.is_why(error):
                 raise
-            raise launch.RefusedInScheduler(reasons.readline().strip()) from None
+            raise launch.RefusedInScheduler(reasons.readline().strip() or str(error)) from None
         finally:
             # The processes have read it. SGLang's own Engine is an ordinary one from now on.
             settings.withdraw()
@@ -180,9 +181,10 @@ def _outliving_children() -> Iterator[None]:
     except BaseException:
         if in_main_thread := threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGQUIT, signal.SIG_IGN)  # others may fail too, now
-        for child in psutil.Process().children():
-            if child not in known:
-                kill_process_tree(child.pid)
+        ours = [child for child in psutil.Process().children() if child not in known]
+        for child in ours:
+            kill_process_tree(child.pid)
+        psutil.wait_procs(ours, REAP_S)
         if in_main_thread:
             signal.signal(signal.SIGQUIT, handler)
         if hooks.registered():

@@ -88,6 +88,13 @@ def stock(arguments: Sequence[str]) -> None:
     Path(out).write_text(json.dumps(seen))
 
 
+def stock_fails(arguments: Sequence[str]) -> None:
+    """Negative control: SGLang's own Engine, whose scheduler fails."""
+    from sglang.srt.entrypoints.engine import Engine as StockEngine
+
+    StockEngine(model_path=without_weights(Path(arguments[0])), **POOL)
+
+
 def answers(engine: Any) -> dict[str, Any]:
     """Of an Engine: the prompts one by one, in a batch, streamed, at once, sampled."""
     prompts = list(map(list, client.prompts()))
@@ -152,7 +159,7 @@ def complaint(call: Callable[[], object]) -> list[str]:
 def without_weights(model: Path) -> str:
     """A copy of the model that only a scheduler finds incomplete."""
     copy = model.with_name("without weights")
-    shutil.copytree(model, copy, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(model, copy, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
     return str(copy)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -17,13 +18,19 @@ from tests.engine.servers import ENV
 pytestmark = pytest.mark.server
 
 
-def run(servers, name: str) -> dict:
-    """What a program of `offline_programs` has seen; no server runs meanwhile."""
+def status(servers, name: str) -> int:
+    """A program of `offline_programs` is run, and no server meanwhile; its exit status."""
     servers.stop()
     model, out = tiny_models.make("qwen3", servers.folder), servers.folder / f"{name}.json"
-    log, program = out.with_suffix(".log"), f"tests.engine.offline_programs:{name}"
-    process = Forked([str(model), str(out)], os.environ | ENV, log, program)
-    assert process.wait(timeout=300) == 0, log.read_text()[-5000:]
+    program = f"tests.engine.offline_programs:{name}"
+    arguments = [str(model), str(out)]
+    return Forked(arguments, os.environ | ENV, out.with_suffix(".log"), program).wait(timeout=300)
+
+
+def run(servers, name: str) -> dict:
+    """What a program of `offline_programs` has seen."""
+    out, log = (servers.folder / f"{name}.{kind}" for kind in ("json", "log"))
+    assert status(servers, name) == 0, log.read_text()[-5000:]
     return json.loads(out.read_text()) | {"log": log.read_text()}
 
 
@@ -141,10 +148,13 @@ def test_what_cannot_be_served_is_refused_in_one_line(seen, name, told):
     ],
 )
 def test_a_process_that_fails_raises_one_line_and_leaves_none(seen, name, kind, told):
-    """SGLang's own Engine would end the program with the second."""
     (kinds, message), *left = seen[name]
     assert kinds.startswith(kind) and told in message and "\n" not in message
     assert left == []
+
+
+def test_negative_control_sglangs_own_engine_ends_the_program(servers):
+    assert status(servers, "stock_fails") == -signal.SIGKILL
 
 
 def test_a_process_has_one_engine_at_a_time_and_the_next_may_be_another(seen):
