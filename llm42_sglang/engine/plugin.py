@@ -43,9 +43,12 @@ SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updat
 # Every symbol of SGLang's that this version relies on and can import.
 SEAMS = each_once((*hooks.seams_in(*FRONT, *CONTROLLER, *SCHEDULER, faults), *table.RELIED_UPON))
 
+gate: gatekeeper.Gatekeeper  # this process's, once the plugin is active
+
 
 def activate() -> None:
     """Check every seam, then register the hooks. Raises SystemExit when anything is amiss."""
+    global gate
     try:
         config = settings.load()
         check(SEAMS, signatures.read())

@@ -244,3 +244,4 @@ def _say(error: Exception) -> None:
     rank, replica = parallel.tp_rank, parallel.dp_rank or 0
     where = f" on rank {rank} of replica {replica}" if rank or replica else ""
     print(f"llm42: error{where}: {error}", file=sys.stderr, flush=True)
+    settings.give_reason(str(error))

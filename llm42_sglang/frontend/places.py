@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl
 
-from llm42_sglang.frontend.options import FIELD
+from llm42_sglang.frontend.options import FIELD, Refused
 
 Place = tuple[Any, ...]  # names from the outside in; ... for any element of a list
 
@@ -81,6 +81,13 @@ def refusal(path: str, query: bytes, headers: Iterable[tuple[bytes, bytes]], bod
     return f"{place} is not read on {path}; put {FIELD} into {_right_places(path)}"
 
 
+def refuse_misplaced(sampling_params: Any) -> None:
+    """Raise Refused as `refusal` does, for the sampling parameters of a call in this program."""
+    place = next(_misplaced_in({"sampling_params": sampling_params}, _places(_NATIVE), ()), None)
+    if place is not None:
+        raise Refused(f"{place} is not read; put {FIELD} into {_right_places('/generate')}")
+
+
 def _right_places(path: str) -> str:
     places = (place or "the body itself" for place in READ[path] if "*" not in place)
     return " or ".join(places)
@@ -131,7 +138,11 @@ def _misplaced_in(
             continue
         if isinstance(value, dict):
             for name in value:
-                if _is_meant(name) and not (name == FIELD and place in read):
+                if (
+                    isinstance(name, str)
+                    and _is_meant(name)
+                    and not (name == FIELD and place in read)
+                ):
                     yield _dotted((*place, name))
         # A place holds references to names: a name may have megabytes, a list millions of ids.
         stack += [

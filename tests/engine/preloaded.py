@@ -10,6 +10,7 @@ depends on a fresh import is tested by the servers that are started as users do
 
 import multiprocessing
 import os
+import pkgutil
 import signal
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
@@ -27,15 +28,22 @@ PRELOADED = (
     "llm42_sglang.cli.main",
 )
 CONTEXT = multiprocessing.get_context("forkserver")
+LLM42 = "llm42_sglang.cli.main:main"
 
 
 class Forked:
-    """Runs `llm42` with these arguments, in a session of its own, its output in the log; as much of
-    `subprocess.Popen` as is needed. `env` is its whole environment."""
+    """Runs `llm42`, or another program, with these arguments, in a session of its own, its output
+    in the log; as much of `subprocess.Popen` as is needed. `env` is its whole environment."""
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        log_path: Path,
+        program: str = LLM42,  # "module:function", called with the arguments
+    ) -> None:
         log_path.touch()
-        self._process = CONTEXT.Process(target=_run, args=(arguments, dict(env), log_path))
+        self._process = CONTEXT.Process(target=_run, args=(arguments, dict(env), log_path, program))
         self._process.start()
         self.pid = self._process.pid
 
@@ -64,7 +72,7 @@ def preload(env: Mapping[str, str]) -> None:
         forkserver.ensure_running()
 
 
-def _run(arguments: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
+def _run(arguments: Sequence[str], env: Mapping[str, str], log_path: Path, program: str) -> None:
     os.setsid()
     with log_path.open("wb") as log:
         for output in (1, 2):
@@ -72,9 +80,7 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], log_path: Path) -> No
     os.environ.clear()
     os.environ.update(env)
     _as_if_imported_now()
-    from llm42_sglang.cli.main import main
-
-    main(arguments)
+    pkgutil.resolve_name(program)(arguments)
 
 
 def _as_if_imported_now() -> None:

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from llm42_sglang.frontend.gates import FieldGate
 from llm42_sglang.frontend.health import HEALTH_PATHS, HealthGate
-from llm42_sglang.frontend.places import READ, refusal
+from llm42_sglang.frontend.options import Refused
+from llm42_sglang.frontend.places import READ, refusal, refuse_misplaced
 
 echo = FastAPI()
 
@@ -167,3 +168,23 @@ def test_every_method_with_a_body_is_looked_at():
     client = TestClient(FieldGate(echo))
     assert client.request("PUT", "/generate", json=WORD).status_code == 400
     assert client.get(OTHER, params=WORD).text == "fine"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"determinstic": True},
+        {"custom_params": {"determinstic": True}},
+        {"custom_params": {"more": WORD}},
+        [{}, {"Deterministic": True}],
+    ],
+)
+def test_a_call_in_this_program_is_refused_as_a_body_is(params):
+    with pytest.raises(Refused, match="is not read; put deterministic into sampling_params or"):
+        refuse_misplaced(params)
+
+
+def test_a_call_in_this_program_may_say_it_where_it_is_read():
+    refuse_misplaced(None)
+    refuse_misplaced({**WORD, "logit_bias": {5: 1.0}})  # JSON has no such names
+    refuse_misplaced([WORD, {"custom_params": WORD}])

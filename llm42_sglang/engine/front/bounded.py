@@ -55,6 +55,11 @@ class FrontBounds:
             _most_characters(manager),
         )
 
+    @property
+    def manager(self) -> Any:
+        """The TokenizerManager that these bounds are of; None before `learn`."""
+        return self._manager
+
     def check(self, obj: Any, request: Any) -> None:
         """Check a request as it came. request: the HTTP request, None from `Engine`.
 

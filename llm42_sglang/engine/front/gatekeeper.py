@@ -47,13 +47,18 @@ class Gatekeeper:
     """The hooks, and what they share: whether the scheduler process is really ours."""
 
     def __init__(self, config: Config | None):
+        self.serving = config is not None  # whether all hooks are registered in this process
+        self.metrics = RefusalMetrics(lambda: get_observability().enable_metrics)
+        self.begin(config)
+
+    def begin(self, config: Config | None) -> None:
+        """Wait for schedulers with these settings; None: for none that would be ours."""
         self.config = config
         self.problem: str | None = (
-            "this server was not started with `llm42 serve`"
+            "this server was not started with `llm42 serve`, or with the Engine of llm42_sglang"
             if config is None
             else "the scheduler process is not ready"
         )
-        self.metrics = RefusalMetrics(lambda: get_observability().enable_metrics)
         # Of the first scheduler, once all are ready: fingerprint, its facts, and the certificate.
         self.proof: dict[str, Any] = {}
         self.bounds = FrontBounds(config)
@@ -66,6 +71,7 @@ class Gatekeeper:
         if isinstance(tokenized, TokenizedGenerateReqInput):
             params = tokenized.sampling_params
             if self._check(params, tokenized):
+                self._require_own(manager)
                 params.custom_params = {**(params.custom_params or {}), FIELD: True}
                 expect_samples(params)
         return tokenized
@@ -124,6 +130,8 @@ class Gatekeeper:
     )
     def check_schedulers(self, launched: tuple, *args, **kwargs) -> None:
         """Every scheduler must have reported live hooks."""
+        if self.config is None or self.bounds.manager is not None:
+            return  # SGLang's own Engine, after ours or beside it
         self.bounds.learn(launched)
         (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
         reported = _proofs_of(init.scheduler_infos)
@@ -180,6 +188,11 @@ class Gatekeeper:
         if self.problem is not None:
             raise Refused(f"deterministic service is not available: {self.problem}", 503)
 
+    def _require_own(self, manager: Any) -> None:
+        """Raise Refused for a request to an Engine of SGLang's own beside ours."""
+        if manager is not self.bounds.manager:
+            raise Refused(f"{FIELD}: this Engine is SGLang's; ask that of llm42_sglang", 503)
+
 
 def _proofs_of(infos: Sequence[dict]) -> list[dict | None]:
     """What every scheduler has reported, None for nothing; a controller reports for several."""
@@ -189,16 +202,21 @@ def _proofs_of(infos: Sequence[dict]) -> list[dict | None]:
 def fold_native_field(obj: GenerateReqInput) -> None:
     """Move `sampling_params.deterministic` into custom_params, which SGLang passes on."""
     raw = obj.sampling_params
-    for params in raw if isinstance(raw, list) else [raw]:
-        if isinstance(params, dict) and FIELD in params:
-            if not isinstance(params[FIELD], bool | None):  # None: the request does not say
-                raise Refused(f"{FIELD} must be true or false, got {params[FIELD]!r}")
-            custom = params.get("custom_params") or {}
-            if not isinstance(custom, dict):
-                raise Refused(f"custom_params must be an object, got {custom!r}")
-            if custom.get(FIELD, params[FIELD]) != params[FIELD]:
-                raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
-            params["custom_params"] = {**custom, FIELD: params.pop(FIELD)}
+    obj.sampling_params = list(map(_folded, raw)) if isinstance(raw, list) else _folded(raw)
+
+
+def _folded(params: Any) -> Any:
+    """A copy, for a caller of `Engine` may use its dictionary again."""
+    if not isinstance(params, dict) or FIELD not in params:
+        return params
+    if not isinstance(params[FIELD], bool | None):  # None: the request does not say
+        raise Refused(f"{FIELD} must be true or false, got {params[FIELD]!r}")
+    custom = params.get("custom_params") or {}
+    if not isinstance(custom, dict):
+        raise Refused(f"custom_params must be an object, got {custom!r}")
+    if custom.get(FIELD, params[FIELD]) != params[FIELD]:
+        raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
+    return _without_field(params) | {"custom_params": {**custom, FIELD: params[FIELD]}}
 
 
 @around(f"{_HTTP}.generate_contract_error", "let the native field pass SGLang's schema")

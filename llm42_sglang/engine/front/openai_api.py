@@ -27,6 +27,7 @@ from llm42_sglang.frontend.openai_body import (
     with_extras,
 )
 from llm42_sglang.frontend.options import Refused
+from llm42_sglang.frontend.places import refuse_misplaced
 
 _STATE = "llm42_exchange"  # attribute of an HTTP request's state
 
@@ -64,7 +65,7 @@ class OpenAIHooks:
         exchange = _exchange(request)
         if exchange is None:  # not an OpenAI endpoint
             if isinstance(obj, GenerateReqInput):
-                fold_native_field(obj)
+                self._admit_native(obj, from_engine=request is None)
             return original(manager, obj, request)
         self._admit(obj, exchange)
         results = original(manager, obj, request)
@@ -99,6 +100,17 @@ class OpenAIHooks:
             if error.status_code == 400:
                 raise
             raise HTTPException(error.status_code, str(error)) from None
+
+    def _admit_native(self, obj: GenerateReqInput, from_engine: bool) -> None:
+        """Do for `Engine` what `FieldGate` and `Gatekeeper.refuse_early` do over HTTP.
+
+        Raises Refused, which is a ValueError.
+        """
+        if from_engine:
+            refuse_misplaced(obj.sampling_params)
+            self.gate.examine(obj)
+        else:
+            fold_native_field(obj)
 
     def _stamped(self, result: Any, exchange: Exchange) -> Any:
         """The answer with fingerprint and receipts. Error responses stay as they are."""

@@ -94,6 +94,9 @@ sglang.srt.managers.tokenizer_manager
   ServerStatus.Starting  tell a server that starts from one that is busy
 sglang.srt.entrypoints.engine
   SchedulerInitResult  check that the scheduler's hooks are live
+  Engine{shutdown}  serve the program that starts it, one Engine at a time
+  Engine.server_args_class  check the arguments before anything starts
+  Engine._launch_scheduler_processes  outlive a process that fails at the start
 sglang.srt.entrypoints.http_server
   app  gate /health, and fields that nobody reads
 sglang.srt.configs.model_config

@@ -1,9 +1,11 @@
-"""Start a deterministic server. What can be refused is refused before anything starts."""
+"""Start a deterministic server or Engine. What can be refused is refused before anything starts."""
 
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.engine import settings
@@ -17,6 +19,11 @@ class LaunchError(ValueError):
 
 class RefusedInScheduler(RuntimeError):
     """The scheduler process refused to serve. It has printed the reason, one line, on stderr."""
+
+    @staticmethod
+    def is_why(error: BaseException) -> bool:
+        """Whether a start has failed for this reason. error: what SGLang has raised."""
+        return f"exit code: {REFUSED_TO_START})" in str(error)
 
 
 def require_pinned_sglang() -> None:
@@ -47,7 +54,7 @@ def serve(config: Config, argv: list[str]) -> None:
     try:
         run_server(server_args)
     except RuntimeError as error:
-        if f"exit code: {REFUSED_TO_START})" in str(error):
+        if RefusedInScheduler.is_why(error):
             raise RefusedInScheduler from None
         raise
     finally:
@@ -59,19 +66,47 @@ def prepare(config: Config, argv: list[str]):
 
     Raises LaunchError.
     """
+    enter(config)
+    flags = ["--page-size", str(config.page)]
+    return _supported(_parse([*_without_conflicts(argv, config), *flags]), config)
+
+
+def enter(config: Config) -> None:
+    """Publish the configuration and register the hooks in this process. Raises LaunchError."""
     from llm42_sglang.engine.seams import signatures
     from llm42_sglang.engine.seams.check import check
     from llm42_sglang.engine.seams.table import RELIED_UPON
-    from llm42_sglang.engine.start.limits import require_supported
 
     try:
         check(RELIED_UPON, signatures.read())  # the plugin checks what is hooked too
         settings.publish(config)
         _load_plugin()
-        flags = ["--page-size", str(config.page)]
-        server_args = _parse([*_without_conflicts(argv, config), *flags])
-        require_supported(server_args, config)
     except (ConfigError, EngineError) as error:
+        raise LaunchError(str(error)) from None
+
+
+def arguments_of(config: Config, **arguments: Any):
+    """Return the checked server arguments of a call of `Engine`. Raises LaunchError."""
+    from sglang.srt.server_args import ServerArgs
+
+    if arguments.get("page_size") not in (None, config.page):
+        raise LaunchError("use llm42_page instead of page_size: the two are one setting")
+    try:
+        server_args = ServerArgs(**arguments | {"page_size": config.page})
+    except TypeError as error:  # it names the argument
+        raise LaunchError(str(error)) from None
+    with _in_one_line():
+        server_args.resolve_once()
+    return _supported(server_args, config)
+
+
+def _supported(server_args: Any, config: Config):
+    """Return the server arguments. Raises LaunchError if one of them is refused."""
+    from llm42_sglang.engine.start.limits import require_supported
+
+    try:
+        require_supported(server_args, config)
+    except EngineError as error:
         raise LaunchError(str(error)) from None
     return server_args
 
@@ -109,16 +144,24 @@ def _parse(argv: list[str]):
 
     stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(stderr):
-            server_args = prepare_server_args(argv)
-        server_args.resolve_once()
+        with _in_one_line():
+            with contextlib.redirect_stderr(stderr):
+                server_args = prepare_server_args(argv)
+            server_args.resolve_once()
     except SystemExit as error:
         if error.code == 0:
             raise
         last = stderr.getvalue().strip().splitlines()[-1:]
         message = "".join(last).partition("error: ")[2]
         raise LaunchError(message or "malformed flags; see sglang serve --help") from None
+    return server_args
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Raise LaunchError with the first line of what SGLang says inside the block."""
+    try:
+        yield
     except (ValueError, OSError, AssertionError) as error:
         first = str(error).strip().splitlines()[:1]
         raise LaunchError("".join(first) or type(error).__name__) from None
-    return server_args
