@@ -201,10 +201,11 @@ def test_greedy_requests_draw_nothing(url):
 
 
 @tiny
-@pytest.mark.parametrize("how", [{"deterministic": True, **FRESH}, {}])
+@pytest.mark.parametrize("how", [ON | FRESH, {}])
 def test_samples_draw_with_seeds_that_follow(url, how):
-    request = client.body(client.prompts()[2], None, **SAMPLED, n=4, **how)
-    reply = client.post(url, request | {"return_logprob": True})
+    request = client.body(client.prompts()[2], None, **SAMPLED, n=4) | {"return_logprob": True}
+    request["sampling_params"] |= how
+    reply = client.post(url, request)
     answers = [*map(client.Answer.of, json.loads(reply.text))]
     first, *others = seeds_of(answers)
     assert others == [first + 1, first + 2, first + 3]
@@ -225,6 +226,14 @@ def test_every_prompt_of_a_batch_has_a_seed_of_its_own(url):
     assert refused.status == 400 and "for deterministic requests" in refused.text
 
 
+@pytest.mark.server("two replicas")
+def test_any_replica_gives_the_answer_again(url):
+    """Eight requests and then eight more: each replica has some of both."""
+    answers = group(url, True, **FRESH)
+    require_varied(answers)
+    require_same_again(url, answers)
+
+
 OPENAI = {
     "/v1/completions": {"prompt": "The sea", "max_tokens": 20},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20},
@@ -236,7 +245,8 @@ OPENAI = {
 @pytest.mark.parametrize("path", OPENAI)
 @pytest.mark.parametrize("how", [{"seed": "fresh", "deterministic": True}, {}])
 def test_openai_endpoints(url, path, how):
-    body = {"model": "default", "temperature": 1.0} | OPENAI[path]
+    model = client.get(url, "/v1/models").json()["data"][0]["id"]  # /v1/responses wants its name
+    body = {"model": model, "temperature": 1.0} | OPENAI[path]
     receipts = [client.post(url, body | how, path=path).json()["llm42"] for _ in range(3)]
     require_variety(*zip(*((r["seed"], r["output_digest"]) for r in receipts), strict=True))
     for receipt in receipts:
@@ -253,9 +263,8 @@ def test_a_stream_and_several_choices_name_their_seeds(api):
     a, b, c, d = [receipt["seed"] for receipt in api.completions.create(**how).llm42]
     assert (b, d) == (a + 1, c + 1) and a != c
     chunks = api.completions.create(**how, stream=True)
-    streamed = {
-        part.choices[0].index: part.llm42["seed"] for part in chunks if "llm42" in vars(part)
-    }
+    last = [chunk for chunk in chunks if hasattr(chunk, "llm42")]
+    streamed = {chunk.choices[0].index: chunk.llm42["seed"] for chunk in last}
     assert streamed[1] == streamed[0] + 1 and streamed[0] not in (a, c, streamed[2])
 
 
@@ -263,7 +272,7 @@ def test_a_stream_and_several_choices_name_their_seeds(api):
 @pytest.mark.parametrize("path", ["/generate", "/v1/completions", "/v1/chat/completions"])
 def test_an_answer_with_a_drawn_seed_is_replayed(url, path, capsys, tmp_path):
     native = {"text": "Hi", "sampling_params": {**SAMPLED, **FRESH}}
-    request = native if path == "/generate" else OPENAI[path] | {"model": "default"}
+    request = native if path == "/generate" else OPENAI[path]
     response = client.post(url, request, path=path).json()
     saved = SimpleNamespace(right=tmp_path / "right.json", forged=tmp_path / "forged.json")
     content = {"path": path, "request": request, "response": response}

@@ -66,7 +66,7 @@ def test_any_other_seed_is_out_of_bounds(seed):
     bounds = Bounds(vocab_size=100, max_n=4, context=64)
     for good in ("fresh", 7, -(2**63), None):
         refuse_sampling({"sampling_seed": good}, bounds)
-    with pytest.raises(Refused, match='^sampling_seed must be an integer of 64 bits or "fresh"'):
+    with pytest.raises(Refused, match=r'^sampling_seed must be an integer of 64 bits or "fresh"'):
         refuse_sampling({"sampling_seed": seed}, bounds)
 
 
