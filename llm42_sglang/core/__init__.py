@@ -18,7 +18,8 @@ Read the files in this order; it takes ten minutes in all:
 5. `policy`   when a canonical pass runs, and which due requests it verifies
 6. `fairness` how long an ordinary request may have to wait for deterministic ones
 7. `receipts` what a deterministic response carries
-8. `config`   the settings: T, G and how long pages may wait
+8. `seeds`    what the server draws for requests that name no seed
+9. `config`   the settings: T, G and how long pages may wait
 
 The words are those of docs/concepts.md: page, slot, candidate, committed, canonical pass, rollback.
 """

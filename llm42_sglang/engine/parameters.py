@@ -23,7 +23,7 @@ _PLAIN = {
 
 
 def plan_of(params: SamplingParams) -> Plan:
-    """How the request samples. Without a seed it has the documented default."""
+    """How the request samples. Without a seed, given or drawn, it has the documented default."""
     seed = params.sampling_seed
     return Plan(
         temperature=params.temperature,

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llm42_sglang.core.seeds import FRESH
 from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regexes
+from llm42_sglang.frontend.seeds import SEED
 from llm42_sglang.frontend.values import (
     INT64,
     encodes,
@@ -38,7 +40,7 @@ SAMPLES_PER_BODY = 16  # times --llm42-max-n: the most samples of one HTTP reque
 RESERVED_RID = "HEALTH_CHECK"  # SGLang drops the answers of such requests
 
 _COUNTS = ("max_new_tokens", "min_new_tokens", "n", "beam_width", "stream_interval")
-_INTEGERS = (*_COUNTS, "top_k", "sampling_seed")
+_INTEGERS = (*_COUNTS, "top_k")
 _PENALTIES = ("frequency_penalty", "presence_penalty", "repetition_penalty")
 _NUMBERS = ("temperature", "top_p", "min_p", *_PENALTIES)
 _SWITCHES = ("ignore_eos", "skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim")
@@ -99,6 +101,7 @@ def refuse_sampling(params: Mapping[str, Any], bounds: Bounds) -> None:
     """Check sampling parameters as the user sent them. Raises Refused."""
     for name in _INTEGERS:
         refuse_other(name, params.get(name), is_int, "an integer of 64 bits")
+    refuse_other(SEED, params.get(SEED), _is_seed, f'an integer of 64 bits or "{FRESH}"')
     for name in _NUMBERS:
         refuse_other(name, params.get(name), is_finite, "a finite number")
     penalty = params.get("repetition_penalty")
@@ -239,6 +242,10 @@ def refuse_reserved_rid(rid: Any) -> None:
     for name in leaves(rid):
         reserved = isinstance(name, str) and name.startswith(RESERVED_RID)
         require(not reserved, f"rid must not start with {RESERVED_RID}; choose another")
+
+
+def _is_seed(value: Any) -> bool:
+    return value == FRESH or is_int(value)
 
 
 def _refuse_bias(bias: Any, vocab_size: int) -> None:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from llm42_sglang.frontend.bodies import App, error_response, read_body, replay
 from llm42_sglang.frontend.places import refusal
+from llm42_sglang.frontend.seeds import messages_with_word_moved
 
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
@@ -30,7 +31,8 @@ class FieldGate:
         if message := refusal(scope["path"], scope["query_string"], scope["headers"], body):
             await error_response(400, message, code=400)(scope, receive, send)
         else:
-            await self.app(scope, replay(messages, receive), send)
+            readable = messages_with_word_moved(scope["path"], messages)
+            await self.app(scope, replay(readable, receive), send)
 
 
 def facts_response(proof: Mapping[str, Any], problem: str | None) -> JSONResponse:

@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
+from llm42_sglang.core.seeds import FRESH
 from llm42_sglang.frontend.options import FIELD, Refused
 
 RECEIPT = "llm42"
@@ -93,7 +94,7 @@ def with_extras(params: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[st
         completed["custom_params"] = custom
     if (seed := extras.get("seed")) is not None:
         if not isinstance(seed, int) or isinstance(seed, bool):
-            raise Refused(f"seed must be an integer, got {seed!r:.40}")
+            raise Refused(f'seed must be an integer or "{FRESH}", got {seed!r:.40}')
         completed["sampling_seed"] = seed
     return completed
 

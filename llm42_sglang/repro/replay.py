@@ -1,7 +1,8 @@
 """Is a response authentic? Its request is executed again, and the two responses are compared.
 
 The file is JSON: `{"request": BODY, "response": BODY}`. Both are as they went over the wire, on any
-of the paths below. `llm42 record --receipts` adds `path`, and `fingerprint` with its facts.
+of the paths below. `llm42 record --receipts` adds `path`, and `fingerprint` with its facts. If the
+server drew the seed, the receipt names it, and the request is executed with that one.
 """
 
 import json
@@ -18,6 +19,7 @@ from llm42_sglang.repro.documents import read_document
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import Output, mismatch
+from llm42_sglang.repro.seeds import with_drawn_seed
 from llm42_sglang.repro.segments import NotReplayable, part_of, request_of
 from llm42_sglang.repro.suite import Strict
 from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
@@ -114,7 +116,8 @@ def replay(endpoint: Endpoint, exchange: SavedExchange, claimed: Output) -> Repl
         parts = ", ".join(f"{s.tokens} under {s.fingerprint}" for s in claimed.receipt.segments)
         reason = f"weights were updated while it was made ({parts} tokens); replay each --segment"
         return ReplayResult(CheckVerdict.UNKNOWN, reason)
-    reply = endpoint.connection.post(exchange.path, exchange.request | {"stream": False})
+    request = with_drawn_seed(exchange.path, exchange.request, claimed) | {"stream": False}
+    reply = endpoint.connection.post(exchange.path, request)
     again = answer_of(exchange.path, [reply.require_ok().json()]).output
     claim, now = claimed.receipt, again.receipt
     assert claim is not None, "load_exchange refuses a response without a receipt"

@@ -9,6 +9,7 @@ from typing import Any
 
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.output import Output
+from llm42_sglang.repro.seeds import with_drawn_seed
 
 # Sampling parameters of /generate that look at the output so far.
 _LOOK_BACK = (
@@ -23,17 +24,17 @@ class NotReplayable(ValueError):
 
 def request_of(path: str, request: Mapping[str, Any], claimed: Output, index: int) -> dict:
     """The request whose whole answer is segment `index`, from 0. Raises NotReplayable."""
-    params, prompt = request.get("sampling_params") or {}, request.get("input_ids")
+    prompt = request.get("input_ids")
     if path != GENERATE or not isinstance(prompt, list) or claimed.ids is None:
         raise NotReplayable("a segment is replayed on /generate, from input_ids and output_ids")
+    request = with_drawn_seed(path, request, claimed)
+    params = request.get("sampling_params") or {}
     for name in _LOOK_BACK:
         if params.get(name) not in (None, 0, 1, "", []):
             raise NotReplayable(f"{name} looks at output before the segment")
     start, end, last = _span(claimed, index)
     most = params.get("max_new_tokens", 128) - start if last else end - start
     alone = {**params, "max_new_tokens": most}
-    if claimed.receipt is not None and claimed.receipt.seed is not None:
-        alone["sampling_seed"] = claimed.receipt.seed
     return {**request, "input_ids": [*prompt, *claimed.ids[:start]], "sampling_params": alone}
 
 

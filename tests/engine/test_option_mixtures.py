@@ -28,7 +28,7 @@ COMMON = {  # the last value of some is one that SGLang itself refuses
 }
 COMMON_FIELDS = {"stream": [True], "return_hidden_states": [True], "lora_path": ["mine"]}
 SAMPLING = COMMON | {
-    "sampling_seed": [-(2**63), 2**63 - 1, 7, "seven"],
+    "sampling_seed": [-(2**63), 2**63 - 1, 7, "fresh", "seven"],
     "min_new_tokens": [2, 50],
     "stop_token_ids": [[28, 30]],
     "stop_regex": ["[aeiou]", "("],
@@ -48,7 +48,7 @@ OPENAI = (
     COMMON
     | COMMON_FIELDS
     | {
-        "seed": [3, 2**63],
+        "seed": [3, "fresh", 2**63],
         "max_tokens": [1, 4, -1],
         "min_tokens": [3, 90],
         "ignore_eos": [True],

@@ -33,6 +33,50 @@ def test_every_case_has_a_file_of_its_own(fake, llm42, tmp_path):
     assert len(list(folder.iterdir())) == 3
 
 
+NATIVE, CHAT, SAID = "/generate", "/v1/chat/completions", {"deterministic": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "sent"),
+    [
+        # The server has drawn the seed that the receipt names.
+        (NATIVE, {}, {"sampling_seed": 123}),
+        (NATIVE, {"sampling_seed": "fresh"} | SAID, {"sampling_seed": 123} | SAID),
+        (
+            NATIVE,
+            {"custom_params": {"sampling_seed": "fresh"} | SAID},
+            {"custom_params": SAID, "sampling_seed": 123},
+        ),
+        (CHAT, {}, {"seed": 123}),
+        (CHAT, {"seed": "fresh"} | SAID, {"seed": 123} | SAID),
+        (CHAT, {"sampling_seed": "fresh"}, {"seed": 123}),
+        # It has not, so that a receipt with another seed is a forged one.
+        (NATIVE, {"custom_params": SAID}, {"custom_params": SAID}),
+        (NATIVE, {"sampling_seed": 7}, {"sampling_seed": 7}),
+        (NATIVE, SAID, SAID),
+        (CHAT, SAID, SAID),
+        (CHAT, {"seed": 7}, {"seed": 7}),
+    ],
+)
+def test_a_drawn_seed_is_sent_and_no_other(receipts, fake, llm42, path, asked, sent):
+    """Whatever comes back: the fake server names no seed in its receipts."""
+    file, server = receipts / ("sea.json" if path == NATIVE else "greeting.json"), fake()
+    saved = json.loads(file.read_text())
+    request, response = saved["request"], saved["response"]
+    (response["meta_info"] if path == NATIVE else response)["llm42"]["seed"] = 123
+    others = {"max_new_tokens": 12} if path == NATIVE else {"model": "fake", "max_tokens": 12}
+    if path == NATIVE:
+        saved["request"] = request | {"sampling_params": others | asked}
+    else:
+        saved["request"] = {"messages": request["messages"]} | others | asked
+    file.write_text(json.dumps(saved))
+    assert llm42("replay", file, "--url", server.url).status == 1
+    ((asked_path, body),) = server.requests
+    assert asked_path == path
+    got = body["sampling_params"] if path == NATIVE else body
+    assert {name: got[name] for name in got.keys() - {"messages", "stream"}} == others | sent
+
+
 @pytest.mark.parametrize(
     ("place", "change", "mistake"),
     [

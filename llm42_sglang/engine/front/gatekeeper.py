@@ -13,7 +13,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import FACTS_PATH
 from llm42_sglang.engine.front.bounded import FrontBounds
-from llm42_sglang.engine.front.samples import expect_samples, next_sample
+from llm42_sglang.engine.front.samples import expect_samples, next_sample, settle_seed
 from llm42_sglang.engine.front.stream import keep_messages
 from llm42_sglang.engine.hooks import after, around, before
 from llm42_sglang.engine.metrics import RefusalMetrics
@@ -38,6 +38,7 @@ from llm42_sglang.frontend.options import (
     refuse_reserved_key,
     refuse_unsupported,
 )
+from llm42_sglang.frontend.seeds import refuse_fresh_seed, refuse_unclear_seed, with_word_moved
 
 _MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 _HTTP = "sglang.srt.entrypoints.http_server"
@@ -72,6 +73,7 @@ class Gatekeeper:
             params = tokenized.sampling_params
             if self._check(params, tokenized):
                 self._require_own(manager)
+                settle_seed(params)  # it looks at who asked for determinism
                 params.custom_params = {**(params.custom_params or {}), FIELD: True}
                 expect_samples(params)
         return tokenized
@@ -179,11 +181,14 @@ class Gatekeeper:
             except Refused as error:
                 self.metrics.refused(error.status_code)
                 raise
+        else:
+            refuse_fresh_seed(params.custom_params)
         return wanted
 
     def _require_service(self, params: SamplingParams, request: Any) -> None:
         """Raise Refused unless these options can be served deterministically, and now."""
         refuse_unsupported(params, request)
+        refuse_unclear_seed(params.custom_params, params.sampling_seed)
         _refuse_malformed(params)
         if self.problem is not None:
             raise Refused(f"deterministic service is not available: {self.problem}", 503)
@@ -200,36 +205,42 @@ def _proofs_of(infos: Sequence[dict]) -> list[dict | None]:
 
 
 def fold_native_field(obj: GenerateReqInput) -> None:
-    """Move `sampling_params.deterministic` into custom_params, which SGLang passes on."""
+    """Move what SGLang does not know in `sampling_params` into custom_params, which it passes on.
+
+    A caller of `Engine` may use its parameters again, so they are not changed.
+    """
     raw = obj.sampling_params
-    obj.sampling_params = list(map(_folded, raw)) if isinstance(raw, list) else _folded(raw)
+    obj.sampling_params = [*map(_folded, raw)] if isinstance(raw, list) else _folded(raw)
 
 
 def _folded(params: Any) -> Any:
-    """A copy, for a caller of `Engine` may use its dictionary again."""
-    if not isinstance(params, dict) or FIELD not in params:
+    if not isinstance(params, dict):
         return params
-    if not isinstance(params[FIELD], bool | None):  # None: the request does not say
-        raise Refused(f"{FIELD} must be true or false, got {params[FIELD]!r}")
-    custom = params.get("custom_params") or {}
-    if not isinstance(custom, dict):
-        raise Refused(f"custom_params must be an object, got {custom!r}")
-    if custom.get(FIELD, params[FIELD]) != params[FIELD]:
-        raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
-    return _without_field(params) | {"custom_params": {**custom, FIELD: params[FIELD]}}
+    folded = with_word_moved(params)
+    if FIELD in params:
+        value = folded.pop(FIELD)
+        if not isinstance(value, bool | None):  # None: the request does not say
+            raise Refused(f"{FIELD} must be true or false, got {value!r}")
+        custom = folded.get("custom_params") or {}
+        if not isinstance(custom, dict):
+            raise Refused(f"custom_params must be an object, got {custom!r}")
+        if custom.get(FIELD, value) != value:
+            raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
+        folded["custom_params"] = {**custom, FIELD: value}
+    return folded
 
 
 @around(f"{_HTTP}.generate_contract_error", "let the native field pass SGLang's schema")
 def check_contract(original, body: Any) -> str | None:
-    """SGLang's schema of a /generate body is compiled and does not know the field; the rest of the
-    body is checked as ever."""
+    """SGLang's schema of a /generate body is compiled. It knows neither the field nor the seed
+    "fresh"; the rest of the body is checked as ever."""
     if not isinstance(body, dict):
         return original(body)
     for name in {FIELD, "custom_params"} & body.keys():  # SGLang would drop it without a word
         return f"{name} belongs in sampling_params"
     raw = body.get("sampling_params")
     if isinstance(raw, list):
-        body = {**body, "sampling_params": [_without_field(params) for params in raw]}
+        body = {**body, "sampling_params": [*map(_without_field, raw)]}
     elif raw is not None:
         body = {**body, "sampling_params": _without_field(raw)}
     return original(body)
@@ -238,7 +249,7 @@ def check_contract(original, body: Any) -> str | None:
 def _without_field(params: Any) -> Any:
     if not isinstance(params, dict):
         return params
-    return {name: value for name, value in params.items() if name != FIELD}
+    return {name: value for name, value in with_word_moved(params).items() if name != FIELD}
 
 
 def _refuse_empty_constraints(raw: Any) -> None:

@@ -1,4 +1,4 @@
-"""With n > 1, sample i draws with seed + i.
+"""The seeds of requests and samples. With n > 1, sample i draws with seed + i.
 
 SGLang sends the same request n times, with one object of parameters. So the count of those sent is
 kept in that object, and goes when the request goes.
@@ -10,10 +10,27 @@ from typing import Any
 
 from sglang.srt.sampling.sampling_params import SamplingParams
 
+from llm42_sglang.core.seeds import fresh_seed
+from llm42_sglang.engine.parameters import plan_of
+from llm42_sglang.frontend.options import FIELD
+from llm42_sglang.frontend.seeds import asks_for_fresh_seed
 from llm42_sglang.sampling import DEFAULT_SEED
 
 SENT = "llm42_sent"  # of custom_params, until the request leaves this process
 _INT64 = 1 << 64
+
+
+def settle_seed(params: SamplingParams) -> None:
+    """Draw the seed of a deterministic request, if it is to have a fresh one.
+
+    It asks for it by the word; or it asks neither for determinism nor for a seed. That one has
+    not asked for the same answer twice, and a group of such requests would be clones. A greedy
+    request draws nothing.
+    """
+    custom = params.custom_params or {}
+    silent = custom.get(FIELD) is None and params.sampling_seed is None
+    if (silent or asks_for_fresh_seed(custom)) and not plan_of(params).greedy:
+        params.sampling_seed = fresh_seed()
 
 
 def expect_samples(params: SamplingParams) -> None:
