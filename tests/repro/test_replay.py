@@ -6,6 +6,9 @@ from operator import getitem
 
 import pytest
 
+from llm42_sglang.repro.output import Output
+from llm42_sglang.repro.segments import request_of
+
 
 @pytest.mark.parametrize("case", ["sea", "greeting", "sampled"])
 def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
@@ -111,3 +114,18 @@ def test_a_changed_file_is_not_authentic_or_a_mistake(
         assert mistake in command.mistake
     else:
         assert command.status == 1 and command.out.startswith("NOT AUTHENTIC: ")
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"sampling_seed": "fresh"}, {"custom_params": {"sampling_seed": "fresh"} | SAID}]
+)
+def test_a_segment_is_drawn_with_the_seed_of_the_receipt(params):
+    stamp = {"verified": True, "fingerprint": "g", "output_digest": "d", "seed": 123}
+    stamp["segments"] = [{"fingerprint": f, "tokens": n} for f, n in (("f", 2), ("g", 3))]
+    claimed = Output(text="", finish_reason="length", ids=[1, 2, 3, 4, 5], receipt=stamp)
+    request = {"input_ids": [9], "sampling_params": {"max_new_tokens": 5} | params}
+    alone = request_of(NATIVE, request, claimed, 1)
+    assert alone["input_ids"] == [9, 1, 2]
+    sampling = alone["sampling_params"]
+    assert (sampling["sampling_seed"], sampling["max_new_tokens"]) == (123, 3)
+    assert "fresh" not in str(sampling)
