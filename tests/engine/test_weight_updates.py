@@ -63,8 +63,19 @@ def test_the_fingerprint_and_the_answers_follow_the_weights_and_come_back(weight
     assert client.bits_of(again) == client.bits_of(before)
 
 
-@pytest.mark.server("other weights")
-@pytest.mark.parametrize(("mode", "count"), [("retract", 1), ("in_place", 12)])
+def on(server: str, *how) -> object:
+    return pytest.param(*how, marks=pytest.mark.server(server))
+
+
+@pytest.mark.parametrize(
+    ("mode", "count"),
+    [
+        on("other weights", "retract", 1),
+        on("other weights", "in_place", 12),
+        on("two ranks", "in_place", 6),
+        on("two replicas", "retract", 6),
+    ],
+)
 def test_requests_under_way_go_on_and_each_segment_can_be_replayed(
     weights, tmp_path, capsys, mode, count
 ):
