@@ -263,6 +263,15 @@ def test_tied_tensors_are_hashed_once():
     )
 
 
+def test_tensors_that_share_a_storage_and_not_their_elements_are_told_apart():
+    square = torch.arange(9).view(3, 3)
+    views = {"it": square, "rows": square[:2], "other_rows": square[1:], "turned": square.T}
+    views["narrow"] = square.view(torch.int32).as_strided((3, 3), (3, 1))
+    compact = partial(torch.clone, memory_format=torch.contiguous_format)
+    apart = {name: compact(view) for name, view in views.items()}
+    assert value_of(views) == value_of(apart) == oracle(apart)
+
+
 # -- what cannot be seen: then everything is hashed --
 
 
