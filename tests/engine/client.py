@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,6 +111,24 @@ def stream(url: str, request: dict) -> Iterator[dict]:
     with http.stream("POST", GENERATE, json=request | {"stream": True}) as response:
         for event in events_of(response):
             yield event.data
+
+
+def under_way(url: str, requests: list[dict]) -> Callable[[], list[Answer]]:
+    """Stream requests, and return when all of them decode. Call the result for the answers."""
+    decoding = threading.Semaphore(0)
+
+    def run(request: dict) -> Answer:
+        events = stream(url, request)
+        next(events), next(events)
+        decoding.release()
+        *_, last = events
+        return Answer.of(last)
+
+    pool = ThreadPoolExecutor(len(requests))
+    answers = [pool.submit(run, request) for request in requests]
+    for _ in requests:
+        assert decoding.acquire(timeout=60), "a request does not decode"
+    return lambda: [answer.result(timeout=120) for answer in answers]
 
 
 @contextmanager

@@ -1,9 +1,6 @@
 """Determinism follows the weights of a running server: fingerprint, pages, requests under way."""
 
 import json
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,24 +9,6 @@ from tests.engine import client
 from tests.engine.conftest import llm42
 
 LONG = 160  # tokens of output: enough to be in the middle of it
-
-
-def under_way(url: str, requests: list[dict]) -> Callable[[], list[client.Answer]]:
-    """Stream requests, and return when all of them decode. Call the result for the answers."""
-    decoding = threading.Semaphore(0)
-
-    def run(request: dict) -> client.Answer:
-        events = client.stream(url, request)
-        next(events), next(events)
-        decoding.release()
-        *_, last = events
-        return client.Answer.of(last)
-
-    pool = ThreadPoolExecutor(len(requests))
-    answers = [pool.submit(run, request) for request in requests]
-    for _ in requests:
-        assert decoding.acquire(timeout=60), "a request does not decode"
-    return lambda: [answer.result(timeout=120) for answer in answers]
 
 
 def control(url: str, path: str, **body) -> None:
@@ -87,7 +66,7 @@ def test_requests_under_way_go_on_and_each_segment_can_be_replayed(
         | {"return_logprob": True}
         for i, ids in enumerate((client.prompts()[2:8] * 2)[:count])
     ]
-    answers_of = under_way(url, requests)
+    answers_of = client.under_way(url, requests)
     control(url, "/pause_generation", mode=mode)
     second = weights.update(weights.changed)
     control(url, "/continue_generation")
@@ -129,7 +108,7 @@ def replay(path: Path, url: str, segment: int | None, capsys) -> str:
 def test_requests_that_an_update_aborts_have_receipts_of_what_was_delivered(weights):
     first = weights.update(weights.plain)
     request = client.body(client.prompts()[4], max_new_tokens=LONG) | {"return_logprob": True}
-    answers_of = under_way(weights.url, [request] * 3)
+    answers_of = client.under_way(weights.url, [request] * 3)
     assert weights.update(weights.changed, abort_all_requests=True) != first
     answers = answers_of()
     for answer in answers:
