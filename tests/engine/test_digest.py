@@ -21,7 +21,7 @@ from blake3 import blake3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm42_sglang.engine.start import digest
+from llm42_sglang.engine.weights import digest
 from llm42_sglang.engine.weights.digest import WeightsDigest
 from tests.engine import tiny_models
 from tests.engine.servers import ENV

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llm42_sglang.engine.start import digest
+from llm42_sglang.engine.weights import digest
 from llm42_sglang.engine.weights.digest import WeightsDigest
 from tests.engine.test_digest import Model, nbytes
 
