@@ -5,7 +5,7 @@ import json
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from llm42_sglang.core.receipts import Receipt, fingerprint, output_digest
+from llm42_sglang.core.receipts import Receipt, Segment, fingerprint, output_digest
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=100)
 ids = st.lists(st.integers(0, 3), max_size=4)
@@ -14,10 +14,15 @@ ids = st.lists(st.integers(0, 3), max_size=4)
 def test_a_receipt_is_plain_json_with_the_documented_keys() -> None:
     counts = {"canonical_steps": 5, "verify_passes": 3, "rollbacks": 1, "tokens_rolled_back": 9}
     drawn = {"temperature": 0.7, "top_k": -1}
-    receipt = Receipt(True, "f" * 32, "d" * 32, seed=7, sampling=drawn, **counts)
+    segments = (Segment("e" * 32, 3), Segment("f" * 32, 8))
+    receipt = Receipt(True, "f" * 32, segments, "d" * 32, seed=7, sampling=drawn, **counts)
     assert json.loads(json.dumps(receipt.as_dict())) == {
         "verified": True,
         "fingerprint": "f" * 32,
+        "segments": [
+            {"fingerprint": "e" * 32, "tokens": 3},
+            {"fingerprint": "f" * 32, "tokens": 8},
+        ],
         "output_digest": "d" * 32,
         "seed": 7,
         "sampling": {"temperature": 0.7, "top_k": -1},

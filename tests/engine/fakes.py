@@ -130,6 +130,7 @@ class Loop:
         self.batch_result_processor = SimpleNamespace(commit=self._commit)
         lane.forward.happened = self.events.append
         self.verifier = Verifier(self, lane, lane.config)
+        self.llm42_service = lane.service
 
     def before_step(self) -> None:
         self.verifier.between_steps(self.running_batch, None)

@@ -19,6 +19,7 @@ PROFILES: list[tuple] = [
     ("/stop_profile", None),
     ("/stop_profile", None, "GET"),
 ]
+GROUP = {"master_address": "nowhere", "master_port": 1, "rank_offset": 1, "world_size": 2}
 OTHERS: list[tuple] = [
     ("/release_memory_occupation", {}),
     ("/resume_memory_occupation", {}),
@@ -33,14 +34,9 @@ OTHERS: list[tuple] = [
     ("/stop_expert_distribution_record", {}),
     ("/dump_expert_distribution_record", {}),
     ("/update_weights_from_disk", {}),
-    ("/update_weights_from_disk", {"model_path": "/nowhere"}),
     ("/update_weights_from_tensor", {"serialized_named_tensors": ["x"]}),
-    ("/update_weights_from_distributed", {"names": [], "dtypes": [], "shapes": []}),
-    ("/update_weights_from_ipc", {"zmq_handles": {}}),
-    ("/init_weights_update_group", {"master_address": "nowhere", "master_port": 1}),
-    ("/destroy_weights_update_group", {"group_name": "none"}),
-    ("/begin_weight_update", {}),
-    ("/end_weight_update", {}),
+    ("/init_weights_update_group", GROUP | {"group_name": ""}),
+    ("/init_weights_update_group", GROUP | {"master_port": HUGE}),
     ("/send_weights_to_remote_instance", {}),
     ("/get_weights_by_name", {"name": ""}),
     ("/get_weights_by_name", {"name": "none", "truncate_size": -5}),

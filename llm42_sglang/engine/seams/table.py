@@ -77,7 +77,6 @@ sglang.srt.model_executor.forward_batch_info
 sglang.srt.model_executor.model_runner
   ModelRunner{forward}  run canonical passes
   ModelRunner._forward_raw  rely on a prefill being eager where there is no graph runner
-  ModelRunner.init_weight_updater  rely on all loads of weights going through weight_updater
   ModelRunner.check_weights  keep /weights_checker from overwriting weights
   ModelRunnerOutput  give the logits of a pass, and whether it was replayed
 sglang.srt.speculative.spec_info
@@ -89,6 +88,25 @@ sglang.srt.managers.io_struct
   AbortReq  end the request that an abort names, and no namesake
   TokenizedGenerateReqInput  read a request after it is tokenized
   ProfileReqOutput  refuse a profile that cannot be made
+  PauseGenerationReqInput  retract requests before weights change
+  ContinueGenerationReqInput  let them go on
+  UpdateWeightVersionReqInput  show the weight version among the facts
+  UpdateWeightVersionReqOutput  answer that the version has changed
+  UpdateWeightFromDiskReqInput  tell the kinds of updates apart
+  UpdateWeightsFromTensorReqInput  tell the kinds of updates apart
+  UpdateWeightsFromDistributedReqInput  tell the kinds of updates apart
+  UpdateWeightsFromIPCReqInput  tell the kinds of updates apart
+  BeginWeightUpdateReqInput  tell the kinds of updates apart
+  EndWeightUpdateReqInput  tell the kinds of updates apart
+  UpdateWeightFromDiskReqOutput  answer that an update has failed
+  UpdateWeightsFromTensorReqOutput  answer that an update has failed
+  UpdateWeightsFromDistributedReqOutput  answer that an update has failed
+  UpdateWeightsFromIPCReqOutput  answer that an update has failed
+  BeginWeightUpdateReqOutput  answer that an update has failed
+  EndWeightUpdateReqOutput  answer that an update has failed
+sglang.srt.mem_cache.base_prefix_cache
+  BasePrefixCache.{evict,evictable_size}  free the pages of old weights
+  EvictParams  free the pages of old weights
 sglang.srt.managers.tokenizer_manager
   ReqState  keep the messages of a deterministic stream apart
   ServerStatus.Starting  tell a server that starts from one that is busy

@@ -2,7 +2,7 @@
 
 import logging
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.model_executor.model_runner import ModelRunner
@@ -74,11 +74,10 @@ def _require_supported_model(scheduler: Scheduler, config: Config) -> None:
 
 def keep_from_reset(runner: ModelRunner) -> None:
     """Let /weights_checker look at the weights, but not overwrite them."""
-    original = runner.check_weights
+    runner.check_weights = partial(_check_without_reset, runner.check_weights)
 
-    def check(*, action: str, **kwargs: Any) -> Any:
-        if action == "reset_tensors":
-            raise ValueError("llm42: weights change by updates alone")  # SGLang answers with it
-        return original(action=action, **kwargs)
 
-    runner.check_weights = check
+def _check_without_reset(original, *, action: str, **kwargs):
+    if action == "reset_tensors":
+        raise ValueError("llm42: weights change by updates only")  # SGLang answers with it
+    return original(action=action, **kwargs)

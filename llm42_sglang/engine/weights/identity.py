@@ -17,10 +17,19 @@ class Identity:
         self._others = facts
         self._set_facts()
 
-    def follow(self) -> bool:
-        """Look at the weights after an update. Returns whether they are others now."""
+    def follow(self, everything: bool = False) -> bool:
+        """Look at the weights after an update. Returns whether they are others now.
+
+        everything: whether tensors may have been written that `weights.watching` cannot see.
+        """
         before = self.fingerprint
-        self.weights.refresh()
+        self.weights.refresh(everything)
+        self._set_facts()
+        return self.fingerprint != before
+
+    def renamed(self) -> bool:
+        """SGLang has another version for the weights. Returns whether the fingerprint trusts it."""
+        before = self.fingerprint
         self._set_facts()
         return self.fingerprint != before
 

@@ -31,8 +31,9 @@ class Naming(Protocol):
     def watching(self) -> AbstractContextManager[None]:
         """Note what is written meanwhile."""
 
-    def refresh(self) -> None:
-        """Look at the weights again. All ranks do this together."""
+    def refresh(self, everything: bool) -> None:
+        """Look at the weights again, be it all of them or what was written. All ranks do this
+        together."""
 
 
 class ByContent:
@@ -52,9 +53,12 @@ class ByContent:
         """Note which tensors are written meanwhile: only these are hashed again."""
         return self._digest.watching()
 
-    def refresh(self) -> None:
-        """Hash again what was written. All ranks do this together."""
-        self._digest.refresh()
+    def refresh(self, everything: bool) -> None:
+        """Hash again what was written, or everything. All ranks do this together."""
+        if everything:
+            self._digest.rehash()
+        else:
+            self._digest.refresh()
         self.name = self._of_all()
 
     def _of_all(self) -> str:
@@ -95,5 +99,5 @@ class ByVersion:
         """Nothing needs to be noted."""
         return nullcontext()
 
-    def refresh(self) -> None:
+    def refresh(self, everything: bool) -> None:
         """Nothing needs to be looked at: SGLang keeps the version."""

@@ -55,6 +55,7 @@ _RANKS_MEET = (
     io_struct.BeginWeightUpdateReqInput,
     io_struct.EndWeightUpdateReqInput,
 )
+_LOAD_FORMATS = (None, "direct", "flattened_bucket")  # SGLang's own, of tensors
 # Tensors come in a session, in as many loads as the trainer likes. These are updates by themselves,
 # and the last one ends a session.
 _WHOLE = (
@@ -81,7 +82,8 @@ class WeightUpdates:
         self.service = service
         self.ranks = ranks
         self.recheck = recheck
-        self._half_loaded = False  # by a load of the session
+        self._loads = 0  # of the session
+        self._half_loaded = False  # by one of them
         self._to_recheck = False  # there are weights that no recheck has seen
 
     def run(self, load: Callable[[Any], Any], request: Any) -> Any:
@@ -95,17 +97,17 @@ class WeightUpdates:
         with self._retracted(), naming.watching():
             answer = self._load(load, request)
         answer.success = self._on_all_ranks(answer.success)
-        others = self.identity.follow() or not (answer.success or naming.sees_changes)
+        others = self.identity.follow(everything=self._writes_unseen(request))
+        others |= not (answer.success or naming.sees_changes)
         self._follow(others, answer.success, request)
         answer.message = self.identity.report(self.service.problem).added_to(answer.message)
         return answer
 
     def renamed(self) -> None:
         """The weights are what they were, and SGLang has another version for them."""
-        with self._retracted():
-            others = self.identity.follow()
-        if others:
-            self._go_on()
+        if self.identity.renamed():
+            with self._retracted():
+                self._go_on()
 
     def _load(self, load: Callable[[Any], Any], request: Any) -> Any:
         """SGLang's answer; its exceptions would end the server. The cache is flushed later."""
@@ -126,7 +128,11 @@ class WeightUpdates:
         self._to_recheck |= others
         match request:
             case io_struct.BeginWeightUpdateReqInput():
-                self._half_loaded = False
+                self._loads, self._half_loaded = 0, False
+            case io_struct.UpdateWeightsFromTensorReqInput():
+                self._loads += 1
+            case io_struct.UpdateWeightsFromDistributedReqInput():
+                self._loads += 1
             case io_struct.EndWeightUpdateReqInput():
                 self._complete(succeeded and not self._half_loaded)
             case (
@@ -138,6 +144,17 @@ class WeightUpdates:
             self._end_service(UPDATE_FAILED)
         if succeeded and getattr(request, "flush_cache", False):
             self.scheduler.flush_cache(empty_cache=request.torch_empty_cache)
+
+    def _writes_unseen(self, request: Any) -> bool:
+        """Whether weights may have been written otherwise than by PyTorch's operators here."""
+        match request:
+            case io_struct.UpdateWeightsFromIPCReqInput():
+                return True
+            case io_struct.EndWeightUpdateReqInput():
+                return not self._loads  # the trainer may have written into this memory itself
+            case io_struct.UpdateWeightsFromTensorReqInput():
+                return request.load_format not in _LOAD_FORMATS  # else a loader of the user's
+        return False
 
     def _complete(self, succeeded: bool) -> None:
         """An update by itself, or a session of loads, is over."""
