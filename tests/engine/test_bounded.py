@@ -45,14 +45,15 @@ def test_those_that_SGLang_takes_pass():
         ({"server_args": SimpleNamespace(watchdog_timeout=0)}, 0),
     ],
 )
-def test_a_server_that_starts_or_drains_is_not_busy(state, busy):
+def test_a_server_that_starts_or_drains_is_neither_busy_nor_paused(state, busy):
     front = FrontBounds(Config())
     usual = {
         "server_status": ServerStatus.Up,
         "gracefully_exit": False,
         "server_args": SimpleNamespace(watchdog_timeout=300),
         "rid_to_state": {"mine": None, "HEALTH_CHECK_1": None},
+        "is_pause": True,
     }
     front._manager = SimpleNamespace(**usual | state)
     front._schedulers = [psutil.Process(os.getpid())]
-    assert front.in_flight() == busy
+    assert front.in_flight() == front.paused() == busy

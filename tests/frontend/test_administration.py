@@ -128,11 +128,13 @@ def test_a_500_is_the_requests_fault_while_the_server_lives(path):
     assert client.post(path, json={}).status_code == 500
 
 
-def test_health_tells_busy_from_idle_and_from_gone():
-    def ask(problem: str | None, in_flight: int):
-        gate = HealthGate(app, lambda: problem, lambda: in_flight)
+def test_health_tells_busy_from_paused_from_idle_and_from_gone():
+    def ask(problem: str | None, in_flight: int, paused: bool = False):
+        gate = HealthGate(app, lambda: problem, lambda: in_flight, lambda: paused)
         return TestClient(gate).get("/health")
 
     assert ask(None, 3).json() == {"status": "busy", "requests_in_flight": 3}
+    assert ask(None, 3, True).json() == {"status": "busy", "requests_in_flight": 3}
+    assert ask(None, 0, True).json() == {"status": "paused"}
     assert ask(None, 0).json() == "asked the scheduler"
-    assert ask("gone", 3).status_code == 503
+    assert ask("gone", 3).status_code == ask("gone", 0, True).status_code == 503

@@ -88,18 +88,24 @@ class FrontBounds:
         return getattr(getattr(self._manager, "server_args", None), name, None)
 
     def in_flight(self) -> int:
-        """The number of requests that schedulers have. It tells a busy server from a dead one.
-
-        It is 0 where a busy server cannot be trusted: while it starts or drains, when a scheduler
-        is gone, or when no watchdog would end one that hangs.
-        """
-        if self._manager is None or not self.flag("watchdog_timeout"):
-            return 0
-        if self._manager.gracefully_exit or self._manager.server_status is ServerStatus.Starting:
-            return 0
-        if not all(map(_runs, self._schedulers)):
+        """The number of requests that schedulers have; 0 where a busy server cannot be trusted. It
+        tells a busy server from a dead one."""
+        if not self._trusted():
             return 0
         return sum(not rid.startswith(RESERVED_RID) for rid in self._manager.rid_to_state)
+
+    def paused(self) -> bool:
+        """Whether /pause_generation holds requests back, with schedulers that can be trusted."""
+        return self._trusted() and self._manager.is_pause
+
+    def _trusted(self) -> bool:
+        """False while the server starts or drains, when a scheduler is gone, or when no watchdog
+        would end one that hangs."""
+        if self._manager is None or not self.flag("watchdog_timeout"):
+            return False
+        if self._manager.gracefully_exit or self._manager.server_status is ServerStatus.Starting:
+            return False
+        return all(map(_runs, self._schedulers))
 
 
 def _checked(request: Any) -> Any:

@@ -160,7 +160,10 @@ class Gatekeeper:
         if self.config is not None:
             app.add_middleware(AdministrationGate, flag=self.bounds.flag)
             app.add_middleware(
-                HealthGate, problem=lambda: self.problem, in_flight=self.bounds.in_flight
+                HealthGate,
+                problem=lambda: self.problem,
+                in_flight=self.bounds.in_flight,
+                paused=self.bounds.paused,
             )
             app.add_middleware(LastResort, problem=lambda: self.problem)
             app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
