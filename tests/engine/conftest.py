@@ -104,8 +104,10 @@ def golden(recorded) -> Path:
 def url(servers, request) -> str:
     """The URL of the server that the test's mark names."""
     (name,) = request.node.get_closest_marker("server").args
-    if {"recorded", "reference", "golden"} & {*request.fixturenames} or name == "tiny":
-        request.getfixturevalue("recorded")  # before any other server is started
+    # Before any other server is started. Some tests of "other weights" compare with "tiny".
+    compared = {"recorded", "reference", "golden"} & {*request.fixturenames}
+    if compared or name in ("tiny", "other weights"):
+        request.getfixturevalue("recorded")
     return servers.url(name)
 
 
