@@ -18,7 +18,7 @@ from tests.repro.fake_endpoint import FakeEndpoint
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 # A block is fenced, or indented after an empty line.
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 INDENTED = re.compile(r"(?<=\n\n)((?: {4}.*\n|\n(?= {4}))+)")
