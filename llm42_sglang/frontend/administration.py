@@ -61,6 +61,10 @@ def _writable(value: Any) -> bool:
 
 _STAY = "weights and KV cannot leave memory while the server runs; restart the server instead"
 _SENT = "sending weights to other servers is not supported with deterministic service"
+# SGLang repeats it in its answer, where our reports are in braces.
+_VERSION = _field(
+    "weight_version", lambda value: isinstance(value, str) and "{" not in value, "without braces"
+)
 _FOLDER = "a folder that the server can write to"
 _RECORDER = Rule(
     lambda body, flag: flag("expert_distribution_recorder_mode") is not None,
@@ -70,6 +74,10 @@ _RECORDER = Rule(
 RULES: dict[str, tuple[Rule, ...]] = {
     "/release_memory_occupation": _refused(_STAY),
     "/resume_memory_occupation": _refused(_STAY),
+    **{
+        f"/update_weights_from_{source}": (_VERSION,)
+        for source in ("disk", "tensor", "distributed", "ipc")
+    },
     "/init_weights_update_group": (
         _integer("master_port", 1, 65535),
         _integer("world_size", 1, 2**20),

@@ -21,8 +21,10 @@ class Report(NamedTuple):
     problem: str | None = None  # why deterministic service is off
 
     def added_to(self, message: str) -> str:
-        """Return the message with the report at its end."""
-        return f"{message} {_MARK}{json.dumps(self._asdict())}"
+        """Return the message with the report at its end. What looks like another one, as a path
+        in an error may, is no report any more."""
+        plain = message.replace(_MARK + "{", _MARK + "(")
+        return f"{plain} {_MARK}{json.dumps(self._asdict())}"
 
 
 def reports_in(message: str) -> Iterator[Report]:
