@@ -26,6 +26,8 @@ from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.start import launch
 
 PREFIX = "llm42_"  # of our arguments
+FAILED = "a process of the Engine failed at its start; its log, above, says why"
+_DIED = "died during initialization"  # in what SGLang raises then
 REAP_S = 10  # how long processes that were killed may take to go
 
 _serving: "Engine | None" = None  # this process's
@@ -149,7 +151,8 @@ def _start(config: Config) -> Iterator[None]:
             yield
         except RuntimeError as error:
             if not launch.RefusedInScheduler.is_why(error):
-                raise
+                # SGLang sees that the process is gone, or the process has told us by its signal.
+                raise RuntimeError(FAILED) if _DIED in str(error) else error
             raise launch.RefusedInScheduler(reasons.readline().strip() or str(error)) from None
         finally:
             # The processes have read it. SGLang's own Engine is an ordinary one from now on.
@@ -195,4 +198,4 @@ def _outliving_children() -> Iterator[None]:
 def _fail(number: int, frame: Any) -> None:
     """Handle the signal that a failing process sends to this one, while the Engine starts."""
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-    raise RuntimeError("a process of the Engine failed at its start; its log, above, says why")
+    raise RuntimeError(FAILED)
