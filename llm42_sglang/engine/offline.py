@@ -152,7 +152,9 @@ def _start(config: Config) -> Iterator[None]:
         except RuntimeError as error:
             if not launch.RefusedInScheduler.is_why(error):
                 # SGLang sees that the process is gone, or the process has told us by its signal.
-                raise RuntimeError(FAILED) if _DIED in str(error) else error
+                if _DIED not in str(error):
+                    raise
+                raise RuntimeError(FAILED) from error
             raise launch.RefusedInScheduler(reasons.readline().strip() or str(error)) from None
         finally:
             # The processes have read it. SGLang's own Engine is an ordinary one from now on.
