@@ -25,11 +25,13 @@ class Lineage:
 
     def follow(self, fingerprint: str, outputs: int) -> None:
         """Other weights are in force. outputs: tokens of output so far."""
-        if new := outputs - self.past_tokens:
-            self.past += (Segment(self.fingerprint, new),)
+        self.past = self.segments(outputs)
         self.fingerprint = fingerprint
 
     def segments(self, outputs: int) -> tuple[Segment, ...]:
-        """All segments of an output of so many tokens, in order."""
-        last = outputs - self.past_tokens
-        return (*self.past, *([Segment(self.fingerprint, last)] if last else []))
+        """All segments of an output of so many tokens, in order. Weights that come back before a
+        token was drawn have been there all the time."""
+        tokens, past = outputs - self.past_tokens, self.past
+        if past and past[-1].fingerprint == self.fingerprint:
+            tokens, past = tokens + past[-1].tokens, past[:-1]
+        return (*past, Segment(self.fingerprint, tokens)) if tokens else past
