@@ -5,6 +5,7 @@ next one may have other settings.
 """
 
 import atexit
+import gc
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import psutil
+import zmq
 from sglang.srt.entrypoints import engine as sglangs
 from sglang.srt.utils import kill_process_tree
 
@@ -44,6 +46,7 @@ class Engine(sglangs.Engine):
     """
 
     _sigquit: Any = None  # SGLang's handler of the signal, while `_fail` stands in for it
+    _others_sockets: frozenset[int] = frozenset()  # contexts of zmq that were there before it
 
     def __init__(self, **arguments: Any):
         """Start the processes and certify the model.
@@ -55,6 +58,7 @@ class Engine(sglangs.Engine):
         global _serving
         with _named_as_arguments():
             config, others = _divided(arguments)
+            self._others_sockets = frozenset(map(id, _contexts()))
             self.server_args_class = partial(launch.arguments_of, config)
             with _start(config):
                 try:
@@ -77,6 +81,7 @@ class Engine(sglangs.Engine):
         global _serving
         try:
             super().shutdown()
+            _drop_sockets(self._others_sockets)
         finally:
             if _serving is self:
                 _serving = None
@@ -179,6 +184,7 @@ def _outliving_children() -> Iterator[None]:
     """End the processes that a failed start leaves, and no others. A failing one does not end this
     process."""
     known, handler = psutil.Process().children(), signal.getsignal(signal.SIGQUIT)
+    others_sockets = frozenset(map(id, _contexts()))
     try:
         yield
         if signal.getsignal(signal.SIGQUIT) is _fail:
@@ -190,11 +196,27 @@ def _outliving_children() -> Iterator[None]:
         for child in ours:
             kill_process_tree(child.pid)
         psutil.wait_procs(ours, REAP_S)
+        _drop_sockets(others_sockets)
         if in_main_thread:
             signal.signal(signal.SIGQUIT, handler)
         if hooks.registered():
             plugin.gate.begin(None)
         raise
+
+
+def _contexts() -> list[zmq.Context]:
+    return [each for each in gc.get_objects() if isinstance(each, zmq.Context) and not each.closed]
+
+
+def _drop_sockets(others: frozenset[int]) -> None:
+    """Close the sockets to processes that are gone. others: ids of the contexts to keep.
+
+    SGLang leaves them. A message that nobody will fetch would block this process when Python
+    collects them.
+    """
+    for context in _contexts():
+        if id(context) not in others:
+            context.destroy(linger=0)
 
 
 def _fail(number: int, frame: Any) -> None:
