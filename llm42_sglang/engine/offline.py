@@ -121,6 +121,11 @@ def _divided(arguments: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
     for name in ours.keys() - {*known}:
         raise launch.LaunchError(f"{name} is not an argument; choose from {', '.join(known)}")
     config = Config(**{name.removeprefix(PREFIX): value for name, value in ours.items()})
+    if config.weights_digest == "version":
+        raise launch.LaunchError(
+            "llm42_weights_digest version is not supported: SGLang's Engine cannot name the "
+            "version of an update; leave it at content"
+        )
     return config, {name: value for name, value in arguments.items() if name not in ours}
 
 

@@ -16,7 +16,7 @@ from functools import partial
 import psutil
 import torch
 from sglang.srt.managers.io_struct import AbortReq, UpdateWeightVersionReqOutput
-from sglang.srt.managers.schedule_batch import NextBatchPlan, Req, ScheduleBatch
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, NextBatchPlan, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
@@ -55,6 +55,7 @@ class DeterministicScheduler(Scheduler):
     """Stands in for `sglang.srt.managers.scheduler.Scheduler` in the scheduler process."""
 
     batch_result_processor: DeterministicResultProcessor
+    waiting_queue: list[Req]
 
     def __init__(self, server_args, port_args):
         config = settings.load()
@@ -150,7 +151,10 @@ class DeterministicScheduler(Scheduler):
         return req
 
     def abort_request(self, recv_req: AbortReq) -> None:
-        """As SGLang's, but a name ends no other request whose name begins with it."""
+        """As SGLang's, but a name ends no other request whose name begins with it. A retracted
+        request that waits is answered with what it has."""
+        named = [r for r in self.waiting_queue if recv_req.abort_all or r.rid == recv_req.rid]
+        self.end_retracted(named)
         if recv_req.abort_all:
             super().abort_request(recv_req)
             return
@@ -180,6 +184,19 @@ class DeterministicScheduler(Scheduler):
         decoding = {*map(id, _reqs_of(batches))} - {id(self.chunked_req)}
         ending = [req for req in reqs if id(req) in decoding]
         self.batch_result_processor.commit(ending, [[] for _ in ending])
+
+    def end_retracted(self, reqs: Sequence[Req]) -> None:
+        """End the deterministic ones of these waiting requests that have output, as aborted.
+
+        SGLang would only say that they are gone, or prefill them again to end with another token.
+        """
+        ending = [req for req in reqs if isinstance(req, DeterministicReq) and req.output_ids]
+        self.waiting_queue = [req for req in self.waiting_queue if req not in ending]
+        for req in ending:
+            req.to_finish = req.to_finish or FINISH_ABORT()
+            req.update_finish_state(0)
+            self._release_aborted_request(req)
+            self.output_streamer.stream_output([req], req.return_logprob)
 
     def init_tp_model_worker(self) -> None:
         """Send deterministic prefill batches to the canonical lane. All others are SGLang's."""

@@ -1,6 +1,7 @@
 """What reaches every process of a server by the environment: above all the configuration."""
 
 import os
+from contextlib import suppress
 
 from llm42_sglang.core.config import Config
 
@@ -33,5 +34,6 @@ def give_reason(text: str) -> None:
     Nobody is told in a server, whose log has the line.
     """
     if path := os.environ.get(REASONS):
-        with open(path, "a") as file:
+        with suppress(OSError), open(path, "r+") as file:  # gone, once the Engine has started
+            file.seek(0, os.SEEK_END)
             file.write(f"{text}\n")

@@ -75,9 +75,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "/release_memory_occupation": _refused(_STAY),
     "/resume_memory_occupation": _refused(_STAY),
     **{
-        f"/update_weights_from_{source}": (_VERSION,)
-        for source in ("disk", "tensor", "distributed", "ipc")
+        f"/update_weights_from_{source}": (_VERSION,) for source in ("tensor", "distributed", "ipc")
     },
+    "/update_weights_from_disk": (
+        _VERSION,
+        _field("recapture_cuda_graph", lambda value: value is False, "false"),  # not certified
+    ),
     "/init_weights_update_group": (
         _integer("master_port", 1, 65535),
         _integer("world_size", 1, 2**20),

@@ -105,7 +105,8 @@ def stamped_body(body: BaseModel, exchange: Exchange, fingerprint: str) -> BaseM
         return body
     choices = len(getattr(body, "choices", None) or ()) or 1
     receipts = [exchange.receipts.get(index) for index in range(choices)]
-    stamps: dict[str, Any] = {FINGERPRINT: fingerprint}
+    known = (receipt.get("fingerprint") for receipt in receipts if receipt)
+    stamps: dict[str, Any] = {FINGERPRINT: next(filter(None, known), fingerprint)}
     stamps[RECEIPT] = receipts[0] if len(receipts) == 1 else receipts
     if exchange.errors:
         stamps[ERRORS] = [error for _, error in sorted(exchange.errors.items())]
@@ -138,6 +139,7 @@ def stamped_event(event: str, exchange: Exchange, fingerprint: str) -> str:
     for index in ended:
         if index in exchange.receipts:
             target[RECEIPT] = exchange.receipts[index]
+            target[FINGERPRINT] = exchange.receipts[index].get("fingerprint", fingerprint)
         if index in exchange.errors:
             target[ERRORS] = [exchange.errors[index]]
     return f"{head}{mark}{json.dumps(payload, separators=(',', ':'))}\n\n"

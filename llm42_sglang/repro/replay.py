@@ -20,7 +20,13 @@ from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import Output, mismatch
 from llm42_sglang.repro.seeds import with_drawn_seed
-from llm42_sglang.repro.segments import NotReplayable, part_of, request_of
+from llm42_sglang.repro.segments import (
+    NotReplayable,
+    logprobs_in,
+    logprobs_of,
+    part_of,
+    request_of,
+)
 from llm42_sglang.repro.suite import Strict
 from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
 
@@ -100,12 +106,18 @@ def replay_segment(
     except NotReplayable as error:
         return ReplayResult(CheckVerdict.UNKNOWN, f"segment {number} cannot be replayed: {error}")
     reply = endpoint.connection.post(exchange.path, request | {"stream": False})
-    again = answer_of(exchange.path, [reply.require_ok().json()]).output
+    response = reply.require_ok().json()
+    again = answer_of(exchange.path, [response]).output
+    if not again.verified or again.fingerprint != segment.fingerprint:
+        reason = "this endpoint has not executed it under the segment's fingerprint"
+        return ReplayResult(CheckVerdict.UNKNOWN, reason)
     expected = part_of(claimed, number - 1)
     got = again.model_copy(update={"text": "", "tokens": None, "logprobs": None, "receipt": None})
     if difference := mismatch(expected, got):
         said = difference.describe("the file says")
         return ReplayResult(CheckVerdict.FAILED, f"in segment {number}, {said}")
+    if logprobs_of(exchange.response, claimed, number - 1) != logprobs_in(response):
+        return ReplayResult(CheckVerdict.FAILED, f"the logprobs of segment {number} are others")
     reason = f"segment {number}, executed again, gave the same {segment.tokens} tokens"
     return ReplayResult(CheckVerdict.PASSED, reason)
 

@@ -27,7 +27,7 @@ def _with_seed(params: Mapping[str, Any], name: str, seed: int) -> dict[str, Any
     custom = _object(params.get("custom_params"))
     said = (params.get(name), params.get("sampling_seed"), custom.get("sampling_seed"))
     asked = (params.get("deterministic"), custom.get("deterministic"))
-    silent = said[0] is None and asked == (None, None)
+    silent = said == (None, None, None) and asked == (None, None)
     if not silent and FRESH not in said:
         return dict(params)
     others = {key: value for key, value in params.items() if key != "sampling_seed"}

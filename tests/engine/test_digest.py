@@ -309,7 +309,7 @@ def test_a_write_by_another_thread_is_not_missed(elsewhere, pool, monkeypatch):
         part_of(model)()
     assert followed.refresh() == WeightsDigest(model).value
     assert followed.hashed_bytes == model.qkv.nbytes
-    monkeypatch.setattr(digest, "_other_threads", lambda notice: nullcontext())
+    monkeypatch.setattr(digest, "other_threads", lambda notice: nullcontext())
     with followed.watching():
         elsewhere(pool, part_of(model))
     assert followed.refresh() != WeightsDigest(model).value  # the control

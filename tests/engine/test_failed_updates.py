@@ -170,6 +170,10 @@ def test_an_update_that_fails_half_way_ends_the_service_until_another_succeeds(
     assert refused.status == 503 and "failed half way" in refused.text
     ordinary = client.generate(url, client.prompts()[3], deterministic=False)
     assert len(ordinary.ids) == client.NEW_TOKENS
+    # A session without a load mends nothing, nor does a begin that is refused.
+    assert session(weights, "begin")["success"] and not session(weights, "begin")["success"]
+    assert session(weights, "end")["success"]
+    assert client.post(url, request).status == 503
     weights.update(weights.plain)
     weights.update(weights.changed)
     assert client.ask(url, request).ids == before.ids

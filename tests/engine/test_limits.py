@@ -25,6 +25,7 @@ enable_dp_attention enable_prefill_cp enable_kv_cache_sharding
 enable_mixed_chunk enable_two_batch_overlap enable_single_batch_overlap
 enable_pdmux enable_unified_memory enable_hisparse enable_streaming_session
 enable_session_radix_cache is_embedding encoder_only enable_memory_saver
+remote_instance_weight_loader_start_seed_via_transfer_engine
 smg_grpc_mode grpc_mode use_ray
 """
 ABOVE_ONE = (

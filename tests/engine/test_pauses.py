@@ -44,14 +44,19 @@ def test_after_a_pause_answers_go_on_with_the_same_bits(url, alone, mode):
 
 
 @pytest.mark.server("tiny")
-@pytest.mark.parametrize("how", ["/pause_generation", "/abort_request"])
+@pytest.mark.parametrize("how", ["/pause_generation", "/abort_request", "while retracted"])
 def test_an_aborted_answer_has_a_receipt_of_what_was_delivered(url, alone, how):
     if not alone:
         alone += client.ask_all(url, requests(), in_flight=1)
     names = [f"abort-{i}" for i in range(len(alone))]
     named = [request | {"rid": rid} for request, rid in zip(requests(), names, strict=True)]
     answers = client.under_way(url, named)
-    if how == "/abort_request":
+    if how == "while retracted":
+        assert post(url, "/pause_generation", mode="retract") == 200
+        assert [post(url, "/abort_request", rid=name) for name in names] == [200] * len(names)
+        answers()
+        assert post(url, "/continue_generation") == 200
+    elif how == "/abort_request":
         assert [post(url, how, rid=name) for name in names] == [200] * len(names)
     else:
         assert post(url, how, mode="abort") == 200

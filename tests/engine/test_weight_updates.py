@@ -86,8 +86,12 @@ def test_requests_under_way_go_on_and_each_segment_can_be_replayed(
     weights.update(weights.plain)
     for path in saved:
         assert replay(path, url, 1, capsys).startswith("AUTHENTIC")
-    # The control: a token of the file is another one.
+    # The controls: a logprob of the file is another one, then a token.
     forged = json.loads(saved[0].read_text())
+    scored = forged["response"]["meta_info"]["output_token_logprobs"]
+    scored[0][0] -= 1
+    saved[0].write_text(json.dumps(forged))
+    assert replay(saved[0], url, 1, capsys).startswith("NOT AUTHENTIC: the logprobs of segment 1")
     forged["response"]["output_ids"][0] += 1
     saved[0].write_text(json.dumps(forged))
     assert replay(saved[0], url, 1, capsys).startswith("NOT AUTHENTIC: in segment 1, token 0")

@@ -1,5 +1,6 @@
 """Hooks in the front process: it learns from the answer to a weight update what has changed."""
 
+import asyncio
 from typing import Any
 
 from sglang.srt.managers.io_struct import UpdateWeightVersionReqInput
@@ -21,6 +22,7 @@ class UpdateHooks:
 
     def __init__(self, gate: Gatekeeper):
         self.gate = gate
+        self._one_at_a_time = asyncio.Lock()
 
     @around(
         "sglang.srt.managers.tokenizer_manager.TokenizerManager.update_weights_from_disk",
@@ -32,8 +34,9 @@ class UpdateHooks:
     )
     async def updated(self, original, manager, obj, request=None) -> tuple:
         """An update has been tried. The answer's second entry is a message with reports."""
-        answer = await original(manager, obj, request)
-        self.learn([*reports_in(answer[1])])
+        async with self._one_at_a_time:  # SGLang keeps one answer to an update from disk
+            answer = await original(manager, obj, request)
+            self.learn([*reports_in(answer[1])])
         return answer
 
     @around(f"{_CONTROL}.update_weight_version", "show the weight version among the facts")
@@ -49,7 +52,7 @@ class UpdateHooks:
 
     def learn(self, reports: list[Report]) -> None:
         """Take over what the schedulers report, one for each replica. None: SGLang has refused."""
-        if not reports:
+        if not reports or not self.gate.proof:  # without proof there is a problem from the start
             return
         report = reports[0]
         self._put(report.weights, report.weight_version)

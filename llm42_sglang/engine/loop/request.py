@@ -260,10 +260,11 @@ class DeterministicReq(Req):
         known = len(self.origin_input_ids) + len(self.output_ids)  # less, if it ended inside a run
         values = self.logprob.output_token_logprobs_val if self.return_logprob else []
         track, plan = self._track, self.chooser.plan
+        segments = self.lineage.segments(len(outputs))
         return Receipt(
             verified=not self.withdrawn and track is not None and track.committed_len >= known,
-            fingerprint=self.lineage.fingerprint,
-            segments=self.lineage.segments(len(outputs)),
+            fingerprint=segments[-1].fingerprint if segments else self.lineage.fingerprint,
+            segments=segments,
             output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
             seed=None if plan.greedy else plan.seed,
             sampling=sampling_of(self._asked),

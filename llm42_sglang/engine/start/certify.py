@@ -15,6 +15,7 @@ Three things are left out if their bits differ, and the server starts without th
 - canonical steps of n requests, where A4 is examined for each n. Other steps are verified.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.start.exam import CANNOT_RUN, Bits, Exam
 from llm42_sglang.engine.start.step_exam import StepExam
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,22 @@ def recheck(forward: CanonicalForward) -> str | None:
     do this together.
     """
     allocator = forward.runner.token_to_kv_pool_allocator
-    if not forward.config.recheck or allocator.available_size() < allocator.size:
+    if not forward.config.recheck:
+        return None
+    if allocator.available_size() < allocator.size:
+        logger.warning("llm42: canonical passes are not checked again: something holds KV")
         return None
     try:
         for each in Exam(forward).small_part(forward.shape):
             _compared_by_all(forward.ranks, *each)
+        if size := StepExam(forward, forward.shape).lost(forward.shape.step_sizes):
+            return f"A4, a step of {size} rows"
+    except RanksDisagreeError:
+        raise
     except CertificationError as error:
         return str(error)
+    except CANNOT_RUN as error:
+        return f"{type(error).__name__}: {error}"
     return None
 
 

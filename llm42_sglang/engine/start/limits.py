@@ -145,6 +145,11 @@ FEATURES: tuple[Feature, ...] = (
         _on("dllm_algorithm", "is_embedding", "encoder_only"),
     ),
     Feature(
+        "weights written from outside (transfer engine)",
+        "the fingerprint cannot see them change",
+        _on("remote_instance_weight_loader_start_seed_via_transfer_engine"),
+    ),
+    Feature(
         "memory saver",
         "weights and KV may be dropped and loaded again under one fingerprint",
         _on("enable_memory_saver"),

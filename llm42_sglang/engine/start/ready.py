@@ -46,8 +46,8 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     logger.info("llm42: %s", certificate)
     forward = forward_of(shape=certificate.shape)
     facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len)
-    naming = ByVersion() if config.weights_digest == "version" else ByContent(runner, ranks)
-    identity = Identity(facts, naming)
+    naming_class = ByVersion if config.weights_digest == "version" else ByContent
+    identity = Identity(facts, naming_class(runner, ranks))
     if len({*ranks.gather(identity.fingerprint)}) > 1:
         raise UnsupportedError(
             "the ranks differ in device, threads or versions; make them the same"

@@ -22,7 +22,7 @@ canonical size is no failure: then all tokens are verified.
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from sglang.srt.managers.schedule_batch import ScheduleBatch
@@ -94,6 +94,16 @@ class StepExam:
             if all(self._is_canonical(size) for size in {shape[0], shape[-1]}):
                 sizes += shape
         return tuple(sizes)
+
+    def lost(self, certified: Collection[int]) -> int | None:
+        """Return the smallest or the largest certified size if it is canonical no more, else
+        None."""
+        sizes = {size for size in (min(certified, default=0), max(certified, default=0)) if size}
+        if sizes and self.most > 0:
+            self._run_reference()
+        return next(
+            (n for n in sorted(sizes) if n <= self.most and not self._is_canonical(n)), None
+        )
 
     def _run_reference(self) -> None:
         """Run canonical passes over the text's pages and keep logits and KV of the new rows."""

@@ -49,7 +49,7 @@ class WeightsDigest:
         self.hashed_bytes = 0  # what the last hash has read
         self._model = model
         self._contents: dict[_Place, bytes] = {}  # digests of the bytes that lie there
-        self._writes = _Writes()
+        self._writes = Writes()
         self._watched = False  # since the last hash, `watching` was entered
         self._may_have_missed = False  # and while it was, there were writes it cannot see
         self.rehash()
@@ -62,7 +62,7 @@ class WeightsDigest:
         after the other, before the next `refresh`.
         """
         self._watched = True
-        with _other_threads(self._miss), self._writes:
+        with other_threads(self._miss), self._writes:
             yield
 
     def refresh(self) -> str:
@@ -125,7 +125,7 @@ def _place(tensor: torch.Tensor) -> _Place:
     )
 
 
-class _Writes(TorchDispatchMode):
+class Writes(TorchDispatchMode):
     """Notes which storages are written by operators of this thread, while it is active."""
 
     supports_higher_order_operators = True
@@ -152,7 +152,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[A
 
 
 @contextmanager
-def _other_threads(notice: Callable[[], None]) -> Iterator[None]:
+def other_threads(notice: Callable[[], None]) -> Iterator[None]:
     """Call `notice` whenever a thread is started, or a pool of threads is given work."""
     calls = ((threading.Thread, "start"), (ThreadPoolExecutor, "submit"))
     originals = [getattr(owner, name) for owner, name in calls]

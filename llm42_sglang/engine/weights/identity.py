@@ -23,9 +23,9 @@ class Identity:
         everything: whether tensors may have been written that `weights.watching` cannot see.
         """
         before = self.fingerprint
-        self.weights.refresh(everything)
+        may_be_others = self.weights.refresh(everything)
         self._set_facts()
-        return self.fingerprint != before
+        return self.fingerprint != before or may_be_others
 
     def renamed(self) -> bool:
         """SGLang has another version for the weights. Returns whether the fingerprint trusts it."""

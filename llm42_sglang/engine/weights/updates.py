@@ -25,7 +25,9 @@ from sglang.srt.managers import io_struct
 from sglang.srt.managers.io_struct import ContinueGenerationReqInput, PauseGenerationReqInput
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+from sglang.srt.runtime_context import get_serving
 
+from llm42_sglang.engine.errors import RanksDisagreeError
 from llm42_sglang.engine.hooks import around
 from llm42_sglang.engine.names import RECHECK_FAILED, UPDATE_FAILED
 from llm42_sglang.engine.passes.ranks import Ranks
@@ -48,21 +50,19 @@ _ANSWERS = {
     io_struct.BeginWeightUpdateReqInput: io_struct.BeginWeightUpdateReqOutput,
     io_struct.EndWeightUpdateReqInput: io_struct.EndWeightUpdateReqOutput,
 }
+_SESSION = (io_struct.BeginWeightUpdateReqInput, io_struct.EndWeightUpdateReqInput)
 # After these SGLang waits for all ranks, unless an exception has come before.
 _RANKS_MEET = (
     io_struct.UpdateWeightsFromTensorReqInput,
     io_struct.UpdateWeightsFromIPCReqInput,
-    io_struct.BeginWeightUpdateReqInput,
-    io_struct.EndWeightUpdateReqInput,
+    *_SESSION,
 )
+_LOADS_OF_SESSION = (
+    io_struct.UpdateWeightsFromTensorReqInput,
+    io_struct.UpdateWeightsFromDistributedReqInput,
+)
+_ALONE = (io_struct.UpdateWeightFromDiskReqInput, io_struct.UpdateWeightsFromIPCReqInput)
 _LOAD_FORMATS = (None, "direct", "flattened_bucket")  # SGLang's own, of tensors
-# Tensors come in a session, in as many loads as the trainer likes. These are updates by themselves,
-# and the last one ends a session.
-_WHOLE = (
-    io_struct.UpdateWeightFromDiskReqInput,
-    io_struct.UpdateWeightsFromIPCReqInput,
-    io_struct.EndWeightUpdateReqInput,
-)
 
 
 class WeightUpdates:
@@ -82,8 +82,8 @@ class WeightUpdates:
         self.service = service
         self.ranks = ranks
         self.recheck = recheck
-        self._loads = 0  # of the session
-        self._half_loaded = False  # by one of them
+        self._loads = 0  # of the session that is open
+        self._broken = False  # one of them has failed half way
         self._to_recheck = False  # there are weights that no recheck has seen
 
     def run(self, load: Callable[[Any], Any], request: Any) -> Any:
@@ -91,17 +91,43 @@ class WeightUpdates:
 
         load: SGLang's handler. request: what it handles.
         """
-        naming = self.identity.weights
-        if refusal := naming.refusal(getattr(request, "weight_version", ""), _is_whole(request)):
-            return _failure(request, refusal)
-        with self._retracted(), naming.watching():
-            answer = self._load(load, request)
-        answer.success = self._on_all_ranks(answer.success)
-        others = self.identity.follow(everything=self._writes_unseen(request))
-        others |= not (answer.success or naming.sees_changes)
-        self._follow(others, answer.success, request)
+        answer = self._refused(request) or self._run(load, request)
         answer.message = self.identity.report(self.service.problem).added_to(answer.message)
         return answer
+
+    def _refused(self, request: Any) -> Any:
+        """The answer to a load that must not come, or None."""
+        if not isinstance(request, (*_ALONE, *_LOADS_OF_SESSION)):
+            return None
+        mended = self.service.problem == UPDATE_FAILED
+        refusal = self.identity.weights.refusal(request.weight_version, mended)
+        refusals = [*filter(None, self.ranks.gather(refusal))]
+        return _failure(request, refusals[0]) if refusals else None
+
+    def _run(self, load: Callable[[Any], Any], request: Any) -> Any:
+        version = get_serving().weight_version
+        with self._retracted(), self.identity.weights.watching():
+            answer = self._load(load, request)
+        # A rank may load for minutes longer than another; our own agreement does not wait for that.
+        torch.distributed.barrier(group=self.scheduler.weight_updater.tp_cpu_group)
+        answer.success = all(self.ranks.gather(answer.success))
+        if not answer.success:  # on this rank it may have succeeded
+            self.scheduler.record_weight_version_change(new_version=version)
+        elif isinstance(request, _SESSION):
+            self.identity.weights.session(isinstance(request, io_struct.BeginWeightUpdateReqInput))
+        self._follow(self._others(request), answer.success, request)
+        return answer
+
+    def _others(self, request: Any) -> bool:
+        """Whether the weights are not those of before."""
+        try:
+            return self.identity.follow(everything=self._writes_unseen(request))
+        except RanksDisagreeError:
+            raise
+        except RuntimeError:  # such as a device without memory for the hash
+            logger.exception("llm42: the weights cannot be named")
+            self._end_service(UPDATE_FAILED)
+            return True
 
     def renamed(self) -> None:
         """The weights are what they were, and SGLang has another version for them."""
@@ -126,22 +152,18 @@ class WeightUpdates:
         if others:
             self._go_on()
         self._to_recheck |= others
-        match request:
-            case io_struct.BeginWeightUpdateReqInput():
-                self._loads, self._half_loaded = 0, False
-            case io_struct.UpdateWeightsFromTensorReqInput():
-                self._loads += 1
-            case io_struct.UpdateWeightsFromDistributedReqInput():
-                self._loads += 1
-            case io_struct.EndWeightUpdateReqInput():
-                self._complete(succeeded and not self._half_loaded)
-            case (
-                io_struct.UpdateWeightFromDiskReqInput() | io_struct.UpdateWeightsFromIPCReqInput()
-            ):
-                self._complete(succeeded)
         if others and not succeeded:
-            self._half_loaded = True
+            self._broken = True
             self._end_service(UPDATE_FAILED)
+        match request:
+            case io_struct.BeginWeightUpdateReqInput() if succeeded:
+                self._loads, self._broken = 0, False
+            case io_struct.EndWeightUpdateReqInput() if succeeded:
+                self._complete(mended=self._loads > 0 and not self._broken)
+            case _ if isinstance(request, _LOADS_OF_SESSION):
+                self._loads += succeeded
+            case _ if isinstance(request, _ALONE) and succeeded:
+                self._complete(mended=True)
         if succeeded and getattr(request, "flush_cache", False):
             self.scheduler.flush_cache(empty_cache=request.torch_empty_cache)
 
@@ -150,20 +172,21 @@ class WeightUpdates:
         match request:
             case io_struct.UpdateWeightsFromIPCReqInput():
                 return True
-            case io_struct.EndWeightUpdateReqInput():
-                return not self._loads  # the trainer may have written into this memory itself
             case io_struct.UpdateWeightsFromTensorReqInput():
                 return request.load_format not in _LOAD_FORMATS  # else a loader of the user's
         return False
 
-    def _complete(self, succeeded: bool) -> None:
-        """An update by itself, or a session of loads, is over."""
-        if not succeeded:
-            return
-        self.service.updated()
-        if self._to_recheck and (problem := self.recheck()):
-            self._end_service(RECHECK_FAILED.format(problem))
-        self._to_recheck = False
+    def _complete(self, mended: bool) -> None:
+        """An update by itself, or a session of loads, is over. mended: whether all weights of it
+        have come, so that it makes up for one that has failed half way."""
+        if mended:
+            self.service.updated()
+        if self._to_recheck and self.service.live:
+            self._evict()
+            problem = self.recheck()
+            self._to_recheck = False
+            if problem:
+                self._end_service(RECHECK_FAILED.format(problem))
 
     @contextmanager
     def _retracted(self) -> Iterator[None]:
@@ -185,17 +208,14 @@ class WeightUpdates:
     def _go_on(self) -> None:
         """Requests go on under the new fingerprint. Pages that the old weights have computed are
         freed, those of ordinary requests too."""
+        self.scheduler.end_retracted([req for req in self._under_way() if req.to_finish])
         for req in self._under_way():
             req.follow_weights(self.identity.fingerprint)
+        self._evict()
+
+    def _evict(self) -> None:
         cache = self.scheduler.tree_cache
         cache.evict(EvictParams(num_tokens=cache.evictable_size()))
-
-    def _on_all_ranks(self, true: bool) -> bool:
-        return all(self.ranks.gather(true))
-
-
-def _is_whole(request: Any) -> bool:
-    return isinstance(request, _WHOLE)
 
 
 def _failure(request: Any, message: str) -> Any:
