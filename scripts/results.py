@@ -1,4 +1,4 @@
-"""The figures of docs/performance.md and README.md, from what benchmarks wrote to docs/results.
+"""The figures of the pages in PAGES, from what benchmarks wrote to docs/results.
 
 Usage: scripts/run python scripts/results.py. It puts the figures into the pages; a test compares
 the pages with the files. Every `throughput_*.json` goes into one table: other numbers of requests
@@ -8,7 +8,7 @@ in flight, other flags of the server.
 import json
 from pathlib import Path
 
-from scripts.figures import costs, loads
+from scripts.figures import costs, loads, models
 from scripts.figures.parts import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,9 +41,14 @@ def summary(folder: Path = RESULTS) -> str:
     return "\n".join(loads.summary(throughput, latency))
 
 
+def architectures(folder: Path = RESULTS) -> str:
+    """Markdown for docs/models.md: the table."""
+    return "\n".join(models.models(*_read(folder, "models")))
+
+
 def unused(folder: Path = RESULTS) -> set[str]:
-    """Files that no section shows."""
-    shown = {file for name in SECTIONS for file in folder.glob(f"{name}.json")}
+    """Files that nothing shows."""
+    shown = {file for name in (*SECTIONS, "models") for file in folder.glob(f"{name}.json")}
     return {file.name for file in set(folder.glob("*.json")) - shown}
 
 
@@ -52,7 +57,11 @@ def _read(folder: Path, name: str) -> list[Result]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-PAGES = {ROOT / "README.md": summary, ROOT / "docs" / "performance.md": figures}
+PAGES = {
+    ROOT / "README.md": summary,
+    ROOT / "docs" / "performance.md": figures,
+    ROOT / "docs" / "models.md": architectures,
+}
 
 
 def filled(page: str, text: str) -> str:
@@ -63,7 +72,12 @@ def filled(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
-if __name__ == "__main__":
+def fill() -> None:
+    """Put what the files say into all pages."""
     for path, render in PAGES.items():
         page = path.read_text(encoding="utf-8")
         path.write_text(filled(page, render()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    fill()

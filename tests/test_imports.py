@@ -33,7 +33,7 @@ HANDED_OUT = f"{PACKAGE}.engine.offline.Engine"
 # The rooms of the engine, from the ground up: a room may import those on lower floors and itself.
 # The modules of TOP put the rooms together; all other files of the folder are leaves.
 FLOORS = [{"leaves"}, {"seams"}, {"passes"}, {"weights"}, {"front", "start", "loop"}, {"top"}]
-TOP = {"plugin", "scheduler", "offline"}
+TOP = {"plugin", "scheduler", "offline", "trial"}
 # Of the world outside, these have the standard library only.
 STANDARD_LIBRARY_ONLY = {"core"}
 # Who may import sglang; the others never do, not even inside a function.

@@ -55,18 +55,22 @@ class Engine(sglangs.Engine):
         Raises LaunchError, a ValueError, for what is refused before anything starts. Raises
         RefusedInScheduler or another RuntimeError if a process fails; then none of them is left.
         """
-        global _serving
         with _named_as_arguments():
             config, others = _divided(arguments)
             self._others_sockets = frozenset(map(id, _contexts()))
             self.server_args_class = partial(launch.arguments_of, config)
-            with _start(config):
-                try:
-                    super().__init__(**others)
-                    self._require_service()
-                except BaseException:
-                    atexit.unregister(self.shutdown)
-                    raise
+            self._serve(config, others)
+
+    def _serve(self, config: Config, others: Mapping[str, Any]) -> None:
+        """Start the processes. others: arguments of SGLang's Engine. Raises as the constructor."""
+        global _serving
+        with _start(config):
+            try:
+                super().__init__(**others)
+                self._require_service()
+            except BaseException:
+                atexit.unregister(self.shutdown)
+                raise
         _serving = self
 
     @classmethod

@@ -76,14 +76,19 @@ def make(architecture: str, folder: Path) -> Path:
     """
     path = folder / architecture
     if not path.exists():
-        torch.manual_seed(SEED)
         name, _, change = architecture.partition(", ")
-        model = AutoModelForCausalLM.from_config(config_of(name), dtype=torch.bfloat16)
-        if change:
-            assert change == "one weight changed", change
-            with torch.no_grad():
-                model.model.norm.weight[0] *= 2
-        model.save_pretrained(path)
-        for file in ensure_default_model().glob("tokenizer*"):
-            shutil.copy(file, path)
+        assert change in ("", "one weight changed"), change
+        save(config_of(name), path, changed=bool(change))
     return path
+
+
+def save(config: PretrainedConfig, path: Path, changed: bool = False) -> None:
+    """Write a model of random weights, with its tokenizer. changed: one weight is another one."""
+    torch.manual_seed(SEED)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    if changed:
+        with torch.no_grad():
+            model.model.norm.weight[0] *= 2
+    model.save_pretrained(path)
+    for file in ensure_default_model().glob("tokenizer*"):
+        shutil.copy(file, path)

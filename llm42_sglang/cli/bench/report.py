@@ -26,11 +26,21 @@ def show(
 
 def finish(result: Mapping[str, Any], workload: Mapping[str, Any], out: Path | None) -> None:
     """Print the JSON in one line. With `out`, write it there too. Raises UserError."""
+    print(json.dumps(write(result, workload, out)), flush=True)
+
+
+def write(
+    result: Mapping[str, Any], workload: Mapping[str, Any], out: Path | None
+) -> dict[str, Any]:
+    """Return the result with command, hardware and workload. With `out`, write it there as JSON.
+
+    Raises UserError.
+    """
     command = shlex.join(["llm42", *sys.argv[1:]])
     full = {"command": command, "hardware": hardware(), "workload": dict(workload), **result}
     if out is not None:
         write_whole(out, json.dumps(full, indent=1) + "\n")
-    print(json.dumps(full), flush=True)
+    return full
 
 
 def _pairs(facts: Mapping[str, Any]) -> str:

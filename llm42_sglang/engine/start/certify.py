@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from llm42_sglang.core.ranges import ranges
 from llm42_sglang.engine.errors import CertificationError, RanksDisagreeError
 from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
 from llm42_sglang.engine.passes.ranks import Ranks
@@ -62,7 +63,7 @@ class Certificate:
             f"certified in {self.seconds:.1f} s: A1, A2 and A3 hold bitwise over {self.passes} "
             f"passes, {self.rows} rows of logits and of KV in each of {self.layers} layers; passes "
             f"of {_either(self.shape.widths)} slots give the same bits, "
-            f"{graphs} from CUDA graphs; decode steps of {_spans(sizes) or 'no number of'} rows "
+            f"{graphs} from CUDA graphs; decode steps of {ranges(sizes) or 'no number of'} rows "
             "are canonical (A4)"
         )
 
@@ -130,14 +131,6 @@ def recheck(forward: CanonicalForward) -> str | None:
 
 def _either(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers))
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    """Return ascending numbers as text, with runs shortened: "2-9, 12"."""
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
-    pairs = zip(starts, ends, strict=True)
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
 
 
 def _compared_by_all(ranks: Ranks, name: str, expected: list[Bits], actual: list[Bits]) -> int:

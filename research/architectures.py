@@ -1,0 +1,127 @@
+"""Tiny models of random weights, one for each architecture that SGLang and transformers both have.
+
+They are as those of the tests (`tests.engine.tiny_models`): three layers, 128 wide, and the default
+model's tokenizer. A key of ARCHITECTURES is transformers' `model_type`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from tests.engine.tiny_models import SHAPE, WINDOW, save
+
+LAYERS = SHAPE["num_hidden_layers"]
+WINDOWS = ["sliding_attention"] * (LAYERS - 1) + ["full_attention"]
+SLIDING = {"sliding_window": WINDOW, "layer_types": WINDOWS}
+# Where the head is the embedding, a large one would say the last token again, for ever.
+TIED = {"tie_word_embeddings": True, "initializer_range": 0.005}
+GEMMA = {**TIED, "query_pre_attn_scalar": 32}
+TOP_2 = {"num_experts_per_tok": 2, "moe_intermediate_size": 64}
+LOCAL = {"num_local_experts": 8, **TOP_2}
+EXPERTS = {"num_experts": 8, **TOP_2, "decoder_sparse_step": 1, "norm_topk_prob": True}
+ROUTED = {
+    **{"n_routed_experts": 8, "n_shared_experts": 1, "n_group": 1, "topk_group": 1},
+    **{"first_k_dense_replace": 1, **TOP_2},
+}
+LATENT = {
+    **{"kv_lora_rank": 32, "q_lora_rank": 32, "v_head_dim": 32, "num_key_value_heads": 4},
+    **{"qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "head_dim": 16},
+}
+LINEAR = {
+    **{"linear_num_value_heads": 4, "linear_num_key_heads": 2},
+    **{"linear_key_head_dim": 32, "linear_value_head_dim": 32},
+    "layer_types": ["linear_attention"] * (LAYERS - 1) + ["full_attention"],
+}
+FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
+    "dense": {
+        "llama": {},
+        "mistral": {"sliding_window": None},
+        "ministral3": {"sliding_window": None},
+        "qwen2": {},
+        "qwen3": {},
+        "phi": {"partial_rotary_factor": 0.5},
+        "phi3": {},
+        "olmo": {},
+        "olmo2": {},
+        "granite": {},
+        "stablelm": {},
+        "starcoder2": {"sliding_window": None},
+        "glm4": {},
+        "cohere": TIED,
+        "gemma": TIED,
+        "arcee": {},
+        "apertus": {},
+        "hunyuan_v1_dense": {},
+        "gpt2": {"n_inner": 256},
+        "gpt_bigcode": {"n_inner": 256},
+        "gptj": {"n_inner": 256, "rotary_dim": 16},
+        "opt": {"ffn_dim": 256, "word_embed_proj_dim": 128},
+        "persimmon": {},
+        "gpt_neox": {},
+        "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
+        "smollm3": {},
+    },
+    "sliding windows": {
+        "gemma2": {**GEMMA, **SLIDING},
+        "gemma3_text": {**GEMMA, **SLIDING},
+        "gemma3n_text": {**GEMMA, **SLIDING},
+        "gemma4_text": {**GEMMA, **SLIDING},
+        "cohere2": {**TIED, **SLIDING},
+        "exaone4": SLIDING,
+        "llama4_text": {**LOCAL, "intermediate_size_mlp": 256, "attention_chunk_size": 64},
+    },
+    "experts": {
+        "mixtral": {**LOCAL, "sliding_window": None},
+        "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 64, "mlp_only_layers": []},
+        "qwen3_moe": {**EXPERTS, "mlp_only_layers": []},
+        "olmoe": EXPERTS,
+        "granitemoe": LOCAL,
+        "granitemoeshared": {**LOCAL, "shared_intermediate_size": 64},
+        "glm4_moe": ROUTED,
+        "gpt_oss": {**LOCAL, **SLIDING},
+        "dbrx": {
+            **{"d_model": 128, "n_heads": 4, "n_layers": LAYERS, "max_seq_len": 2048},
+            "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+            "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 8, "moe_top_k": 2},
+        },
+        "ernie4_5_moe": {"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 64},
+        "hunyuan_v1_moe": {"num_experts": 8, "moe_topk": 2, "moe_intermediate_size": 64},
+        "minimax_m2": {**LOCAL, "rotary_dim": 16},
+    },
+    "multi-head latent attention": {
+        "deepseek_v2": {**ROUTED, **LATENT},
+        "deepseek_v3": {**ROUTED, **LATENT},
+        "glm4_moe_lite": {**ROUTED, **LATENT},
+        "minicpm3": LATENT,
+    },
+    "recurrent state": {
+        "qwen3_next": {**EXPERTS, **LINEAR, "shared_expert_intermediate_size": 64},
+        "qwen3_5_text": LINEAR,
+        "falcon_h1": {"mamba_d_ssm": 128, "mamba_n_heads": 4, "mamba_d_head": 32},
+        "mamba": {"state_size": 16},
+        "lfm2": {"layer_types": ["conv"] * (LAYERS - 1) + ["full_attention"]},
+        "granitemoehybrid": {
+            **LOCAL,
+            **{"shared_intermediate_size": 64, "mamba_n_heads": 8, "mamba_d_head": 32},
+            "layer_types": ["mamba"] * (LAYERS - 1) + ["attention"],
+        },
+    },
+}
+ARCHITECTURES = {name: more for family in FAMILIES.values() for name, more in family.items()}
+# Certification of one KV pool for all layers; see `engine.start.ready`.
+ONE_POOL = ("--disable-hybrid-swa-memory",)
+FLAGS = {name: ONE_POOL for name in ("gemma2", "gemma3_text", "cohere2", "exaone4", "gpt_oss")}
+
+
+def config_of(model_type: str) -> PretrainedConfig:
+    """The configuration of the tiny model of this type."""
+    return AutoConfig.for_model(model_type, **SHAPE | ARCHITECTURES[model_type])
+
+
+def make(model_type: str, folder: Path) -> Path:
+    """The model's folder, made in `folder`."""
+    path = folder / model_type
+    save(config_of(model_type), path)
+    return path
