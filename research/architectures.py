@@ -18,6 +18,10 @@ SLIDING = {"sliding_window": WINDOW, "layer_types": WINDOWS}
 # Where the head is the embedding, a large one would say the last token again, for ever.
 TIED = {"tie_word_embeddings": True, "initializer_range": 0.005}
 GEMMA = {**TIED, "query_pre_attn_scalar": 32}
+PER_LAYER = {
+    **{"vocab_size_per_layer_input": SHAPE["vocab_size"], "hidden_size_per_layer_input": 32},
+    "num_kv_shared_layers": 0,
+}
 TOP_2 = {"num_experts_per_tok": 2, "moe_intermediate_size": 64}
 LOCAL = {"num_local_experts": 8, **TOP_2}
 EXPERTS = {"num_experts": 8, **TOP_2, "decoder_sparse_step": 1, "norm_topk_prob": True}
@@ -60,16 +64,16 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "opt": {"ffn_dim": 256, "word_embed_proj_dim": 128},
         "persimmon": {},
         "gpt_neox": {},
-        "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
         "smollm3": {},
     },
     "sliding windows": {
         "gemma2": {**GEMMA, **SLIDING},
         "gemma3_text": {**GEMMA, **SLIDING},
-        "gemma3n_text": {**GEMMA, **SLIDING},
-        "gemma4_text": {**GEMMA, **SLIDING},
+        "gemma3n_text": {**GEMMA, **SLIDING, **PER_LAYER, "laurel_rank": 16},
+        "gemma4_text": {**GEMMA, **SLIDING, **PER_LAYER, "global_head_dim": 32},
         "cohere2": {**TIED, **SLIDING},
         "exaone4": SLIDING,
+        "granite_swa": SLIDING,
         "llama4_text": {**LOCAL, "intermediate_size_mlp": 256, "attention_chunk_size": 64},
     },
     "experts": {
@@ -79,6 +83,7 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "olmoe": EXPERTS,
         "granitemoe": LOCAL,
         "granitemoeshared": {**LOCAL, "shared_intermediate_size": 64},
+        "granitemoe_swa": {**LOCAL, **SLIDING},
         "glm4_moe": ROUTED,
         "gpt_oss": {**LOCAL, **SLIDING},
         "dbrx": {
@@ -110,9 +115,9 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
     },
 }
 ARCHITECTURES = {name: more for family in FAMILIES.values() for name, more in family.items()}
-# Certification of one KV pool for all layers; see `engine.start.ready`.
+# Of models for which SGLang would make another KV pool, for their sliding windows.
 ONE_POOL = ("--disable-hybrid-swa-memory",)
-FLAGS = {name: ONE_POOL for name in ("gemma2", "gemma3_text", "cohere2", "exaone4", "gpt_oss")}
+FLAGS = {name: ONE_POOL for name in ("gemma4_text", "granite_swa", "granitemoe_swa", "gpt_oss")}
 
 
 def config_of(model_type: str) -> PretrainedConfig:

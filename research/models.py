@@ -23,7 +23,9 @@ from scripts import results
 from tests.engine.preloaded import Forked, preload
 
 RESULT = results.RESULTS / "models.json"
-POOL = ("--max-total-tokens", "4000", "--max-running-requests", "24")
+# A small shape and few rows, so that every number of rows is examined in time.
+CONFIG = Config(page=16, group=4)
+POOL = ("--max-total-tokens", "4000", "--max-running-requests", "8")
 TRIAL = "llm42_sglang.engine.trial:main"
 
 
@@ -47,9 +49,7 @@ def examined(name: str, folder: Path, timeout_s: float) -> certify.Found:
     """What `llm42 certify` finds, with the flags that it was given."""
     flags = FLAGS.get(name, ())
     model, log = make(name, folder), folder / f"{name}.log"
-    found = certify.examined(
-        str(model), Config(), [*POOL, *flags], log, _forked, timeout_s=timeout_s
-    )
+    found = certify.examined(str(model), CONFIG, [*POOL, *flags], log, _forked, timeout_s=timeout_s)
     return {**found, "flags": " ".join(flags)}
 
 
@@ -69,7 +69,8 @@ def keep(found: dict[str, certify.Found]) -> None:
     """Write the file, in the order of ARCHITECTURES."""
     models = {name: found[name] for name in ARCHITECTURES if name in found}
     command = "PYTHONPATH=. scripts/run python research/models.py"
-    result = {"command": command, "hardware": hardware(), "flags": " ".join(POOL)}
+    ours = ("--llm42-page", str(CONFIG.page), "--llm42-group", str(CONFIG.group))
+    result = {"command": command, "hardware": hardware(), "flags": " ".join([*ours, *POOL])}
     write_whole(RESULT, json.dumps({**result, "models": models}, indent=1) + "\n")
 
 

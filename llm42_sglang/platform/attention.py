@@ -141,6 +141,8 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             .to(queries.dtype)
             for buffer in buffers
         )
+        if layer.logit_cap > 0:
+            return _attend_capped(queries, keys, values, group.mask, layer)
         if queries.shape[0] * queries.shape[1] == 1:
             # With a single request and head, the threads would divide its GEMMs, and the rows' bits
             # would change. So it is given to them twice, and they divide the two.
@@ -219,6 +221,22 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             self.token_to_kv_pool.set_kv_buffer(layer, locations, k, v)
 
 
+def _attend_capped(queries, keys, values, mask, layer: RadixAttention) -> torch.Tensor:
+    """Return [n, heads, rows, the values' dim], the scores capped as in Gemma 2.
+
+    torch's kernel has no cap. The slots attend one after the other: with other slots in the same
+    GEMM, its threads would divide it in another way.
+    """
+    shared = queries.shape[1] // keys.shape[1]  # query heads of a KV head
+    attended = []
+    for q, k, v, visible in zip(queries, keys, values, mask, strict=True):
+        k, v = (x.float().repeat_interleave(shared, 0) for x in (k, v))
+        scores = q.float() @ k.transpose(1, 2) * (layer.scaling / layer.logit_cap)
+        scores = (scores.tanh() * layer.logit_cap).masked_fill(~visible, float("-inf"))
+        attended.append(scores.softmax(-1) @ v)
+    return torch.stack(attended).to(queries.dtype)
+
+
 def _is_causal(layer: RadixAttention, forward_batch: ForwardBatch) -> bool:
     """Whether a layer attends to the request's own tokens, each row up to itself."""
     return (
@@ -235,7 +253,7 @@ def _refuse_unknown(layer: RadixAttention, forward_batch: ForwardBatch, extra: d
     """
     modes = (ForwardMode.EXTEND, ForwardMode.MIXED, ForwardMode.SPLIT_PREFILL, ForwardMode.DECODE)
     unknown = {
-        "logit_cap": layer.logit_cap > 0,
+        "logit_capping_method": layer.logit_capping_method != "tanh",
         "xai_temperature_len": layer.xai_temperature_len > 0,
         "use_irope": layer.use_irope,
         "pos_encoding_mode": layer.pos_encoding_mode != "NONE",

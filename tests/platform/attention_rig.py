@@ -26,6 +26,7 @@ class Shape:
     dtype: torch.dtype = torch.bfloat16
     window: int = -1  # tokens before its own that a row sees; -1: all
     page: int = 32
+    cap: float = 0.0  # of the scores, as Gemma 2 has it; 0: none
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Rig:
             *(shape.heads, shape.dim, shape.dim**-0.5, shape.kv_heads),
             layer_id=0,
             sliding_window_size=shape.window,
+            logit_cap=shape.cap,
         )
         pool = pool_of(shape, rows * pages)
         requests = SimpleNamespace(req_to_token=self.table)
@@ -125,5 +127,7 @@ def reference(shape: Shape, tokens: Tokens) -> torch.Tensor:
     if shape.window > -1:
         seen &= distance <= shape.window
     scores = torch.einsum("qhd,khd->hqk", q, k) * shape.dim**-0.5
+    if shape.cap:
+        scores = shape.cap * torch.tanh(scores / shape.cap)
     weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
     return torch.einsum("hqk,khd->qhd", weights, v).flatten(1)

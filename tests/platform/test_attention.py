@@ -26,6 +26,7 @@ shapes = st.builds(
     dtype=st.sampled_from(list(TOLERANCE)),
     window=st.sampled_from([-1, -1, 1, 5, 16, 31, 100]),
     page=st.sampled_from([1, 16, 32, 64]),
+    cap=st.sampled_from([0.0, 0.0, 2.0]),
 )
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))  # prefix, new rows
 SEEDS = st.integers(0, 1 << 30)
@@ -65,6 +66,16 @@ def test_a_window_off_by_one_is_seen(wrong):
         close(shape, got, reference(other, tokens))
 
 
+def test_another_cap_is_seen():
+    """Negative control of the same."""
+    shape, none = Shape(dtype=torch.float32, cap=2.0), Shape(dtype=torch.float32)
+    tokens = random_tokens(shape, 64, seed=1)
+    got = Rig(shape).extend([(0, 0, 64)], tokens)
+    close(shape, got, reference(shape, tokens))
+    with pytest.raises(AssertionError):
+        close(shape, got, reference(none, tokens))
+
+
 def test_a_window_reads_no_more_than_it_shows():
     """KV that has left the window may have been evicted: whatever lies there now is not read."""
     shape = Shape(window=40, page=16)
@@ -97,7 +108,7 @@ def test_windowed_layers_are_read_from_the_pool_that_holds_them():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("logit_cap", 30.0),
+        ("logit_capping_method", "grok"),
         ("xai_temperature_len", 1024),
         ("use_irope", True),
         ("pos_encoding_mode", "ALIBI"),
