@@ -17,6 +17,7 @@ from architectures import ARCHITECTURES, FLAGS, make
 
 from llm42_sglang.cli import certify
 from llm42_sglang.cli.hardware import hardware
+from llm42_sglang.cli.launch import leave_on_signals
 from llm42_sglang.core.config import Config
 from llm42_sglang.files import write_whole
 from scripts import results
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="ARCHITECTURE", choices=[[], *ARCHITECTURES])
     parser.add_argument("--timeout", type=float, default=120, help="seconds for each")
     args = parser.parse_args()
+    leave_on_signals()  # so that no trial outlives this process
     preload(os.environ)
     found = known()
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from llm42_sglang.cli.bench import report
-from llm42_sglang.cli.bench.servers import log_path
+from llm42_sglang.cli.cache import cache_dir
 from llm42_sglang.cli.launch import ESCAPES, leave_on_signals
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.output import Out, require_writable, say
@@ -73,11 +73,11 @@ def certify(
     except ConfigError as error:
         raise UserError(str(error)) from None
     model = model or str(ensure_default_model(say))
-    found = examined(model, config, context.args, log_path("certify"), spawned)
+    found = examined(model, config, context.args, cache_dir() / "logs" / "certify.log", spawned)
     workload = {"model": Path(model).name, "page": page, "group": group}
-    report.write(found, workload | {"flags": " ".join(context.args)}, out)
     print(verdict_of(found))
-    print(f"| {' | '.join(cells(found))} |")
+    print(f"| {' | '.join(cells(found))} |", flush=True)
+    report.write(found, workload | {"flags": " ".join(context.args)}, out)
     if found["verdict"] != "holds":
         raise typer.Exit(1)
 

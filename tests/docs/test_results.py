@@ -100,3 +100,27 @@ def test_the_readme_is_told_spread_steps_and_rollbacks(tmp_path, write):
     assert len(said.splitlines()) == 4 and "**0.85** with 100 %" in said
     assert "Single rounds gave 0.80 to 1.10. Canonical steps gave 50.0 %" in said
     assert said.endswith("Rollbacks: 3.")
+
+
+def test_architectures_hold_or_one_line_says_why(tmp_path):
+    def found(verdict: str, reason: str | None = None, flags: str = "", **more) -> dict:
+        return {
+            **{"architecture": "A", "verdict": verdict, "reason": reason, "flags": flags},
+            **{"certificate": None, "flips": None, **more},
+        }
+
+    counts = {"verified": 9, "flips": 1, "rolled_back": 4}
+    models = {
+        "a": found("holds", certificate={"step_sizes": [2, 3]}, flips={"alone": counts}),
+        "b": found("refused", "no | sinks", "--flag"),
+        "c": found("fails", "KeyError: 'x'"),
+    }
+    (tmp_path / "models.json").write_text(json.dumps({"hardware": MACHINE, "models": models}))
+    page = results.architectures(tmp_path)
+    assert "Of 3 architectures 1 hold, 1 are refused, and 1 fail." in page
+    assert page.splitlines()[-3:] == [
+        "| `A` | holds | 2-3 | alone 1 of 9 |  |",
+        "| `A` | refused: no \\| sinks | - | - | `--flag` |",
+        "| `A` | fails: KeyError: 'x' | - | - |  |",
+    ]
+    assert results.unused(tmp_path) == set()
