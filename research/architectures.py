@@ -15,6 +15,7 @@ from tests.engine.tiny_models import SHAPE, WINDOW, save
 LAYERS = SHAPE["num_hidden_layers"]
 WINDOWS = ["sliding_attention"] * (LAYERS - 1) + ["full_attention"]
 SLIDING = {"sliding_window": WINDOW, "layer_types": WINDOWS}
+UNGROUPED = {"num_key_value_heads": SHAPE["num_attention_heads"]}
 # Where the head is the embedding, a large one would say the last token again, for ever.
 TIED = {"tie_word_embeddings": True, "initializer_range": 0.005}
 GEMMA = {**TIED, "query_pre_attn_scalar": 32}
@@ -45,9 +46,9 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "ministral3": {"sliding_window": None},
         "qwen2": {},
         "qwen3": {},
-        "phi": {"partial_rotary_factor": 0.5},
+        "phi": {**UNGROUPED, "partial_rotary_factor": 0.5},
         "phi3": {},
-        "olmo": {},
+        "olmo": UNGROUPED,
         "olmo2": {},
         "granite": {},
         "stablelm": {},
@@ -57,17 +58,17 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "gemma": TIED,
         "arcee": {},
         "apertus": {},
-        "hunyuan_v1_dense": {},
-        "gpt2": {"n_inner": 256},
-        "gpt_bigcode": {"n_inner": 256},
-        "gptj": {"n_inner": 256, "rotary_dim": 16},
-        "opt": {"ffn_dim": 256, "word_embed_proj_dim": 128},
-        "persimmon": {},
-        "gpt_neox": {},
+        "hunyuan_v1_dense": {"use_qk_norm": True},
+        "gpt2": {**UNGROUPED, "n_inner": 256},
+        "gpt_bigcode": {"num_key_value_heads": 1, "n_inner": 256},
+        "gptj": {**UNGROUPED, "n_inner": 256, "rotary_dim": 16},
+        "opt": {**UNGROUPED, "ffn_dim": 256, "word_embed_proj_dim": 128},
+        "persimmon": UNGROUPED,
+        "gpt_neox": UNGROUPED,
         "smollm3": {},
     },
     "sliding windows": {
-        "gemma2": {**GEMMA, **SLIDING},
+        "gemma2": {**GEMMA, **SLIDING, "hidden_act": "gelu_pytorch_tanh"},
         "gemma3_text": {**GEMMA, **SLIDING},
         "gemma3n_text": {**GEMMA, **SLIDING, **PER_LAYER, "laurel_rank": 16},
         "gemma4_text": {**GEMMA, **SLIDING, **PER_LAYER, "global_head_dim": 32},

@@ -29,8 +29,11 @@ from llm42_sglang.repro.prompts import BACKGROUND, PROMPTS
 TRIAL = (sys.executable, "-m", "llm42_sglang.engine.trial")
 COLUMNS = ("architecture", "verdict", "certified step sizes", "flips")
 _DEFAULT = Config()
-# The last line of a traceback. SGLang's own error at the end says only that a child has failed.
-_RAISED = re.compile(r"^(?:\w+\.)*(\w+(?:Error|Exception|Interrupt): .*|AssertionError)$", re.M)
+# The last line of a traceback, and the one before it if an assertion says nothing.
+_RAISED = re.compile(
+    r"^(?:\w+\.)*(\w+(?:Error|Exception): .*)$|^ +(assert .*)\n(?:[ ~^]+\n)?AssertionError$", re.M
+)
+# SGLang's own error at the end says only that a child has failed.
 _IS_CONSEQUENCE = re.compile(r"a process of the Engine failed|Rank \d+ scheduler|exit code: -?\d+")
 
 Found = Mapping[str, Any]  # what `engine.trial` wrote, or what is known without it
@@ -134,7 +137,8 @@ def failure(status: int | None, log: Path) -> Found:
     if status is None:
         return {"verdict": "fails", "reason": "it was not done in time"}
     raised = _RAISED.findall(ESCAPES.sub("", log.read_text(errors="replace")))
-    causes = [one for one in raised if not _IS_CONSEQUENCE.search(one)]
+    said = [message or code for message, code in raised]
+    causes = [one for one in said if not _IS_CONSEQUENCE.search(one)]
     return {"verdict": "fails", "reason": causes[-1] if causes else f"it ended with {status}"}
 
 

@@ -47,8 +47,8 @@ def on_trial(
 ) -> dict[str, Any]:
     """Return the verdict, its reason, and what was measured, as JSON types.
 
-    config: of `Config`. flags: of SGLang. prompts: are answered deterministically. others: are
-    answered beside them.
+    config: of `Config`. flags: of SGLang. prompts: are answered deterministically. others: as many,
+    are answered beside them.
     Raises RuntimeError if a process fails for a reason that is not ours.
     """
     try:
@@ -69,13 +69,15 @@ def _known_of(engine: Engine) -> dict[str, Any]:
 
 def _asked(engine: Engine, prompts: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
     """Ask the prompts alone and in load, and compare the answers."""
-    step = (NEW_TOKENS - SHORTEST) // max(1, len(others))
-    ordinary = [{**GREEDY, "max_new_tokens": SHORTEST + i * step} for i in range(len(others))]
     alone = [engine.generate(prompt, ASKING, return_logprob=True) for prompt in prompts]
+    step = (NEW_TOKENS - SHORTEST) // len(others)
+    ordinary = [{**GREEDY, "max_new_tokens": SHORTEST + i * step} for i in range(len(others))]
     together = engine.generate(
-        [*prompts, *others], [ASKING] * len(prompts) + ordinary, return_logprob=True
+        [text for pair in zip(prompts, others, strict=True) for text in pair],
+        [params for other in ordinary for params in (ASKING, other)],
+        return_logprob=True,
     )
-    in_load = together[: len(prompts)]
+    in_load = together[::2]
     differ = sum(_digest(a) != _digest(b) for a, b in zip(alone, in_load, strict=True))
     reason = f"{differ} of {len(prompts)} answers in load differ from those alone"
     return {

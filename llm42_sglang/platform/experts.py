@@ -6,7 +6,8 @@ bits can depend on the experts that its neighbours chose, which assumption A2 fo
 
 In a canonical pass every expert computes all rows, and each row keeps the results of the experts
 that it chose. That takes num_experts / num_experts_per_tok times the arithmetic, so decode steps
-keep SGLang's kernel.
+keep SGLang's kernel. So no step is canonical, for A4 would forbid that too. Certification could not
+tell for sure: what others chose changes few bits, and rounding to bf16 hides most of them.
 """
 
 from collections.abc import Callable
@@ -38,6 +39,14 @@ def every_expert_over_all_rows(native: Experts) -> Experts:
         return (outputs.to(weights.dtype) * weights.unsqueeze(-1)).sum(dim=1).to(x.dtype)
 
     return forward
+
+
+def steps_follow_routing(model: torch.nn.Module, device: str) -> bool:
+    """Whether a row of a decode step depends on the experts that its neighbours chose."""
+    # Imported here, because a process that loads no model does not need it.
+    from sglang.srt.layers.moe.fused_moe_triton.layer import FusedMoE
+
+    return device == "cpu" and any(isinstance(layer, FusedMoE) for layer in model.modules())
 
 
 def _all_to(expert: int, weights, ids, logits) -> StandardTopKOutput:

@@ -35,6 +35,12 @@ sglang.errors.KernelError: no kernel for sinks | here
 Traceback (most recent call last):
 RuntimeError: a process of the Engine failed at its start; its log, above, says why
 """
+BARE = """
+  File "model.py", line 3, in forward
+    assert rows == columns
+           ^^^^^^^^^^^^^^^
+AssertionError
+"""
 
 
 @pytest.fixture
@@ -94,6 +100,12 @@ def test_the_log_says_why_a_model_cannot_be_loaded(llm42, trial, model):
     verdict, row = printed.splitlines()
     assert status == 1 and verdict.endswith("fails: KernelError: no kernel for sinks | here")
     assert "sinks \\| here | - | - |" in row
+
+
+def test_an_assertion_without_a_message_is_its_code(llm42, trial, model):
+    trial(f"print({BARE!r}); raise SystemExit(3)")
+    _, printed, _ = llm42("certify", model)
+    assert printed.startswith("TinyForCausalLM: fails: assert rows == columns\n")
 
 
 def test_a_trial_that_ends_without_a_word(llm42, trial, model):

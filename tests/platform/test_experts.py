@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from sglang.srt.layers.moe import MoeRunnerConfig, fused_moe_native
+from sglang.srt.layers.moe.fused_moe_triton.layer import FusedMoE
 from sglang.srt.layers.moe.token_dispatcher import StandardDispatchOutput
 from sglang.srt.layers.moe.topk import StandardTopKOutput
 from sglang.srt.layers.quantization.unquant import UnquantizedFusedMoEMethod
 
 from llm42_sglang.engine.passes import canonical
-from llm42_sglang.platform.experts import every_expert_over_all_rows
+from llm42_sglang.platform.experts import every_expert_over_all_rows, steps_follow_routing
 from llm42_sglang.platform.linear import use_mixed_precision
 
 EXPERTS, HIDDEN, INNER, ROWS, TOP_K = 8, 64, 96, 32, 2
@@ -54,6 +55,14 @@ def test_neighbours_routing_changes_no_bit_of_a_row_in_a_fixed_shape(layer):
     assert torch.equal(alone, crowded) and torch.equal(alone, mixed)
     alone, crowded, _ = (native(layer, rows(), way, CONFIG)[0] for way in ways)
     assert not torch.equal(alone, crowded)
+
+
+def test_so_steps_of_a_cpu_follow_the_routing_if_a_model_has_experts():
+    layer = FusedMoE.__new__(FusedMoE)
+    torch.nn.Module.__init__(layer)
+    experts = torch.nn.Sequential(layer)
+    assert steps_follow_routing(experts, "cpu") and not steps_follow_routing(experts, "cuda")
+    assert not steps_follow_routing(torch.nn.Sequential(torch.nn.Linear(2, 2)), "cpu")
 
 
 def test_a_rows_place_changes_no_bit_and_both_kernels_compute_the_same(layer):

@@ -29,6 +29,9 @@ from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.start.exam import CANNOT_RUN, Bits, Exam
 from llm42_sglang.engine.start.step_exam import StepExam
+from llm42_sglang.platform.experts import steps_follow_routing
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
         shape = Shape(widths := exam.equal_widths(), exam.equal_graphs(widths))
         rows += sum(_compared_by_all(forward.ranks, *each) for each in exam.head_variations(shape))
         steps = StepExam(forward, shape)
-        if with_steps:
+        if with_steps and not _steps_follow_routing(forward):
             shape = replace(shape, step_sizes=frozenset(steps.canonical_sizes()))
     except (CertificationError, RanksDisagreeError):
         raise
@@ -127,6 +130,15 @@ def recheck(forward: CanonicalForward) -> str | None:
     except CANNOT_RUN as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _steps_follow_routing(forward: CanonicalForward) -> bool:
+    follow = steps_follow_routing(forward.runner.model, forward.runner.device)
+    if follow:
+        logger.info(
+            "llm42: all decode steps will be verified: experts get the rows that chose them"
+        )
+    return follow
 
 
 def _either(numbers: Sequence[int]) -> str:
