@@ -78,13 +78,23 @@ def _asked(engine: Engine, prompts: Sequence[str], others: Sequence[str]) -> dic
         return_logprob=True,
     )
     in_load = together[::2]
-    differ = sum(_digest(a) != _digest(b) for a, b in zip(alone, in_load, strict=True))
-    reason = f"{differ} of {len(prompts)} answers in load differ from those alone"
     return {
-        "verdict": "fails" if differ else "holds",
-        "reason": reason if differ else None,
+        "verdict": "fails" if (reason := difference(alone, in_load)) else "holds",
+        "reason": reason,
         "flips": {"alone": flips(alone), "in_load": flips(in_load)},
     }
+
+
+def difference(alone: Sequence[Answer], in_load: Sequence[Answer]) -> str | None:
+    """Return in one line how the answers differ, or None. An answer without a receipt differs."""
+    pairs = [tuple(map(_digest, pair)) for pair in zip(alone, in_load, strict=True)]
+    differ = sum(None in pair or pair[0] != pair[1] for pair in pairs)
+    if not differ:
+        return None
+    ended = [answer["meta_info"]["finish_reason"].get("message") for answer in (*alone, *in_load)]
+    why = next(filter(None, ended), None)
+    said = f"{differ} of {len(pairs)} answers in load differ from those alone"
+    return f"{said}: {why}" if why else said
 
 
 def flips(answers: Sequence[Answer]) -> dict[str, int]:
@@ -92,8 +102,9 @@ def flips(answers: Sequence[Answer]) -> dict[str, int]:
 
     A rollback is one such flip: it commits the canonical row's token in place of the first
     candidate that disagrees. The first token of an answer is the prompt's, and is never verified.
+    Answers without a receipt do not count.
     """
-    metas = [answer["meta_info"] for answer in answers]
+    metas = [answer["meta_info"] for answer in answers if _digest(answer)]
     receipts = [meta["llm42"] for meta in metas]
     tokens = sum(meta["completion_tokens"] - 1 for meta in metas)
     return {
@@ -103,8 +114,9 @@ def flips(answers: Sequence[Answer]) -> dict[str, int]:
     }
 
 
-def _digest(answer: Answer) -> str:
-    return answer["meta_info"]["llm42"]["output_digest"]
+def _digest(answer: Answer) -> str | None:
+    """Of prompt, tokens and logprobs. An answer has none if it ended with the service."""
+    return answer["meta_info"].get("llm42", {}).get("output_digest")
 
 
 if __name__ == "__main__":

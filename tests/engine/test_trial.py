@@ -7,13 +7,14 @@ from functools import partial
 import pytest
 
 from llm42_sglang.cli import certify
-from llm42_sglang.engine.trial import flips
+from llm42_sglang.engine.trial import difference, flips
 from tests.engine import tiny_models
 from tests.engine.conftest import llm42
 from tests.engine.preloaded import Forked
 from tests.engine.servers import ENV, POOL, SMALL, TOOLS
 
 TRIAL = "llm42_sglang.engine.trial:main"
+FEW = ("--max-running-requests", "6")  # so that few sizes of steps are examined
 
 
 @pytest.fixture
@@ -23,13 +24,13 @@ def certified(recorded, servers, monkeypatch, tmp_path, capsys):
     model, out = tiny_models.make("qwen3", servers.folder), tmp_path / "out.json"
     monkeypatch.setenv("LLM42_CACHE", str(tmp_path))
 
-    def run(fault: str) -> tuple[int, str, dict]:
+    def run(fault: str, *flags: str) -> tuple[int, str, dict]:
         start = partial(Forked, env=os.environ | ENV | {"LLM42_FAULT": fault}, program=TRIAL)
         monkeypatch.setattr(
             certify, "spawned", lambda arguments, log: start(arguments, log_path=log)
         )
         capsys.readouterr()
-        status = llm42("certify", model, *SMALL, *POOL, *TOOLS, "--out", out)
+        status = llm42("certify", model, *SMALL, *POOL, *TOOLS, *FEW, *flags, "--out", out)
         return status, capsys.readouterr().out, json.loads(out.read_text())
 
     return run
@@ -47,7 +48,7 @@ def test_a_tiny_model_holds_under_the_fingerprint_of_its_server(certified, recor
 
 @pytest.mark.server
 def test_a_false_assumption_is_named(certified):
-    status, printed, found = certified("a3")
+    status, printed, found = certified("a3", "--llm42-group", "1")
     assert status == 1 and found["verdict"] == "refused"
     assert printed.startswith("Qwen3ForCausalLM: refused: assumption A3 ")
 
@@ -61,15 +62,27 @@ def test_wrong_candidates_are_counted_and_answers_that_differ_are_found(certifie
     assert (found["flips"]["alone"]["flips"] > 8) == verified_alone
 
 
-def test_flips_are_rollbacks_of_what_verification_committed():
-    def answer(tokens: int, canonical: int, rollbacks: int, dropped: int) -> dict:
-        receipt = {"canonical_steps": canonical, "rollbacks": rollbacks}
-        return {
-            "meta_info": {
-                "completion_tokens": tokens,
-                "llm42": receipt | {"tokens_rolled_back": dropped},
-            }
-        }
+def answer(tokens: int, digest: str = "ab", message: str | None = None, **counts: int) -> dict:
+    receipt = {"canonical_steps": 0, "rollbacks": 0, "tokens_rolled_back": 0, **counts}
+    meta = {"completion_tokens": tokens, "finish_reason": {"type": "length"}}
+    if message:
+        return {"meta_info": meta | {"finish_reason": {"type": "abort", "message": message}}}
+    return {"meta_info": meta | {"llm42": receipt | {"output_digest": digest}}}
 
-    counted = flips([answer(48, 0, 2, 9), answer(48, 47, 0, 0), answer(10, 4, 1, 1)])
-    assert counted == {"verified": 47 + 0 + 5, "flips": 3, "rolled_back": 10}
+
+def test_flips_are_rollbacks_of_what_verification_committed():
+    answers = [
+        answer(48, rollbacks=2, tokens_rolled_back=9),
+        answer(48, canonical_steps=47),
+        answer(10, canonical_steps=4, rollbacks=1, tokens_rolled_back=1),
+        answer(3, message="the audit found a difference"),
+    ]
+    assert flips(answers) == {"verified": 47 + 0 + 5, "flips": 3, "rolled_back": 10}
+
+
+def test_answers_differ_in_their_digests_or_have_none():
+    same, other, ended = answer(9), answer(9, "cd"), answer(3, message="it has ended")
+    assert difference([same, same], [same, same]) is None
+    told = "of 2 answers in load differ from those alone"
+    assert difference([same, same], [same, other]) == f"1 {told}"
+    assert difference([same, ended], [other, ended]) == f"2 {told}: it has ended"
