@@ -34,6 +34,10 @@ LATENT = {
     **{"kv_lora_rank": 32, "q_lora_rank": 32, "v_head_dim": 32, "num_key_value_heads": 4},
     **{"qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "head_dim": 16},
 }
+YARN = {
+    **{"rope_type": "yarn", "type": "yarn", "factor": 4.0, "rope_theta": 10000.0},
+    **{"original_max_position_embeddings": 512, "mscale": 1.0, "mscale_all_dim": 1.0},
+}
 LINEAR = {
     **{"linear_num_value_heads": 4, "linear_num_key_heads": 2},
     **{"linear_key_head_dim": 32, "linear_value_head_dim": 32},
@@ -46,7 +50,7 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "ministral3": {"sliding_window": None},
         "qwen2": {},
         "qwen3": {},
-        "phi": {**UNGROUPED, "partial_rotary_factor": 0.5},
+        "phi": {**UNGROUPED, "intermediate_size": 512, "partial_rotary_factor": 0.5},
         "phi3": {},
         "olmo": UNGROUPED,
         "olmo2": {},
@@ -97,8 +101,8 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "minimax_m2": {**LOCAL, "rotary_dim": 16},
     },
     "multi-head latent attention": {
-        "deepseek_v2": {**ROUTED, **LATENT},
-        "deepseek_v3": {**ROUTED, **LATENT},
+        "deepseek_v2": {**ROUTED, **LATENT, "rope_scaling": YARN},
+        "deepseek_v3": {**ROUTED, **LATENT, "rope_scaling": YARN},
         "glm4_moe_lite": {**ROUTED, **LATENT},
         "minicpm3": LATENT,
     },
