@@ -101,8 +101,8 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "minimax_m2": {**LOCAL, "rotary_dim": 16},
     },
     "multi-head latent attention": {
-        "deepseek_v2": {**ROUTED, **LATENT, "rope_scaling": YARN},
-        "deepseek_v3": {**ROUTED, **LATENT, "rope_scaling": YARN},
+        "deepseek_v2": {**ROUTED, **LATENT, "moe_layer_freq": 1, "rope_scaling": YARN},
+        "deepseek_v3": {**ROUTED, **LATENT, "moe_layer_freq": 1, "rope_scaling": YARN},
         "glm4_moe_lite": {**ROUTED, **LATENT},
         "minicpm3": LATENT,
     },

@@ -44,7 +44,6 @@ def main() -> None:
             found[name] = examined(name, Path(folder), args.timeout)
             print(name, *certify.cells(found[name]), sep=" | ", flush=True)
             keep(found)
-    results.fill()
 
 
 def examined(name: str, folder: Path, timeout_s: float) -> certify.Found:
@@ -68,12 +67,13 @@ def known() -> dict[str, certify.Found]:
 
 
 def keep(found: dict[str, certify.Found]) -> None:
-    """Write the file, in the order of ARCHITECTURES."""
+    """Write the file, in the order of ARCHITECTURES, and the page."""
     models = {name: found[name] for name in ARCHITECTURES if name in found}
     command = "PYTHONPATH=. scripts/run python research/models.py"
     ours = ("--llm42-page", str(CONFIG.page), "--llm42-group", str(CONFIG.group))
     result = {"command": command, "hardware": hardware(), "flags": " ".join([*ours, *POOL])}
     write_whole(RESULT, json.dumps({**result, "models": models}, indent=1) + "\n")
+    results.fill()
 
 
 if __name__ == "__main__":
