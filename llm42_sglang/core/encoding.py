@@ -33,14 +33,14 @@ def encoded(value: object) -> bytes:
             return b"t" if value else b"f"
         case int() | float():
             return _number(value)
-        case str():  # half of a surrogate pair has three bytes; JSON may hold it
-            return _sized(b"s", value.encode("utf-8", "surrogatepass"))
+        case str():
+            return _sized(b"s", _utf8(value))
         case bytes():
             return _sized(b"b", value)
         case Mapping():
-            keys = sorted((encoded(_key(key)), item) for key, item in value.items())
-            parts = (part for key, item in keys for part in (key, encoded(item)))
-            return b"m" + struct.pack("<Q", len(keys)) + b"".join(parts)
+            pairs = sorted((_utf8(key), encoded(item)) for key, item in value.items())
+            parts = (_sized(b"s", key) + item for key, item in pairs)
+            return b"m" + struct.pack("<Q", len(pairs)) + b"".join(parts)
         case Sequence():
             return b"l" + struct.pack("<Q", len(value)) + b"".join(map(encoded, value))
     raise TypeError(f"{type(value).__name__} is no JSON type")
@@ -70,7 +70,8 @@ def _sized(letter: bytes, content: bytes) -> bytes:
     return letter + struct.pack("<Q", len(content)) + content
 
 
-def _key(key: object) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"a key is a string, not {type(key).__name__}")
-    return key
+def _utf8(text: object) -> bytes:
+    """Half of a surrogate pair, which JSON may hold, has three bytes."""
+    if not isinstance(text, str):
+        raise TypeError(f"a key is a string, not {type(text).__name__}")
+    return text.encode("utf-8", "surrogatepass")
