@@ -109,8 +109,10 @@ def _output_digest(path: str, response: Mapping[str, Any], receipt: Mapping[str,
     asked = receipt["sampling"]["logprobs"]
     if path == GENERATE:
         meta, ids = response["meta_info"], response["output_ids"]
-        reason = meta["finish_reason"]
-        values = [entry[0] for entry in meta["output_token_logprobs"]] if asked else None
+        reason, scored = meta["finish_reason"], meta["output_token_logprobs"] if asked else None
+        if scored is not None and [entry[1] for entry in scored] != ids:
+            raise ValueError("output_token_logprobs has other tokens than output_ids")
+        values = None if scored is None else [entry[0] for entry in scored]
         return output_digest(ids, reason["type"], reason.get("matched"), values)
     choice = response["choices"][0]
     ids = choice.get("token_ids") or choice.get("response_token_ids")
