@@ -80,6 +80,7 @@ def test_a_receipt_has_this_signature(name: str) -> None:
     receipt = RECEIPTS[name]["receipt"]
     secret = Ed25519PrivateKey.from_private_bytes(base64.b64decode(VECTORS["secret_key"]))
     raw = secret.public_key().public_bytes_raw()
+    assert base64.b64decode(VECTORS["public_key"]) == raw
     assert receipt["key"] == sha256(raw).hexdigest()[:16]
     key, digest = Ed25519PublicKey.from_public_bytes(raw), receipt["receipt_digest"]
     signature = base64.b64decode(receipt["signature"])

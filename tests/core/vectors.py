@@ -84,8 +84,15 @@ def vectors() -> dict[str, Any]:
     return {
         "values": [{"json": value, "hex": encoded(value).hex()} for value in VALUES],
         "secret_key": base64.b64encode(SECRET).decode(),
+        "public_key": public_key(),
         "receipts": {name: _vector(**case) for name, case in CASES.items()},
     }
+
+
+def public_key() -> str:
+    """Of the key that has signed them, in base64."""
+    key = Ed25519PrivateKey.from_private_bytes(SECRET)
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 def _vector(**case: Any) -> dict[str, Any]:
