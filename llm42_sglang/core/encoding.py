@@ -51,8 +51,8 @@ def packed(kind: str, numbers: Iterable[float]) -> bytes:
 
     Raises OverflowError for an integer of more than 64 bits, TypeError for what is no number.
     """
-    values = numbers if isinstance(numbers, array) else array(kind, numbers)
-    assert values.typecode == kind, "an array of another kind"
+    packed_already = isinstance(numbers, array) and numbers.typecode == kind
+    values = numbers if packed_already else array(kind, numbers)
     if sys.byteorder == "big":
         values = array(kind, values)
         values.byteswap()

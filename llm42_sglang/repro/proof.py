@@ -112,9 +112,11 @@ def _output_digest(path: str, response: Mapping[str, Any], receipt: Mapping[str,
         reason, scored = meta["finish_reason"], meta["output_token_logprobs"] if asked else None
         if scored is not None and [entry[1] for entry in scored] != ids:
             raise ValueError("output_token_logprobs has other tokens than output_ids")
+        if reason["type"] == "length" and reason["length"] != len(ids):
+            raise ValueError("finish_reason has another length than output_ids")
         values = None if scored is None else [entry[0] for entry in scored]
         return output_digest(ids, reason["type"], reason.get("matched"), values)
-    choice = response["choices"][0]
+    choice = (response.get("choices") or [{}])[0]  # /v1/responses has none, and no ids
     ids = choice.get("token_ids") or choice.get("response_token_ids")
     if not ids or choice["finish_reason"] == "tool_calls":  # it hides which token has ended it
         return _UNKNOWN
