@@ -9,6 +9,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -46,15 +47,15 @@ def encoded(value: object) -> bytes:
     raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
-def packed(kind: str, numbers: Iterable[float]) -> bytes:
+def packed(kind: Literal["q", "d"], numbers: Iterable[float]) -> bytes:
     """Return numbers as 8 bytes each, the lowest first. kind: "q" for integers, "d" for doubles.
 
     Raises OverflowError for an integer of more than 64 bits, TypeError for what is no number.
     """
-    packed_already = isinstance(numbers, array) and numbers.typecode == kind
-    values = numbers if packed_already else array(kind, numbers)
+    if isinstance(numbers, array) and numbers.typecode == kind and sys.byteorder == "little":
+        return bytes(numbers)  # a prompt may have a hundred thousand ids
+    values: array[Any] = array(kind, numbers)
     if sys.byteorder == "big":
-        values = array(kind, values)
         values.byteswap()
     return values.tobytes()
 
