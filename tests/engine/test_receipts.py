@@ -24,7 +24,7 @@ BODIES = {
     GENERATE: {"text": "Hi", "sampling_params": {"max_new_tokens": 4} | ASK},
     CHAT: {"messages": MESSAGES, "max_tokens": 4} | ASK,
     COMPLETIONS: {"prompt": "Hi", "max_tokens": 4} | ASK,
-    RESPONSES: {"input": "Hi", "max_output_tokens": 4} | ASK,
+    RESPONSES: {"model": "default", "input": "Hi", "max_output_tokens": 4} | ASK,
 }
 
 
