@@ -15,7 +15,7 @@ ASKING = {"temperature": 0.8, "sampling_seed": 7, "max_new_tokens": 40, "determi
 
 
 def digests(answers: list[dict[str, Any]]) -> list[str]:
-    """A hash of each answer's prompt, tokens and logprobs, from its receipt."""
+    """A hash of each answer's tokens and logprobs, from its receipt."""
     return [answer["meta_info"]["llm42"]["output_digest"] for answer in answers]
 
 

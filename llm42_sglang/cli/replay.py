@@ -9,7 +9,8 @@ from llm42_sglang.cli.endpoints import Key, Url
 from llm42_sglang.errors import judging, printable
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.judge import CheckVerdict
-from llm42_sglang.repro.replay import load_exchange, replay_segment
+from llm42_sglang.repro.proof import PublicKey
+from llm42_sglang.repro.replay import forgery, load_exchange, replay_segment
 from llm42_sglang.repro.replay import replay as execute_again
 
 WORDS = {
@@ -31,14 +32,21 @@ def replay(
         int | None,
         typer.Option(help="Only this segment, from 1: of an answer whose weights were updated."),
     ] = None,
+    public_key: Annotated[
+        str | None,
+        typer.Option(help="The key that it must be signed with; default: the server's own."),
+    ] = None,
 ) -> None:
-    """Execute the request of a response again, and compare the answers and their receipts.
+    """Check a receipt's hashes, execute its request again, and compare answers and receipts.
 
     Status 0: authentic. Status 1: not authentic, or not known. Status 2: bad input or no endpoint.
     """
     exchange, claimed = load_exchange(receipt)
+    key = PublicKey(public_key) if public_key is not None else None
     with connect(url, api_key=api_key) as endpoint:
-        if segment is None:
+        if found := forgery(endpoint, exchange, key):
+            result = found
+        elif segment is None:
             result = execute_again(endpoint, exchange, claimed)
         else:
             result = replay_segment(endpoint, exchange, claimed, segment)

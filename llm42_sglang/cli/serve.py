@@ -58,6 +58,12 @@ Recheck = Annotated[
 MaxN = Annotated[
     int, typer.Option("--llm42-max-n", help="Most samples (n) that a request may ask for.")
 ]
+SigningKey = Annotated[
+    str | None,
+    typer.Option(
+        "--llm42-signing-key", help="Sign receipts with the key in this file (llm42 key makes one)."
+    ),
+]
 
 
 def serve(
@@ -73,6 +79,7 @@ def serve(
     weights_digest: WeightsDigest = _DEFAULT.weights_digest,
     recheck: Recheck = _DEFAULT.recheck,
     max_n: MaxN = _DEFAULT.max_n,
+    signing_key: SigningKey = _DEFAULT.signing_key,
 ) -> None:
     """Serve a model, with deterministic and ordinary requests.
 
@@ -97,6 +104,7 @@ def serve(
             weights_digest=weights_digest,
             recheck=recheck,
             max_n=max_n,
+            signing_key=signing_key,
         )
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):

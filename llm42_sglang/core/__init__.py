@@ -17,7 +17,7 @@ Read the files in this order; it takes ten minutes in all:
 4. `packing`  how pages are divided among passes
 5. `policy`   when a canonical pass runs, and which due requests it verifies
 6. `fairness` how long an ordinary request may have to wait for deterministic ones
-7. `receipts` what a deterministic response carries
+7. `receipts` what a deterministic response carries, and `encoding`, the bytes that are hashed
 8. `seeds`    what the server draws for requests that name no seed
 9. `config`   the settings: T, G and how long pages may wait
 

@@ -35,6 +35,7 @@ class Config:
     weights_digest: str = "content"
     recheck: bool = True  # whether a small part of certification runs again after a weight update
     max_n: int = 64  # the largest `n` of any request; each sample is a request of its own
+    signing_key: str | None = None  # the file with the key that signs receipts
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
@@ -44,6 +45,8 @@ class Config:
         _expect_one_of("--llm42-verify", self.verify, VERIFY)
         _expect_one_of("--llm42-weights-digest", self.weights_digest, DIGESTS)
         _expect_between("--llm42-max-n", self.max_n, 1, 4096)
+        if not isinstance(self.signing_key, str | None):
+            raise ConfigError(f"--llm42-signing-key names a file, got {self.signing_key!r}")
         for flag, value in (("default", self.default), ("recheck", self.recheck)):
             if type(value) is not bool:
                 raise ConfigError(f"--llm42-{flag} is on or off, not {value!r}")

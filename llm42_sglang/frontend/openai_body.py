@@ -26,13 +26,14 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from llm42_sglang.core.seeds import FRESH
+from llm42_sglang.frontend.nonce import NONCE, with_nonce
 from llm42_sglang.frontend.options import FIELD, Refused
 
 RECEIPT = "llm42"
 FINGERPRINT = "system_fingerprint"
 ERRORS = "errors"
-# The fields of a request body that decide about determinism.
-FIELDS = ("custom_params", FIELD, "seed")
+# The fields of a request body that decide about determinism, and the nonce.
+FIELDS = ("custom_params", FIELD, "seed", NONCE)
 ENDED = ("completed", "incomplete", "failed")  # statuses of a /v1/responses object at its end
 
 
@@ -90,6 +91,7 @@ def with_extras(params: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[st
         if custom.get(FIELD, deterministic) != deterministic:
             raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
         custom[FIELD] = deterministic
+    custom = with_nonce(custom, extras.get(NONCE))
     if custom:
         completed["custom_params"] = custom
     if (seed := extras.get("seed")) is not None:

@@ -23,6 +23,7 @@ class Endpoint(AbstractContextManager):
     api: Api  # the one that prompts are sent to
     model: str  # as the server names it
     fingerprint: Fingerprint | None  # None unless it is an llm42 server
+    public_key: str | None = None  # in base64, if the server signs receipts
     _details: dict[str, int] = field(default_factory=dict)  # by path: index into DETAILS
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +80,8 @@ def connect(
     """
     connection = Connection(url, api_key)
     try:
-        facts = _fingerprint(connection)
+        proof = _get(connection, FACTS_PATH)
+        facts = _fingerprint(connection.url, proof)
         info = _get(connection, "/model_info")
         native = "model_path" in info
         if api == "native" and not native:
@@ -89,24 +91,24 @@ def connect(
             model = models[0].get("id") or info.get("model_path")
         if model is None:
             raise UserError(f"{url} names no model at /v1/models; name one with --model")
-        return Endpoint(connection, api or ("native" if native else "openai"), model, facts)
+        api = api or ("native" if native else "openai")
+        return Endpoint(connection, api, model, facts, proof.get("public_key") if facts else None)
     except BaseException:
         connection.close()
         raise
 
 
-def _fingerprint(connection: Connection) -> Fingerprint | None:
-    """The server's fingerprint, None if it is no llm42 server.
+def _fingerprint(url: str, body: dict[str, Any]) -> Fingerprint | None:
+    """The server's fingerprint in what it has answered, None if it is no llm42 server.
 
     Raises UserError if an llm42 server cannot serve, or its facts do not give its fingerprint.
     """
-    body = _get(connection, FACTS_PATH)
     try:
         of_server = Fingerprint(digest=body["fingerprint"], facts=body["facts"])
     except (KeyError, ValidationError):
         return None
     if fingerprint(of_server.facts) != of_server.digest:
-        raise UserError(f"{connection.url}: the facts do not hash to the fingerprint beside them")
+        raise UserError(f"{url}: the facts do not hash to the fingerprint beside them")
     return of_server
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
@@ -29,11 +29,14 @@ class Stamp(BaseModel):
 
     model_config = ConfigDict(frozen=True)  # other fields of the receipt are ignored
 
+    version: Literal[1, 2] = 1  # the field is new with 2
     verified: bool
     fingerprint: str
-    output_digest: str
+    request_digest: str | None = None  # None in version 1
+    output_digest: str  # in version 1 over the prompt too, and not over the finish reason
     seed: int | None = None
-    sampling: dict[str, int | float] | None = None
+    sampling: dict[str, Any] | None = None
+    nonce: str | None = None
     segments: tuple[SegmentStamp, ...] | None = None  # if there are several
 
     @field_validator("segments")
@@ -100,13 +103,25 @@ def mismatch(recorded: Output, got: Output) -> FirstDifference | None:
         return FirstDifference("finish reason", None, *reasons)
     if None not in (recorded.logprobs, got.logprobs) and recorded.logprobs != got.logprobs:
         return FirstDifference("logprobs", None, f"{recorded.logprobs}", f"{got.logprobs}")
-    # A receipt's digest covers the prompt's token ids too, and logprobs if they were asked for. So
-    # digests are comparable only if both requests asked for logprobs, or neither did.
+    return _mismatch_of_digests(recorded, got)
+
+
+def _mismatch_of_digests(recorded: Output, got: Output) -> FirstDifference | None:
+    """The first difference in what the answers themselves do not show.
+
+    Digests say whether logprobs were asked for. So they are comparable only if both requests asked,
+    or neither did.
+    """
+    before, now = recorded.receipt, got.receipt
     both_or_neither = (recorded.logprobs is None) == (got.logprobs is None)
-    if recorded.receipt and got.receipt and both_or_neither:
-        before, after = recorded.receipt.output_digest, got.receipt.output_digest
-        if before != after:
-            return FirstDifference("the prompt's tokens", None, before, after)
+    if not (before and now) or not both_or_neither or before.version != now.version:
+        return None
+    if before.request_digest != now.request_digest:
+        what = "the prompt's tokens or the sampling parameters in force"
+        return FirstDifference(what, None, f"{before.request_digest}", f"{now.request_digest}")
+    if before.output_digest != now.output_digest:
+        what = "the prompt's tokens" if before.version == 1 else "the output's tokens"
+        return FirstDifference(what, None, before.output_digest, now.output_digest)
     return None
 
 

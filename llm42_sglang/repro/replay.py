@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import model_validator
 
+from llm42_sglang.core.receipts import SIGNATURE
 from llm42_sglang.errors import UserError
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro.connection import GENERATE
@@ -19,6 +20,7 @@ from llm42_sglang.repro.documents import read_document
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import Output, mismatch
+from llm42_sglang.repro.proof import PublicKey, flaw_of, flaw_of_signature
 from llm42_sglang.repro.seeds import with_drawn_seed
 from llm42_sglang.repro.segments import (
     NotReplayable,
@@ -28,7 +30,7 @@ from llm42_sglang.repro.segments import (
     request_of,
 )
 from llm42_sglang.repro.suite import Strict
-from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
+from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of, receipt_in
 
 
 class SavedExchange(Strict):
@@ -61,6 +63,27 @@ class ReplayResult(NamedTuple):
 
     verdict: CheckVerdict
     reason: str
+
+
+def forgery(
+    endpoint: Endpoint, exchange: SavedExchange, key: PublicKey | None
+) -> ReplayResult | None:
+    """What the file itself shows: a hash or a signature that does not hold. None if all do.
+
+    key: what the receipt must be signed with. None: the endpoint's, if both have one.
+    """
+    receipt = receipt_in(exchange.path, exchange.response) or {}
+    if flaw := flaw_of(exchange.path, exchange.request, exchange.response):
+        return ReplayResult(CheckVerdict.FAILED, flaw)
+    if key is None:
+        if endpoint.public_key is None or not receipt.keys() & {*SIGNATURE}:
+            return None
+        key = PublicKey(endpoint.public_key)
+        if receipt.get("key") != key.id and not key.signed(receipt):
+            reason = f"signed with key {receipt.get('key')}, and this endpoint has {key.id}"
+            return ReplayResult(CheckVerdict.UNKNOWN, f"{reason}; give --public-key")
+    flaw = flaw_of_signature(receipt, key)
+    return ReplayResult(CheckVerdict.FAILED, flaw) if flaw else None
 
 
 def load_exchange(path: Path) -> tuple[SavedExchange, Output]:
@@ -141,6 +164,9 @@ def replay(endpoint: Endpoint, exchange: SavedExchange, claimed: Output) -> Repl
         if exchange.fingerprint is not None:
             change = explain(exchange.fingerprint, endpoint.fingerprint)
         return ReplayResult(CheckVerdict.UNKNOWN, f"made under another fingerprint: {change}")
+    if claim.version != now.version:
+        reason = f"the receipt is of version {claim.version}, and this endpoint's {now.version}"
+        return ReplayResult(CheckVerdict.UNKNOWN, reason)
     if difference := mismatch(claimed, again):
         return ReplayResult(CheckVerdict.FAILED, difference.describe("the file says"))
     if not (claim.verified and now.verified):

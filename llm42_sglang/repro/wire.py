@@ -17,6 +17,11 @@ Api = Literal["native", "openai"]
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 # What is asked for besides the text. An endpoint that refuses one entry is asked for the next.
 DETAILS = ("ids and logprobs", "logprobs", "nothing")
+_ALTERNATIVES = (  # in meta_info, besides the logprobs of the output
+    "output_top_logprobs",
+    "output_token_ids_logprobs",
+    *("input_token_logprobs", "input_top_logprobs", "input_token_ids_logprobs"),
+)
 _NATIVE_NAMES = {
     "max_tokens": "max_new_tokens",
     "min_tokens": "min_new_tokens",
@@ -115,15 +120,21 @@ def answer_of(path: str, events: Sequence[Any]) -> Answer:
     raise UserError(f"the answer of {path} is malformed: {complaint}")
 
 
+def receipt_in(path: str, response: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The receipt of a response with one choice, None if it has none."""
+    receipt = response["meta_info"].get("llm42") if path == GENERATE else response.get("llm42")
+    return receipt if isinstance(receipt, Mapping) else None
+
+
 def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
     """Read SGLang's own events. They are cumulative; a server flag makes them increments."""
     last = events[-1]
     meta = last["meta_info"]
     cumulative = len(last["output_ids"]) == meta.get("completion_tokens", len(last["output_ids"]))
     parts = [last] if cumulative else list(events)
-    scored, alternatives = (
+    scored, *others = (
         [entry for part in parts for entry in part["meta_info"].get(name) or ()]
-        for name in ("output_token_logprobs", "output_top_logprobs")
+        for name in ("output_token_logprobs", *_ALTERNATIVES)
     )
     reason = meta.get("finish_reason") or {}
     if reason.get("type") == "abort":
@@ -135,7 +146,7 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
         ids=[token for part in parts for token in part["output_ids"]],
         tokens=texts if all(isinstance(text, str) for text in texts) else [],
         logprobs=[entry[0] for entry in scored],
-        alternatives=alternatives,
+        alternatives=[entry for entries in others for entry in entries],
         receipt=meta.get("llm42"),
         cached_tokens=meta.get("cached_tokens"),
     )

@@ -159,7 +159,7 @@ def test_every_server_option_is_in_the_reference_with_its_default():
     options = get_command(app).commands["serve"].params
     shown = [option for option in options if not option.hidden]
     assert dict(told) == {
-        option.opts[0]: "off" if option.default is False else str(option.default)
+        option.opts[0]: "off" if option.default in (False, None) else str(option.default)
         for option in shown
     }
 

@@ -25,6 +25,7 @@ from llm42_sglang.engine.scheduler import DeterministicScheduler
 from llm42_sglang.engine.service import Service
 
 T = 16
+TOKENIZER = SimpleNamespace(encode=lambda text, **how: [0])  # counts the tokens of stop strings
 FULL = T - 2  # candidates that fill the page behind a prompt and an output of one token each
 
 
@@ -33,7 +34,7 @@ def request(
 ) -> Req:
     """Greedy, unless it says otherwise."""
     params = SamplingParams(**{"temperature": 0, "max_new_tokens": 99, **sampling})
-    params.normalize(None)
+    params.normalize(TOKENIZER)
     extra = {"page_size": T, "fingerprint": "f"} if kind is DeterministicReq else {}
     return kind(name, "", array("q", prompt), params, vocab_size=6, **extra)
 

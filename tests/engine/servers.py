@@ -4,10 +4,12 @@ import re
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.main import main
 from tests.engine import client, installed, tiny_models
 from tests.engine.preloaded import Forked
 
@@ -43,6 +45,7 @@ class Configuration:
     # None: forked, see `preloaded`. Else it is started as users do, and SGLang spawns processes:
     # "serve", or "wheel" or "patched" of `installed`.
     command: str | None = None
+    signs: bool = False  # receipts, with a key of its own
 
 
 BASE = (*SMALL, *POOL, *TOOLS)
@@ -52,7 +55,10 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "tiny": Configuration("qwen3", (*BASE, "--llm42-default")),
     # Another loop, no --llm42-default, and wrong candidates.
     "faulty": Configuration(
-        "qwen3", (*BASE, *VERIFIED, "--disable-overlap-schedule", "--enable-metrics"), DECODE
+        "qwen3",
+        (*BASE, *VERIFIED, "--disable-overlap-schedule", "--enable-metrics"),
+        DECODE,
+        signs=True,
     ),
     # Narrower passes give other bits, so that only those of G slots may be used.
     "patched": Configuration("qwen3", BASE, {"LLM42_FAULT": "width"}, command="patched"),
@@ -147,6 +153,8 @@ class Servers:
         args = [*configuration.flags]
         if configuration.model:
             args += ["--model-path", str(tiny_models.make(configuration.model, self.folder))]
+        if configuration.signs:
+            args += ["--llm42-signing-key", str(key_in(self.folder))]
         if configuration.command is None:
             return ForkedServer(args, **options)
         if configuration.command == "serve":
@@ -166,6 +174,14 @@ class Servers:
         process.stop()
         assert alive, f"the server ended by itself:\n{log[-3000:]}"
         assert "leak" not in log.lower(), log[-3000:]
+
+
+def key_in(folder: Path) -> Path:
+    """A new key, as `llm42 key` makes it."""
+    file = folder / "signing.pem"
+    with suppress(SystemExit):
+        main(["key", str(file)])
+    return file
 
 
 def errors_in(log: str) -> list[str]:

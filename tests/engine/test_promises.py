@@ -77,7 +77,7 @@ def test_the_receipt_names_what_was_drawn_with(url):
     asked = {"temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.05}
     asked |= {"frequency_penalty": 0.5, "presence_penalty": 0.25, "repetition_penalty": 1.5}
     drawn = client.generate(url, client.prompts()[0], max_new_tokens=2, **asked)
-    assert drawn.meta["llm42"]["sampling"] == asked
+    assert asked.items() <= drawn.meta["llm42"]["sampling"].items()
     greedy = client.generate(url, client.prompts()[0], max_new_tokens=2)
     told = greedy.meta["llm42"]["sampling"]
     assert told["temperature"] == 0 and told["top_p"] == 1 and told["repetition_penalty"] == 1

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llm42_sglang.core.receipts import output_digest
+from llm42_sglang.core.receipts import output_digest, request_digest
 from tests.engine import client
 
 pytestmark = pytest.mark.server("tiny")
@@ -37,8 +37,9 @@ def test_load_and_cache_do_not_show(url, reference, in_flight, streams):
 def test_receipt_covers_prompt_and_output(url, reference):
     for prompt, answer in zip(client.prompts(), reference, strict=True):
         logprobs = [value for value, *_ in answer.meta["output_token_logprobs"]]
-        digest = output_digest(prompt, answer.ids, logprobs)
-        assert answer.meta["llm42"]["output_digest"] == digest
+        receipt = answer.meta["llm42"]
+        assert receipt["output_digest"] == output_digest(answer.ids, "length", None, logprobs)
+        assert receipt["request_digest"] == request_digest(prompt, receipt["sampling"], None)
 
 
 @pytest.mark.parametrize("max_new_tokens", [0, 1, 2, 15, 16, 17])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llm42_sglang.core.receipts import output_digest, receipt_digest
 from tests.engine import client
 from tests.engine.conftest import llm42
 
@@ -86,15 +87,25 @@ def test_requests_under_way_go_on_and_each_segment_can_be_replayed(
     weights.update(weights.plain)
     for path in saved:
         assert replay(path, url, 1, capsys).startswith("AUTHENTIC")
-    # The controls: a logprob of the file is another one, then a token.
+    # The controls: a logprob of the file is another one, then a token; the hashes are made to fit.
     forged = json.loads(saved[0].read_text())
     scored = forged["response"]["meta_info"]["output_token_logprobs"]
     scored[0][0] -= 1
-    saved[0].write_text(json.dumps(forged))
+    saved[0].write_text(json.dumps(with_hashes(forged)))
     assert replay(saved[0], url, 1, capsys).startswith("NOT AUTHENTIC: the logprobs of segment 1")
     forged["response"]["output_ids"][0] += 1
-    saved[0].write_text(json.dumps(forged))
+    scored[0][1] += 1
+    saved[0].write_text(json.dumps(with_hashes(forged)))
     assert replay(saved[0], url, 1, capsys).startswith("NOT AUTHENTIC: in segment 1, token 0")
+
+
+def with_hashes(exchange: dict) -> dict:
+    """An exchange whose receipt has the hashes of its answer, which has ended by length."""
+    response, receipt = exchange["response"], exchange["response"]["meta_info"]["llm42"]
+    values = [value for value, *_ in response["meta_info"]["output_token_logprobs"]]
+    receipt["output_digest"] = output_digest(response["output_ids"], "length", None, values)
+    receipt["receipt_digest"] = receipt_digest(receipt)
+    return exchange
 
 
 def save(path: Path, request: dict, answer: client.Answer) -> Path:

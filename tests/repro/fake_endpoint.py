@@ -3,16 +3,23 @@
 `ours` has the native and the OpenAI API, a fingerprint, and receipts. `stock` has the two APIs.
 `openai` has chats only, and refuses fields that it does not know. Answers are a function of prompt,
 sampling and --weights. It needs the standard library and the project's own hashes.
+
+Where it has to name what was in force it knows a few sampling parameters.
 """
 
 import argparse
 import json
+import struct
 import sys
 import threading
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from llm42_sglang.core.receipts import fingerprint, output_digest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from llm42_sglang.core.receipts import fingerprint, output_digest, receipt_digest, request_digest
+from llm42_sglang.engine.signing import Signer
 
 # A request is in load if another one arrives within this time. The wait has slices, so that a
 # machine that stalls does not end it.
@@ -35,7 +42,16 @@ parser.add_argument("--wobble", action="store_true", help="logprobs differ in lo
 parser.add_argument("--sick", action="store_true", help="503 for the fingerprint")
 parser.add_argument("--lies", action="store_true", help="facts that do not give the fingerprint")
 parser.add_argument("--incremental", action="store_true", help="streams of increments")
+parser.add_argument("--receipts", choices=["1", "2"], default="2", help="their version")
+parser.add_argument("--signs", type=int, help="sign receipts with the key of this number")
 parser.add_argument("--echo", action="store_true", help="answer with the question")
+
+DEFAULTS: dict[str, Any] = {
+    **{"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "min_new_tokens": 0},
+    **{"frequency_penalty": 0.0, "presence_penalty": 0.0, "repetition_penalty": 1.0},
+    **{"ignore_eos": False, "no_stop_trim": False, "require_reasoning": False, "logit_bias": {}},
+    **{"stop": [], "stop_token_ids": [], "stop_regex": []},
+}
 
 Scored = list[tuple[float, int, str]]  # logprob, id and text of each token
 
@@ -50,6 +66,9 @@ class FakeEndpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.options = parser.parse_args([str(port), *options])
         self.url = f"http://127.0.0.1:{self.server_port}"
+        number = self.options.signs
+        key = None if number is None else Ed25519PrivateKey.from_private_bytes(bytes([number] * 32))
+        self.signer = Signer(key) if key else None
         facts = {"weights": self.options.weights * 64, "torch": self.options.torch}
         self.facts = facts | {"page": 32, "flags": {"quantization": "None"}}
         self.arrival = threading.Condition()
@@ -89,7 +108,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         if self.options.echo:
             scored[0] = (*scored[0][:2], question + "\ud83d")
         vouches = self.options.kind == "ours" and deterministic(body)
-        return scored, {"llm42": self.receipt(question, ids)} if vouches else {}
+        return scored, {"llm42": self.receipt(body, scored)} if vouches else {}
 
     def arrive(self, path: str, body: dict) -> bool:
         """Whether the request is in load. False, without waiting, if that makes no difference."""
@@ -107,16 +126,31 @@ class FakeEndpoint(ThreadingHTTPServer):
                 for _ in range(SLICES)
             )
 
-    def receipt(self, question: str, ids: list[int]) -> dict:
-        return {
-            "verified": not self.options.unverified,
-            "fingerprint": fingerprint(self.facts),
-            "output_digest": output_digest(map(ord, question), ids),
+    def receipt(self, body: dict, scored: Scored) -> dict:
+        prompt, ids = [*map(ord, question_of(body))], [token for _, token, _ in scored]
+        stamp = {"verified": not self.options.unverified, "fingerprint": fingerprint(self.facts)}
+        counters = {
             "canonical_steps": 4,
             "verify_passes": 2,
             "rollbacks": self.answered % 3,  # differs from run to run, as real ones do
             "tokens_rolled_back": 3 * (self.answered % 3),
         }
+        if self.options.receipts == "1":
+            return stamp | {"output_digest": digest_1(prompt, ids)} | counters
+        sampling, seed = in_force(body, len(ids))
+        logprobs = [value for value, *_ in scored] if sampling["logprobs"] else None
+        receipt = stamp | {
+            "version": 2,
+            "segments": [{"fingerprint": stamp["fingerprint"], "tokens": len(ids)}],
+            "request_digest": request_digest(prompt, sampling, seed),
+            "output_digest": output_digest(ids, "length", None, logprobs),
+            "seed": seed,
+            "sampling": sampling,
+            "nonce": nonce_of(body),
+            **counters,
+        }
+        receipt["receipt_digest"] = receipt_digest(receipt)
+        return self.signer.signed(receipt) if self.signer else receipt
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -130,6 +164,8 @@ class Handler(BaseHTTPRequestHandler):
         if options.kind == "ours":
             hashed = fingerprint(facts | {"page": 16} if options.lies else facts)
             bodies["/llm42/fingerprint"] = {"fingerprint": hashed, "facts": facts}
+            if self.server.signer:
+                bodies["/llm42/fingerprint"] |= self.server.signer.public
         if options.sick and self.path == "/llm42/fingerprint":
             self.reply(503, {"error": {"message": "llm42: the hooks are not live"}})
         else:
@@ -190,6 +226,30 @@ def deterministic(body: dict) -> bool:
     """Whether the request asks for determinism."""
     custom = body.get("sampling_params", {}).get("custom_params", {})
     return bool(body.get("deterministic") or custom.get("deterministic"))
+
+
+def in_force(body: dict, tokens: int) -> tuple[dict, int | None]:
+    """What a receipt calls `sampling`, and the seed."""
+    given = body.get("sampling_params", body)
+    said = {name: type(other)(given.get(name, other)) for name, other in DEFAULTS.items()}
+    said |= {"max_new_tokens": tokens, "grammar": None, "custom_params": {}}
+    said["logprobs"] = bool(body.get("return_logprob")) or body.get("logprobs") not in (None, False)
+    seed = given.get("sampling_seed", given.get("seed", 42))
+    if said["temperature"] == 0:
+        return said | {"top_k": 1}, None
+    return said, seed if isinstance(seed, int) else 123
+
+
+def nonce_of(body: dict) -> str | None:
+    """The nonce, wherever it stands."""
+    given = body.get("sampling_params", body)
+    return given.get("nonce", given.get("custom_params", {}).get("nonce"))
+
+
+def digest_1(prompt: list[int], ids: list[int]) -> str:
+    """The digest of version 1."""
+    content = struct.pack(f"<q{len(prompt)}qq{len(ids)}q", len(prompt), *prompt, len(ids), *ids)
+    return sha256(content).hexdigest()[:32]
 
 
 def native_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:

@@ -26,10 +26,12 @@ from llm42_sglang.engine.names import (
     UPDATE_FAILED,
 )
 from llm42_sglang.engine.parameters import adjustments_of, plan_of
+from llm42_sglang.engine.signing import Signer, load_signer
 from llm42_sglang.frontend.administration import AdministrationGate
 from llm42_sglang.frontend.gates import FieldGate, facts_response
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.last_resort import LastResort
+from llm42_sglang.frontend.nonce import NONCE, refuse_nonce, with_nonce
 from llm42_sglang.frontend.options import (
     CONSTRAINTS,
     FIELD,
@@ -42,6 +44,7 @@ from llm42_sglang.frontend.seeds import refuse_fresh_seed, refuse_unclear_seed, 
 
 _MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 _HTTP = "sglang.srt.entrypoints.http_server"
+_OURS = frozenset({FIELD, NONCE})  # in sampling_params of /generate
 
 
 class Gatekeeper:
@@ -122,7 +125,8 @@ class Gatekeeper:
             self.problem = problems[index][0].removeprefix("llm42: ")
         receipts = others.pop(RECEIPT_KEY, None)  # per request of the batch: [receipt] or []
         if receipts is not None and receipts[index]:
-            (meta_info[RECEIPT_KEY],) = receipts[index]
+            (receipt,) = receipts[index]
+            meta_info[RECEIPT_KEY] = self.signer.signed(receipt) if self.signer else receipt
         original(manager, meta_info, state, others, index, finish_reason)
 
     @after(
@@ -147,6 +151,12 @@ class Gatekeeper:
             self.proof = proofs[0]
 
     @property
+    def signer(self) -> Signer | None:
+        """What signs receipts, in this process only; None if the server does not sign."""
+        path = self.config.signing_key if self.config else None
+        return None if path is None else load_signer(path)
+
+    @property
     def fingerprint(self) -> str:
         """Empty until the schedulers are ready."""
         return self.proof.get("fingerprint", "")
@@ -169,8 +179,10 @@ class Gatekeeper:
             app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
 
     async def describe_fingerprint(self) -> JSONResponse:
-        """GET FACTS_PATH: the fingerprint, its facts and the certificate; 503 with a problem."""
-        return facts_response(self.proof, self.problem)
+        """GET FACTS_PATH: the fingerprint, its facts and the certificate; 503 with a problem. If
+        the server signs, its public key too."""
+        keys = self.signer.public if self.signer else {}
+        return facts_response({**self.proof, **keys}, self.problem)
 
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""
@@ -186,6 +198,7 @@ class Gatekeeper:
                 raise
         else:
             refuse_fresh_seed(params.custom_params)
+        refuse_nonce(params.custom_params, wanted)
         return wanted
 
     def _require_service(self, params: SamplingParams, request: Any) -> None:
@@ -220,39 +233,43 @@ def _folded(params: Any) -> Any:
     if not isinstance(params, dict):
         return params
     folded = with_word_moved(params)
+    if not _OURS & params.keys():
+        return folded
+    custom = folded.get("custom_params") or {}
+    if not isinstance(custom, dict):
+        raise Refused(f"custom_params must be an object, got {custom!r}")
+    custom = with_nonce(custom, folded.pop(NONCE, None))
     if FIELD in params:
         value = folded.pop(FIELD)
         if not isinstance(value, bool | None):  # None: the request does not say
             raise Refused(f"{FIELD} must be true or false, got {value!r}")
-        custom = folded.get("custom_params") or {}
-        if not isinstance(custom, dict):
-            raise Refused(f"custom_params must be an object, got {custom!r}")
         if custom.get(FIELD, value) != value:
             raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
-        folded["custom_params"] = {**custom, FIELD: value}
-    return folded
+        custom = {**custom, FIELD: value}
+    return {**folded, "custom_params": custom}
 
 
 @around(f"{_HTTP}.generate_contract_error", "let the native field pass SGLang's schema")
 def check_contract(original, body: Any) -> str | None:
-    """SGLang's schema of a /generate body is compiled. It knows neither the field nor the seed
+    """SGLang's schema of a /generate body is compiled. It knows neither our fields nor the seed
     "fresh"; the rest of the body is checked as ever."""
     if not isinstance(body, dict):
         return original(body)
-    for name in {FIELD, "custom_params"} & body.keys():  # SGLang would drop it without a word
+    # SGLang would drop these without a word.
+    for name in sorted({*_OURS, "custom_params"} & body.keys()):
         return f"{name} belongs in sampling_params"
     raw = body.get("sampling_params")
     if isinstance(raw, list):
-        body = {**body, "sampling_params": [*map(_without_field, raw)]}
+        body = {**body, "sampling_params": [*map(_without_ours, raw)]}
     elif raw is not None:
-        body = {**body, "sampling_params": _without_field(raw)}
+        body = {**body, "sampling_params": _without_ours(raw)}
     return original(body)
 
 
-def _without_field(params: Any) -> Any:
+def _without_ours(params: Any) -> Any:
     if not isinstance(params, dict):
         return params
-    return {name: value for name, value in with_word_moved(params).items() if name != FIELD}
+    return {name: value for name, value in with_word_moved(params).items() if name not in _OURS}
 
 
 def _refuse_empty_constraints(raw: Any) -> None:

@@ -16,7 +16,6 @@ from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKE
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.pages import page_index, page_span
-from llm42_sglang.core.receipts import Receipt, output_digest
 from llm42_sglang.core.track import (
     Action,
     Born,
@@ -34,7 +33,7 @@ from llm42_sglang.engine.loop.finish import may_finish, nothing_left, stop_token
 from llm42_sglang.engine.loop.grammar import Grammar
 from llm42_sglang.engine.loop.lineage import Lineage
 from llm42_sglang.engine.loop.logprobs import LogprobReader
-from llm42_sglang.engine.parameters import plain_copy, sampling_of
+from llm42_sglang.engine.parameters import plain_copy
 from llm42_sglang.sampling import NO_TOKEN
 
 
@@ -70,9 +69,14 @@ class DeterministicReq(Req):
         self.stepped = False  # whether the step that was seen last was canonical
         self.withdrawn = False
         super().__init__(*args, extra_key=self.lineage.cache_key, **kwargs)
-        self._asked = self.sampling_params
-        self.sampling_params = plain_copy(self._asked)
+        self.asked = self.sampling_params
+        self.sampling_params = plain_copy(self.asked)
         self._reader = LogprobReader(self.logprob)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its first prefill has begun."""
+        return self._track is not None
 
     @property
     def track(self) -> Track:
@@ -87,7 +91,7 @@ class DeterministicReq(Req):
     @cached_property
     def chooser(self) -> Chooser:
         """It is made when it is first needed: the tokenizer comes after construction."""
-        return Chooser(self._asked, len(self.origin_input_ids), self._stop_tokens)
+        return Chooser(self.asked, len(self.origin_input_ids), self._stop_tokens)
 
     @property
     def logprobs(self) -> LogprobReader | None:
@@ -253,26 +257,6 @@ class DeterministicReq(Req):
             self.set_finish_with_abort(problem, status, "ServiceUnavailableError")
         else:
             self.to_finish = FINISH_ABORT(problem, status, "ServiceUnavailableError")
-
-    def receipt(self) -> Receipt:
-        """The receipt that the response carries. The request must be finished."""
-        outputs = self.output_ids_through_stop
-        known = len(self.origin_input_ids) + len(self.output_ids)  # less, if it ended inside a run
-        values = self.logprob.output_token_logprobs_val if self.return_logprob else []
-        track, plan = self._track, self.chooser.plan
-        segments = self.lineage.segments(len(outputs))
-        return Receipt(
-            verified=not self.withdrawn and track is not None and track.committed_len >= known,
-            fingerprint=segments[-1].fingerprint if segments else self.lineage.fingerprint,
-            segments=segments,
-            output_digest=output_digest(self.origin_input_ids, outputs, values[: len(outputs)]),
-            seed=None if plan.greedy else plan.seed,
-            sampling=sampling_of(self._asked),
-            canonical_steps=track.canonical_steps if track else 0,
-            verify_passes=track.verify_passes if track else 0,
-            rollbacks=track.rollbacks if track else 0,
-            tokens_rolled_back=track.tokens_rolled_back if track else 0,
-        )
 
     # -- Finishing: suspected in candidates, decided on committed tokens --
 

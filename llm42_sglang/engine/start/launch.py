@@ -11,6 +11,7 @@ from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.engine import settings
 from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.names import PINNED_SGLANG, REFUSED_TO_START
+from llm42_sglang.engine.signing import load_signer
 
 
 class LaunchError(ValueError):
@@ -78,6 +79,8 @@ def enter(config: Config) -> None:
     from llm42_sglang.engine.seams.table import RELIED_UPON
 
     try:
+        if config.signing_key is not None:
+            load_signer(config.signing_key)  # before anything starts
         check(RELIED_UPON, signatures.read())  # the plugin checks what is hooked too
         settings.publish(config)
         _load_plugin()
