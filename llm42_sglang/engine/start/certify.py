@@ -33,8 +33,6 @@ from llm42_sglang.platform.experts import steps_follow_routing
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
