@@ -85,14 +85,11 @@ def serve(
 
     Every flag of `sglang serve` works too. Without a model the embedded one is served.
     """
-    from llm42_sglang.engine.start import launch
-
     if tune:
         raise UserError("--llm42-tune is gone; `llm42 bench passes` measures and recommends flags")
     if run_ahead is not None:  # in 0.3.0 a page waited until either was used up
         wait = min(wait, run_ahead)
         say(f"--llm42-run-ahead is a part of --llm42-wait now; write --llm42-wait {wait}")
-    argv = list(context.args)
     try:
         config = Config(
             page=page,
@@ -106,11 +103,21 @@ def serve(
             max_n=max_n,
             signing_key=signing_key,
         )
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+    _serve(config, list(context.args))
+
+
+def _serve(config: Config, argv: list[str]) -> None:
+    """Serve until the process is told to stop. argv: flags of `sglang serve`."""
+    from llm42_sglang.engine.start import launch
+
+    try:
         launch.require_pinned_sglang()
         if not any(flag.partition("=")[0] in _MODEL_FLAGS for flag in argv):
             argv += ["--model-path", str(ensure_default_model(say))]
         launch.serve(config, argv)
-    except (ConfigError, launch.LaunchError) as error:
+    except launch.LaunchError as error:
         raise UserError(str(error)) from None
     except launch.RefusedInScheduler:
         raise typer.Exit(1) from None
