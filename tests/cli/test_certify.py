@@ -73,7 +73,7 @@ def test_a_model_that_holds(llm42, trial, model, tmp_path):
         status == 0 and verdict.startswith("TinyForCausalLM: holds: A1, A2 and A3") and row == ROW
     )
     written = json.loads(out.read_text())
-    assert written["hardware"]["sglang"] and written["command"].startswith("llm42 ")
+    assert written["hardware"]["sglang"] and written["command"].startswith("llm42")
     assert written["workload"] == {"model": "tiny", "page": 32, "group": 4, "flags": ""}
     assert {name: written[name] for name in HOLDS} == HOLDS
     assert {path.name for path in tmp_path.iterdir()} == {"out.json", "tiny", "cache"}

@@ -170,6 +170,8 @@ sglang.srt.layers.quantization.unquant
   UnquantizedLinearMethod.process_weights_after_loading  rely on writes by PyTorch's operators only
   UnquantizedFusedMoEMethod.process_weights_after_loading  rely on writes by PyTorch's operators only
   UnquantizedFusedMoEMethod{apply}  compute experts in mixed precision
+sglang.srt.layers.moe.fused_moe_triton.layer
+  FusedMoE  tell models with experts
 sglang.srt.platforms.cpu
   CpuDeviceMixin.get_device  describe the CPU
 sglang.srt.platforms.device_mixin
