@@ -18,6 +18,7 @@ SECTIONS = {  # by name of the file, without `.json`
     "throughput": loads.throughput,
     "throughput_*": loads.other_throughput,
     "latency": loads.latency,
+    "latency_staggered": loads.latency,
     "attention": costs.attention,
     "passes": costs.passes,
     "digest": costs.digest,
@@ -38,7 +39,8 @@ def figures(folder: Path = RESULTS) -> str:
 def summary(folder: Path = RESULTS) -> str:
     """Markdown for README.md: the numbers that matter, in a few lines."""
     (throughput,), (latency,) = _read(folder, "throughput"), _read(folder, "latency")
-    return "\n".join(loads.summary(throughput, latency))
+    others = _read(folder, "latency_*")
+    return "\n".join(loads.summary(throughput, latency, *others))
 
 
 def architectures(folder: Path = RESULTS) -> str:

@@ -73,7 +73,8 @@ def _flags(result: Result) -> str:
 
 def latency(result: Result) -> Iterator[str]:
     """The section on `llm42 bench latency`."""
-    yield from head("Latency", result)
+    staggered = "staggered" in result["workload"]["loads"]
+    yield from head("Latency, answers end one by one" if staggered else "Latency", result)
     yield "llm42's over stock's; in brackets the seconds, llm42's and stock's. A gap is the time"
     yield "between two messages of a stream. Percentiles are over the requests of all rounds."
     yield ""
@@ -141,8 +142,8 @@ def _of_stock(points: Points, kind: str, metric: str, percentile: str) -> str:
 # -- README --
 
 
-def summary(throughput: Result, latency: Result) -> Iterator[str]:
-    """The lines of the README."""
+def summary(throughput: Result, latency: Result, *others: Result) -> Iterator[str]:
+    """The lines of the README. others: latency under other loads."""
     ratios = ", ".join(
         f"**{ratio:.2f}** with {share} %" for share, ratio in throughput["ratio_to_stock"].items()
     )
@@ -150,8 +151,10 @@ def summary(throughput: Result, latency: Result) -> Iterator[str]:
     ((load, firsts), *_) = latency["p99_ttft_ratio"].items()
     most, first = [*firsts.items()][-1]
     waits = [f"**{first:.2f}** to the first token with {most} % deterministic"] + [
-        f"**{gap:.2f}** between two tokens of ordinary requests with {share} %"
-        for share, gap in latency["p99_gap_ordinary_ratio"][load].items()
+        f"**{gap:.2f}** between two tokens of ordinary requests with {share} % ({name})"
+        for one in (latency, *others)
+        for name, gaps in one["p99_gap_ordinary_ratio"].items()
+        for share, gap in gaps.items()
         if gap is not None
     ]
     yield f"- 99th percentiles of waiting times over stock's: {', '.join(waits)}."

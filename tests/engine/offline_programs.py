@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.engine import client
+from tests.engine import client, tiny_models
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "offline.py"
 # The flags of the server "tiny".
@@ -49,6 +49,7 @@ BAD_REQUESTS: dict[str, dict[str, Any]] = {
 def deterministic(arguments: Sequence[str]) -> None:
     """Start Engines of ours, one after the other: some that must not start, then two that serve."""
     model, out = arguments
+    changed = str(tiny_models.make("qwen3, one weight changed", Path(model).parent))
     from llm42_sglang import Engine
 
     seen: dict[str, Any] = {}
@@ -64,6 +65,12 @@ def deterministic(arguments: Sequence[str]) -> None:
     with Engine(model_path=model, **TINY) as engine:
         seen["second"] = complaint(lambda: Engine(model_path=model, **TINY))
         seen |= answers(engine) | {"proof": proof(engine)}
+        seen["weights"] = [ask(engine, ASKS)["meta_info"]["llm42"]["fingerprint"]]
+        for path in (changed, model):
+            engine.update_weights_from_disk(path)
+            fingerprint = ask(engine, ASKS)["meta_info"]["llm42"]["fingerprint"]
+            assert fingerprint == engine.fingerprint
+            seen["weights"].append(fingerprint)
         seen["bad requests"] = {
             name: complaint(lambda bad=bad: engine.generate(**{"input_ids": [5, 6, 7], **bad}))
             for name, bad in BAD_REQUESTS.items()

@@ -78,7 +78,11 @@ CONFIGURATIONS: dict[str, Configuration] = {
         (*SMALL, *POOL, "--llm42-group", "2", "--enable-metrics", "--max-running-requests", "4"),
         {"LLM42_FAULT": "step-later"},
     ),
-    "windows": Configuration("gemma3", (*SMALL, *POOL, "--disable-hybrid-swa-memory")),
+    # It knows its weights by their version.
+    "windows": Configuration(
+        "gemma3",
+        (*SMALL, *POOL, "--disable-hybrid-swa-memory", "--llm42-weights-digest", "version"),
+    ),
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED), DECODE | CORES),
     "two replicas": Configuration("qwen3_moe", (*MOE, *DATA, *VERIFIED), DECODE | CORES, "serve"),
     "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default

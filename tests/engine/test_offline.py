@@ -95,6 +95,11 @@ def test_sample_i_draws_with_seed_plus_i(seen):
     assert alone[0].ids != alone[1].ids
 
 
+def test_the_fingerprint_follows_the_weights(seen):
+    own, changed, own_again = seen["weights"]
+    assert own == own_again != changed
+
+
 def test_the_callers_parameters_stay_as_they_are(seen):
     assert seen["the caller's"]["deterministic"] is True
     assert "custom_params" not in seen["the caller's"]

@@ -185,14 +185,6 @@ def test_an_endpoint_that_does_not_know_the_field_refuses_it(url):
     assert response.status == 400 and "deterministic" in response.text
 
 
-def test_weights_do_not_change_under_a_fingerprint(url, reference):
-    response = client.post(url, {"model_path": "/other"}, path="/update_weights_from_disk")
-    assert response.status == 400
-    assert "restart the server" in response.text
-    answer = client.generate(url, client.prompts()[1], max_new_tokens=8)
-    assert answer.ids == reference[1].ids[:8]
-
-
 def test_ordinary_requests_keep_every_feature(url):
     """What is refused beside `deterministic` is served without it."""
     request = client.body(

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from llm42_sglang.core.receipts import output_digest, receipt_digest
-from tests.engine import client
+from tests.engine import client, tiny_models
 from tests.engine.conftest import llm42
+from tests.engine.weights import fingerprint
 
 LONG = 160  # tokens of output: enough to be in the middle of it
 
@@ -137,3 +138,32 @@ def test_requests_that_an_update_aborts_have_receipts_of_what_was_delivered(weig
     weights.update(weights.plain)
     again = client.ask(weights.url, request)
     assert again.ids[: len(answers[0].ids)] == answers[0].ids
+
+
+@pytest.mark.server("windows")
+def test_weights_that_are_known_by_their_version(url, servers, tmp_path):
+    """Nothing is hashed, so an update must name another version, and a load that has written
+    nothing is told from one that may have."""
+    own, request = tiny_models.make("gemma3", servers.folder), client.body(client.prompts()[3])
+    other = tiny_models.make("gemma3, one weight changed", servers.folder)
+
+    def load(path: Path, **version) -> str | None:
+        """The refusal of an update from disk, None if it succeeds."""
+        body = {"model_path": str(path), **version}
+        answer = client.post(url, body, "/update_weights_from_disk").json()
+        return None if answer["success"] else answer["message"]
+
+    first, before = fingerprint(url), client.ask(url, request)
+    for version in ({}, {"weight_version": ""}, {"weight_version": "default"}):
+        assert "must name a weight_version" in load(other, **version)
+    assert "iterator" in load(tmp_path / "none", weight_version="step-1")
+    assert fingerprint(url) == first and client.ask(url, request).ids == before.ids
+
+    assert load(other, weight_version="step-1") is None
+    assert fingerprint(url) != first
+    assert client.get(url, "/llm42/fingerprint").json()["facts"]["weights"] == "version:step-1"
+    changed = client.ask(url, request)
+    assert changed.ids != before.ids and changed.meta["cached_tokens"] == 0
+
+    assert load(own, weight_version="default") is None
+    assert fingerprint(url) == first and client.ask(url, request).ids == before.ids
