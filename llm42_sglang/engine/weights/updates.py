@@ -115,19 +115,15 @@ class WeightUpdates:
             self.scheduler.record_weight_version_change(new_version=version)
         elif isinstance(request, _SESSION):
             self.identity.weights.session(isinstance(request, io_struct.BeginWeightUpdateReqInput))
-        self._follow(self._others(request), answer.success, request)
-        return answer
-
-    def _others(self, request: Any) -> bool:
-        """Whether the weights are not those of before."""
         try:
-            return self.identity.follow(everything=self._writes_unseen(request))
+            others = self.identity.follow(everything=self._writes_unseen(request))
         except RanksDisagreeError:
             raise
         except RuntimeError:  # such as a device without memory for the hash
             logger.exception("llm42: the weights cannot be named")
-            self._end_service(UPDATE_FAILED)
-            return True
+            others, answer = True, _failure(request, "the weights cannot be named; see the log")
+        self._follow(others, answer.success, request)
+        return answer
 
     def renamed(self) -> None:
         """The weights are what they were, and SGLang has another version for them."""
