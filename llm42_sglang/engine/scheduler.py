@@ -32,6 +32,7 @@ from llm42_sglang.engine.loop.admission import (
     is_deterministic,
     ordinary_decodes,
 )
+from llm42_sglang.engine.loop.claim import ClaimReq
 from llm42_sglang.engine.loop.fastpath import drawing
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
@@ -45,6 +46,7 @@ from llm42_sglang.engine.start.certify import recheck
 from llm42_sglang.engine.start.limits import require_supported
 from llm42_sglang.engine.start.ready import Ready, make_ready
 from llm42_sglang.engine.weights.updates import WeightUpdates
+from llm42_sglang.frontend.claims import claim_of
 from llm42_sglang.frontend.options import Refused, asks_for_determinism, refuse_unsupported
 
 logger = logging.getLogger(__name__)
@@ -134,9 +136,11 @@ class DeterministicScheduler(Scheduler):
         return partial(DeterministicOutputStreamer, service=self.llm42_service)
 
     def _create_generation_req(self, recv_req, *args, **kwargs) -> Req:
-        if not asks_for_determinism(recv_req.sampling_params.custom_params):
+        custom_params = recv_req.sampling_params.custom_params
+        if not asks_for_determinism(custom_params):
             return super()._create_generation_req(recv_req, *args, **kwargs)
-        req = DeterministicReq(
+        kind = DeterministicReq if claim_of(custom_params) is None else ClaimReq
+        req = kind(
             *args,
             page_size=self.llm42_config.page,
             fingerprint=self.llm42.identity.fingerprint,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm42_sglang.core.seeds import FRESH
+from llm42_sglang.frontend.claims import CLAIM, claim_of
 from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regexes
 from llm42_sglang.frontend.seeds import SEED
 from llm42_sglang.frontend.values import (
@@ -146,6 +147,8 @@ def refuse_unsendable(tokenized: Any, bounds: Bounds) -> None:
         refuse_range("input_ids", ids, bounds.vocab_size)
     for name in _POSITIONS:
         refuse_range(name, getattr(tokenized, name, None) or (), len(ids), "positions")
+    params = getattr(tokenized, "sampling_params", None)
+    refuse_range(CLAIM, claim_of(getattr(params, "custom_params", None)) or (), bounds.vocab_size)
     if getattr(tokenized, "return_logprob", False):
         start = tokenized.logprob_start_len
         require(-1 <= start <= len(ids), f"logprob_start_len must be -1 to {len(ids)}, got {start}")

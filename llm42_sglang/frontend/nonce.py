@@ -7,6 +7,7 @@ knows that the receipt was made for its request, and is not an old one.
 from collections.abc import Mapping
 from typing import Any
 
+from llm42_sglang.frontend.claims import CLAIM
 from llm42_sglang.frontend.options import FIELD, Refused
 from llm42_sglang.frontend.seeds import SEED
 from llm42_sglang.frontend.values import encodes, require
@@ -44,5 +45,5 @@ def with_nonce(custom_params: Mapping[str, Any], nonce: Any) -> dict[str, Any]:
 
 def others_in(custom_params: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what is not ours: SGLang reads some of it, which may change an answer."""
-    ours = (FIELD, NONCE, SEED)
+    ours = (FIELD, NONCE, SEED, CLAIM)
     return {name: value for name, value in (custom_params or {}).items() if name not in ours}

@@ -11,7 +11,7 @@ from sglang.srt.runtime_context import get_observability
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.core.receipts import FACTS_PATH
+from llm42_sglang.core.receipts import FACTS_PATH, REFUTED
 from llm42_sglang.engine.front.bounded import FrontBounds
 from llm42_sglang.engine.front.samples import expect_samples, next_sample, settle_seed
 from llm42_sglang.engine.front.stream import keep_messages
@@ -28,6 +28,7 @@ from llm42_sglang.engine.names import (
 from llm42_sglang.engine.parameters import adjustments_of, plan_of
 from llm42_sglang.engine.signing import Signer, load_signer
 from llm42_sglang.frontend.administration import AdministrationGate
+from llm42_sglang.frontend.claims import refuse_claim
 from llm42_sglang.frontend.gates import FieldGate, facts_response
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.last_resort import LastResort
@@ -126,7 +127,8 @@ class Gatekeeper:
         receipts = others.pop(RECEIPT_KEY, None)  # per request of the batch: [receipt] or []
         if receipts is not None and receipts[index]:
             (receipt,) = receipts[index]
-            meta_info[RECEIPT_KEY] = self.signer.signed(receipt) if self.signer else receipt
+            signer = None if REFUTED in receipt else self.signer
+            meta_info[RECEIPT_KEY] = signer.signed(receipt) if signer else receipt
         original(manager, meta_info, state, others, index, finish_reason)
 
     @after(
@@ -199,6 +201,7 @@ class Gatekeeper:
         else:
             refuse_fresh_seed(params.custom_params)
         refuse_nonce(params.custom_params, wanted)
+        refuse_claim(params.custom_params, params.n, wanted)
         return wanted
 
     def _require_service(self, params: SamplingParams, request: Any) -> None:

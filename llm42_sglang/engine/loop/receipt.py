@@ -9,7 +9,6 @@ from llm42_sglang.frontend.nonce import nonce_of
 def receipt_of(req: DeterministicReq) -> Receipt:
     """The receipt that the response carries. The request must be finished."""
     outputs = req.output_ids_through_stop
-    known = len(req.origin_input_ids) + len(req.output_ids)  # less, if it ended inside a run
     track, plan = req.track if req.begun else None, req.chooser.plan
     segments = req.lineage.segments(len(outputs))
     seed = None if plan.greedy else plan.seed
@@ -17,7 +16,7 @@ def receipt_of(req: DeterministicReq) -> Receipt:
         req.asked, req.sampling_params.max_new_tokens, req.require_reasoning, req.return_logprob
     )
     return Receipt(
-        verified=not req.withdrawn and track is not None and track.committed_len >= known,
+        verified=not req.withdrawn and req.all_committed,
         fingerprint=segments[-1].fingerprint if segments else req.lineage.fingerprint,
         segments=segments,
         request_digest=request_digest(req.origin_input_ids, sampling, seed),

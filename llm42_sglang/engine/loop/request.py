@@ -113,7 +113,7 @@ class DeterministicReq(Req):
     def begin_prefill(self) -> None:
         """Called before each chunk. Rows from the radix cache or an earlier chunk are canonical."""
         if self._track is None:
-            known = len(self.origin_input_ids) + len(self.output_ids)
+            known = len(self.full_untruncated_fill_ids)  # prompt and committed output
             self.track = Track(page_size=self.page_size, committed_len=known)
         self.apply(Prefilled(self.prefix_len))
 
@@ -243,6 +243,13 @@ class DeterministicReq(Req):
     def known_tokens(self) -> list[int]:
         """The prompt, committed output and candidates, from position 0."""
         return [*self.origin_input_ids, *self.output_ids, *self.track.candidates]
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether every token of the output is. A track may be ahead of the output, if the request
+        ended inside a run."""
+        known = len(self.origin_input_ids) + len(self.output_ids)
+        return self._track is not None and self._track.committed_len >= known
 
     @property
     def refused(self) -> bool:

@@ -19,6 +19,7 @@ from sglang.srt.model_executor.forward_batch_info import ForwardMode
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
 from llm42_sglang.engine.hooks import stand_in
+from llm42_sglang.engine.loop.claim import ClaimReq
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
 
@@ -114,6 +115,13 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             self.lane.committed(req, stepped and req.stepped, busy)
         super()._handle_finish_state_updated_req(req, batch, result, *args, **kwargs)
 
+    def process_batch_result_prefill(self, batch: ScheduleBatch, result: Any) -> None:
+        """As SGLang's. A claim ends here, without a token of its own."""
+        for req in batch.reqs:
+            if isinstance(req, ClaimReq):
+                req.conclude()
+        super().process_batch_result_prefill(batch, result)
+
     # -- Logprobs of deterministic requests come from canonical rows, not from the batch --
 
     def move_logprobs_to_cpu(self, *, batch, logits_output) -> None:
@@ -127,7 +135,7 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             return super()._apply_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
         if req.logprobs is not None:
             req.logprobs.hand_over_prompt(req.origin_input_ids, req.logprob_start_len)
-            req.logprobs.hand_over(1)
+            req.logprobs.hand_over(len(req.output_ids))
         return logprob_pt
 
     def _apply_chunked_prefill_logprobs(self, *, req: Req, logprob_pt: int, **kwargs) -> int:

@@ -6,6 +6,8 @@ from typing import ClassVar
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
+from llm42_sglang.core.receipts import REFUTED
+from llm42_sglang.engine.loop.claim import ClaimReq
 from llm42_sglang.engine.loop.receipt import receipt_of
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.engine.names import PROBLEM_KEY, RECEIPT_KEY
@@ -59,4 +61,6 @@ def _has_news(req: Req) -> bool:
 def _receipts(req: Req) -> list[dict]:
     if not isinstance(req, DeterministicReq) or not req.finished() or req.refused:
         return []
+    if isinstance(req, ClaimReq) and req.refuted:
+        return [{"fingerprint": req.lineage.fingerprint, REFUTED: req.refutation()}]
     return [receipt_of(req).as_dict()]
