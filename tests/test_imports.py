@@ -21,7 +21,8 @@ MAY_IMPORT = {
     },
     "report": {"repro", "core", ""},
     "repro": {"core", ""},  # a client: it never needs an engine
-    "engine": {"frontend", "platform", "sampling", "core", ""},  # its hooks install the frontend
+    # Its hooks install the frontend. At /llm42/verify the server is its own client.
+    "engine": {"repro", "frontend", "platform", "sampling", "core", ""},
     "frontend": {"core", ""},
     "platform": {"core", ""},
     "sampling": {"core", ""},

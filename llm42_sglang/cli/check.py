@@ -12,7 +12,7 @@ from llm42_sglang.cli.output import Report, bar, cell, console, require_writable
 from llm42_sglang.errors import UserError, judging, printable
 from llm42_sglang.files import write_whole
 from llm42_sglang.report.check import check_page
-from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
+from llm42_sglang.repro.conditions import CONDITIONS, USUAL, Condition, Observation, observe
 from llm42_sglang.repro.endpoint import Endpoint, connect
 from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
 from llm42_sglang.repro.judge import CheckResult, CheckVerdict, judge, updated
@@ -39,7 +39,7 @@ def check(
     ] = None,
     conditions: Annotated[
         str, typer.Option("--conditions", help="Conditions to check under, with commas.")
-    ] = ",".join(CONDITIONS),
+    ] = ",".join(USUAL),
     in_flight: InFlight = 8,
     api: ApiName = None,
     model: ModelName = None,

@@ -5,7 +5,19 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from llm42_sglang.cli import certify, check, doctor, key, model, patch, probe, record, replay, serve
+from llm42_sglang.cli import (
+    certify,
+    check,
+    doctor,
+    key,
+    model,
+    patch,
+    probe,
+    record,
+    replay,
+    serve,
+    verify,
+)
 from llm42_sglang.cli.bench import latency, options, passes, throughput
 from llm42_sglang.cli.launch import leave_on_signals
 from llm42_sglang.errors import UserError, printable
@@ -22,6 +34,7 @@ app.command("record")(record.record)
 app.command("check")(check.check)
 app.command("certify", context_settings=serve.CONTEXT)(certify.certify)
 app.command("replay")(replay.replay)
+app.command("verify")(verify.verify)
 app.command("key")(key.key)
 app.command("probe")(probe.probe)
 bench = typer.Typer(help="Measure what determinism costs on this machine.")

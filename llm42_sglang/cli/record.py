@@ -11,8 +11,8 @@ from llm42_sglang.cli.output import bar, require_writable, say
 from llm42_sglang.errors import UserError, judging
 from llm42_sglang.repro.conditions import CONDITIONS, Observation, observe
 from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.exchange import save_exchange
 from llm42_sglang.repro.golden import GoldenFile, RecordedCase, save_golden
-from llm42_sglang.repro.replay import save_exchange
 from llm42_sglang.repro.suite import load_suite
 
 

@@ -8,16 +8,11 @@ import typer
 from llm42_sglang.cli.endpoints import Key, Url
 from llm42_sglang.errors import judging, printable
 from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.exchange import load_exchange
 from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.proof import PublicKey
-from llm42_sglang.repro.replay import forgery, load_exchange, replay_segment
+from llm42_sglang.repro.replay import WORDS, forgery, replay_segment
 from llm42_sglang.repro.replay import replay as execute_again
-
-WORDS = {
-    CheckVerdict.PASSED: "AUTHENTIC",
-    CheckVerdict.FAILED: "NOT AUTHENTIC",
-    CheckVerdict.UNKNOWN: "UNKNOWN",
-}
 
 
 @judging

@@ -13,6 +13,7 @@ from llm42_sglang.core.encoding import digest, packed
 
 VERSION = 2
 FACTS_PATH = "/llm42/fingerprint"  # endpoint with the facts behind a server's fingerprint
+VERIFY_PATH = "/llm42/verify"  # endpoint that checks a claimed answer
 REFUTED = "refuted"  # field that stands in place of a receipt where a claim was wrong
 SIGNATURE = ("key", "signature")  # fields that a signing server adds to a receipt
 _NOT_HASHED = ("receipt_digest", *SIGNATURE)

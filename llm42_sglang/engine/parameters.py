@@ -4,9 +4,10 @@ from hashlib import sha256
 
 from sglang.srt.sampling.sampling_params import SamplingParams
 
+from llm42_sglang.core.seeds import DEFAULT_SEED
 from llm42_sglang.frontend.nonce import others_in
 from llm42_sglang.frontend.options import CONSTRAINTS
-from llm42_sglang.sampling import DEFAULT_SEED, Adjustments, Plan, bias_pairs
+from llm42_sglang.sampling import Adjustments, Plan, bias_pairs
 
 _WHOLE_VOCABULARY = SamplingParams().top_k
 

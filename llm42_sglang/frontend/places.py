@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl
 
+from llm42_sglang.core.receipts import VERIFY_PATH
 from llm42_sglang.frontend.options import FIELD, Refused
 
 Place = tuple[Any, ...]  # names from the outside in; ... for any element of a list
@@ -53,6 +54,7 @@ _USER_DATA = (
 )
 # The user's own data on some paths. Their names mean something else on other paths.
 _USER_DATA_ON = {
+    VERIFY_PATH: ("request", "response", "fingerprint"),
     "/api/chat": ("format",),
     "/api/generate": ("format",),
     "/v1/decisions": ("schema",),

@@ -10,7 +10,7 @@ import pytest
 
 from llm42_sglang.errors import UserError, printable
 from llm42_sglang.pytest_plugin.message import explanation
-from llm42_sglang.repro.conditions import CONDITIONS, Condition, Observation, observe
+from llm42_sglang.repro.conditions import CONDITIONS, USUAL, Condition, Observation, observe
 from llm42_sglang.repro.documents import validated
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
@@ -42,7 +42,7 @@ class Reproducible:
         sampling: dict[str, Any] = {}
         for marker in reversed(list(request.node.iter_markers("llm42"))):  # the closest one wins
             sampling |= marker.kwargs
-        names = request.config.getini("llm42_conditions") or list(CONDITIONS)
+        names = request.config.getini("llm42_conditions") or USUAL
         for unknown in (name for name in names if name not in CONDITIONS):
             known = ", ".join(CONDITIONS)
             raise UserError(f"llm42_conditions: {unknown!r} is none of {known}")

@@ -36,6 +36,7 @@ class Condition:
     `share` and `background` are shares of --in-flight. `share` says how many cases are under way at
     once; with 0 it is one. `background` says how many ordinary requests run beside the cases.
     `flush` empties the prefix cache before the first case, and before each that is asked alone.
+    `claimed` has the server check the recorded tokens in place of generating an answer.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Condition:
     flush: bool = False
     shuffle: bool = False
     stream: bool = False
+    claimed: bool = False
 
 
 # The order counts: `warm` finds the prefix cache as the conditions before it have filled it.
@@ -55,8 +57,12 @@ CONDITIONS = {
         Condition("shuffled", share=0.5, background=0.25, shuffle=True),
         Condition("warm"),
         Condition("streaming", share=0.5, background=0.5, stream=True),
+        Condition("claimed", share=0.5, claimed=True),
     )
 }
+# Those of a check that names none. The recorded tokens are checked as if they were a prompt: that
+# is several times as fast, and says nothing about decode steps.
+USUAL = tuple(name for name, condition in CONDITIONS.items() if not condition.claimed)
 
 
 def observe(
@@ -80,7 +86,8 @@ def observe(
         if condition.flush and condition.share == 0:
             endpoint.flush()
         try:
-            answer = endpoint.ask(case, deterministic, condition.stream)
+            claim = _recorded_ids(case) if condition.claimed else None
+            answer = endpoint.ask(case, deterministic, condition.stream, claim)
         except UserError as error:
             if not keep_on:
                 raise UserError(f"case {case.id}: {error}") from None
@@ -100,6 +107,14 @@ def observe(
         # Without its background requests the server was not in load, so no answer counts.
         reason = f"a background request failed: {error}"
         return [Observation(case.id, condition.name, None, reason) for case in cases]
+
+
+def _recorded_ids(case: Case) -> Sequence[int]:
+    """The token ids of a recorded case. Raises UserError without any."""
+    output = getattr(case, "output", None)
+    if output is None or not output.ids:
+        raise UserError("no token ids are recorded that could be claimed; leave `claimed` out")
+    return output.ids
 
 
 @contextmanager

@@ -70,7 +70,14 @@ class Connection(AbstractContextManager):
     Raises UserError for a URL or a key that cannot be one.
     """
 
-    def __init__(self, url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """transport: what carries requests to the server; None: the network."""
         self.url = url.rstrip("/").removesuffix("/v1")
         try:
             host = httpx.URL(self.url).host
@@ -84,6 +91,7 @@ class Connection(AbstractContextManager):
             base_url=self.url,
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+            transport=transport,
             trust_env=host not in LOOPBACK,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_IDLE_S),
         )

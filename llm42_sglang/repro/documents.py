@@ -23,11 +23,16 @@ def read_text(path: Path) -> str:
 
 def read_document(kind: type[Document], path: Path) -> Document:
     """The content of a JSON file. Raises UserError if it is not JSON, or not of this kind."""
+    return parsed(kind, read_text(path), path)
+
+
+def parsed(kind: type[Document], text: str, where: object) -> Document:
+    """JSON text as a document of this kind; `where` names the file. Raises UserError."""
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON, or was cut off: {error}") from None
-    return validated(kind, content, path)
+        raise UserError(f"{where} is not JSON, or was cut off: {error}") from None
+    return validated(kind, content, where)
 
 
 def validated(kind: type[Document], content: Any, where: object) -> Document:

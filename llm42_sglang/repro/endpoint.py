@@ -1,5 +1,6 @@
 """A server that answers prompts: an llm42 server, stock SGLang, or one with OpenAI's API."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,16 @@ from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE, Connection, short
 from llm42_sglang.repro.differences import Fingerprint
 from llm42_sglang.repro.suite import Case
-from llm42_sglang.repro.wire import COMPLETIONS, DETAILS, Answer, Api, answer_of, body_of, path_of
+from llm42_sglang.repro.wire import (
+    COMPLETIONS,
+    DETAILS,
+    Answer,
+    Api,
+    answer_of,
+    body_of,
+    claiming,
+    path_of,
+)
 
 
 @dataclass
@@ -34,8 +44,17 @@ class Endpoint(AbstractContextManager):
         """Whether it is an llm42 server, which knows deterministic requests."""
         return self.fingerprint is not None
 
-    def ask(self, case: Case, deterministic: bool = True, stream: bool = False) -> Answer:
+    def ask(
+        self,
+        case: Case,
+        deterministic: bool = True,
+        stream: bool = False,
+        claim: Sequence[int] | None = None,
+    ) -> Answer:
         """Ask one case and return its whole answer.
+
+        claim: token ids that the answer should have; an llm42 server checks them in place of
+        generating. If they are wrong, the answer is `refuted`.
 
         `deterministic` is sent to llm42 servers only; others do not know the field. A detail that
         the endpoint refuses, such as logprobs, is left out and the case asked again.
@@ -45,6 +64,8 @@ class Endpoint(AbstractContextManager):
         flag = deterministic if self.ours else None
         for level in range(self._details.get(path, 0), len(DETAILS)):
             body = body_of(case, path, self.model, flag, stream, DETAILS[level])
+            if claim is not None:
+                body = claiming(path, body, claim)
             reply = self.connection.post(path, body)
             if reply.status not in (400, 422) or path == GENERATE:
                 break

@@ -1,23 +1,16 @@
 """Is a response authentic? Its request is executed again, and the two responses are compared.
 
-The file is JSON: `{"request": BODY, "response": BODY}`. Both are as they went over the wire, on any
-of the paths below. `llm42 record --receipts` adds `path`, and `fingerprint` with its facts. If the
-server drew the seed, the receipt names it, and the request is executed with that one.
+If the server drew the seed, the receipt names it, and the request is executed with that one.
+`repro.claims` finds the same verdict without generating the answer again.
 """
 
-import json
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-from pydantic import model_validator
+from typing import NamedTuple
 
 from llm42_sglang.core.receipts import SIGNATURE
 from llm42_sglang.errors import UserError
-from llm42_sglang.files import write_whole
-from llm42_sglang.repro.connection import GENERATE
-from llm42_sglang.repro.differences import Fingerprint, explain
-from llm42_sglang.repro.documents import read_document
+from llm42_sglang.repro.differences import explain
 from llm42_sglang.repro.endpoint import Endpoint
+from llm42_sglang.repro.exchange import SavedExchange
 from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import Output, mismatch
 from llm42_sglang.repro.proof import PublicKey, flaw_of, flaw_of_signature
@@ -29,37 +22,17 @@ from llm42_sglang.repro.segments import (
     part_of,
     request_of,
 )
-from llm42_sglang.repro.suite import Strict
-from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of, receipt_in
+from llm42_sglang.repro.wire import answer_of, receipt_in
 
-
-class SavedExchange(Strict):
-    """The content of the file: a request and its response."""
-
-    format: Literal["llm42-receipt"] = "llm42-receipt"
-    version: Literal[1] = 1
-    path: Literal["/generate", "/v1/completions", "/v1/chat/completions"]
-    request: dict[str, Any]
-    response: dict[str, Any]
-    fingerprint: Fingerprint | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_of_the_response(cls, content: Any) -> Any:
-        match content:
-            case {"response": {"meta_info": _}}:
-                path = GENERATE
-            case {"response": {"object": "chat.completion"}}:
-                path = CHAT
-            case {"response": {"object": "text_completion"}}:
-                path = COMPLETIONS
-            case _:
-                return content  # the fields say what is missing
-        return {"path": path, **content}
+WORDS = {
+    CheckVerdict.PASSED: "AUTHENTIC",
+    CheckVerdict.FAILED: "NOT AUTHENTIC",
+    CheckVerdict.UNKNOWN: "UNKNOWN",
+}
 
 
 class ReplayResult(NamedTuple):
-    """The verdict on a receipt, PASSED if it is authentic, and a reason of one line."""
+    """The verdict on an answer, PASSED if it is authentic, and a reason of one line."""
 
     verdict: CheckVerdict
     reason: str
@@ -84,28 +57,6 @@ def forgery(
             return ReplayResult(CheckVerdict.UNKNOWN, f"{reason}; give --public-key")
     flaw = flaw_of_signature(receipt, key)
     return ReplayResult(CheckVerdict.FAILED, flaw) if flaw else None
-
-
-def load_exchange(path: Path) -> tuple[SavedExchange, Output]:
-    """The file's content, and its response as an output with a receipt. Raises UserError."""
-    exchange = read_document(SavedExchange, path)
-    if isinstance(choices := exchange.response.get("choices"), list) and len(choices) > 1:
-        raise UserError(f"{path} has several choices; a replay compares one")
-    try:
-        claimed = answer_of(exchange.path, [exchange.response]).output
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    if claimed.receipt is None:
-        raise UserError(f"{path}: the response carries no receipt, so there is nothing to replay")
-    return exchange, claimed
-
-
-def save_exchange(answer: Answer, fingerprint: Fingerprint | None, path: Path) -> None:
-    """Write an answer's request and response, as a whole or not at all. Raises UserError."""
-    assert answer.exchange is not None, "a stream is not one response"
-    exchange = SavedExchange(**answer.exchange, fingerprint=fingerprint)
-    content = exchange.model_dump(mode="json")
-    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def replay_segment(
@@ -147,28 +98,50 @@ def replay_segment(
 
 def replay(endpoint: Endpoint, exchange: SavedExchange, claimed: Output) -> ReplayResult:
     """Execute a saved request again and judge. Raises UserError if the endpoint refuses it."""
-    if claimed.receipt is not None and claimed.receipt.segments:
-        parts = ", ".join(f"{s.tokens} under {s.fingerprint}" for s in claimed.receipt.segments)
-        reason = f"weights were updated while it was made ({parts} tokens); replay each --segment"
+    if reason := several_segments(claimed):
         return ReplayResult(CheckVerdict.UNKNOWN, reason)
     request = with_drawn_seed(exchange.path, exchange.request, claimed) | {"stream": False}
     reply = endpoint.connection.post(exchange.path, request)
     again = answer_of(exchange.path, [reply.require_ok().json()]).output
+    how = "executed again, it gave"
+    return compared(endpoint, exchange, claimed, again, how)
+
+
+def several_segments(claimed: Output) -> str | None:
+    """Why an answer cannot be judged as a whole: one line. None if it can."""
+    segments = claimed.receipt.segments if claimed.receipt else None
+    if not segments:
+        return None
+    parts = ", ".join(f"{s.tokens} under {s.fingerprint}" for s in segments)
+    return f"weights were updated while it was made ({parts} tokens); replay each --segment"
+
+
+def other_fingerprint(endpoint: Endpoint, exchange: SavedExchange) -> ReplayResult:
+    """The verdict on an answer of another fingerprint than the endpoint's."""
+    change = "the file does not hold that fingerprint's facts"
+    if exchange.fingerprint is not None:
+        change = explain(exchange.fingerprint, endpoint.fingerprint)
+    return ReplayResult(CheckVerdict.UNKNOWN, f"made under another fingerprint: {change}")
+
+
+def compared(
+    endpoint: Endpoint, exchange: SavedExchange, claimed: Output, again: Output, how: str
+) -> ReplayResult:
+    """Judge a claimed answer by what the endpoint has answered. how: how it came to that."""
     claim, now = claimed.receipt, again.receipt
-    assert claim is not None, "load_exchange refuses a response without a receipt"
     if now is None:
         reason = "this endpoint gives no receipts, so it cannot confirm one"
         return ReplayResult(CheckVerdict.UNKNOWN, reason)
-    if claim.fingerprint != now.fingerprint:
-        change = "the file does not hold that fingerprint's facts"
-        if exchange.fingerprint is not None:
-            change = explain(exchange.fingerprint, endpoint.fingerprint)
-        return ReplayResult(CheckVerdict.UNKNOWN, f"made under another fingerprint: {change}")
-    if claim.version != now.version:
+    if claim is not None and claim.fingerprint != now.fingerprint:
+        return other_fingerprint(endpoint, exchange)
+    if claim is not None and claim.version != now.version:
         reason = f"the receipt is of version {claim.version}, and this endpoint's {now.version}"
         return ReplayResult(CheckVerdict.UNKNOWN, reason)
     if difference := mismatch(claimed, again):
         return ReplayResult(CheckVerdict.FAILED, difference.describe("the file says"))
+    if claim is None:
+        reason = "it is this server's answer, but it has no receipt that says so"
+        return ReplayResult(CheckVerdict.UNKNOWN, reason)
     if not (claim.verified and now.verified):
         reason = "same bits, but one of the receipts says that they are not verified"
         return ReplayResult(CheckVerdict.UNKNOWN, reason)
@@ -176,5 +149,4 @@ def replay(endpoint: Endpoint, exchange: SavedExchange, claimed: Output) -> Repl
         fields = zip(claim, now, strict=True)
         wrong = ", ".join(f"{name} {a}, not {b}" for (name, a), (_, b) in fields if a != b)
         return ReplayResult(CheckVerdict.FAILED, f"the receipt claims {wrong}")
-    reason = "executed again, it gave the same bits and the same receipt"
-    return ReplayResult(CheckVerdict.PASSED, reason)
+    return ReplayResult(CheckVerdict.PASSED, f"{how} the same bits and the same receipt")

@@ -25,7 +25,7 @@ def _with_seed(params: Mapping[str, Any], name: str, seed: int) -> dict[str, Any
     Otherwise the seed follows from them, and a receipt that claims another one is not authentic.
     """
     custom = _object(params.get("custom_params"))
-    said = (params.get(name), params.get("sampling_seed"), custom.get("sampling_seed"))
+    said = seeds_said(params, name)
     asked = (params.get("deterministic"), custom.get("deterministic"))
     silent = said == (None, None, None) and asked == (None, None)
     if not silent and FRESH not in said:
@@ -35,6 +35,12 @@ def _with_seed(params: Mapping[str, Any], name: str, seed: int) -> dict[str, Any
         rest = {key: value for key, value in custom.items() if key != "sampling_seed"}
         others["custom_params"] = rest
     return others | {name: seed}
+
+
+def seeds_said(params: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
+    """What parameters say in the places where a seed may stand; None for nothing."""
+    custom = _object(params.get("custom_params"))
+    return params.get(name), params.get("sampling_seed"), custom.get("sampling_seed")
 
 
 def _object(value: Any) -> dict[str, Any]:

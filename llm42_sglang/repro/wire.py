@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from llm42_sglang.core.receipts import REFUTED
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.documents import first_complaint
@@ -17,6 +18,7 @@ Api = Literal["native", "openai"]
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 # What is asked for besides the text. An endpoint that refuses one entry is asked for the next.
 DETAILS = ("ids and logprobs", "logprobs", "nothing")
+CLAIM = "claim"  # in custom_params
 _ALTERNATIVES = (  # in meta_info, besides the logprobs of the output
     "output_top_logprobs",
     "output_token_ids_logprobs",
@@ -40,6 +42,8 @@ class Answer:
     end_to_end_s: float = 0.0
     first_token_s: float | None = None  # None unless streamed
     exchange: Mapping[str, Any] | None = None  # path, request and response; None if streamed
+    # Where a claim is wrong. The output is then the beginning of the right one.
+    refuted: Mapping[str, Any] | None = None
 
     def counter(self, name: str) -> int:
         """A counter of the receipt, such as `rollbacks`; 0 without a receipt."""
@@ -101,6 +105,20 @@ def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[s
     }
 
 
+def claiming(path: str, request: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
+    """The request with a claim: these token ids are its output."""
+    if path != GENERATE:
+        return _claiming(request, ids) | {"stream": False}
+    params = _claiming(request.get("sampling_params") or {}, ids)
+    return {**request, "sampling_params": params, "stream": False}
+
+
+def _claiming(params: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
+    others = {name: value for name, value in params.items() if name != "deterministic"}
+    custom = {**(params.get("custom_params") or {}), "deterministic": True, CLAIM: [*ids]}
+    return {**others, "custom_params": custom}
+
+
 def answer_of(path: str, events: Sequence[Any]) -> Answer:
     """Read an answer from the events of a stream, or from a response as the only event.
 
@@ -137,7 +155,7 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
         for name in ("output_token_logprobs", *_ALTERNATIVES)
     )
     reason = meta.get("finish_reason") or {}
-    if reason.get("type") == "abort":
+    if reason.get("type") == "abort" and not _is_refuted(meta.get("llm42")):
         raise UserError(f"the server aborted a request: {reason.get('message')}")
     texts = [entry[2] for entry in scored]
     return _answer(
@@ -213,6 +231,10 @@ def _answer(
     receipt: Any,
     cached_tokens: int | None = None,
 ) -> Answer:
+    refuted = receipt[REFUTED] if _is_refuted(receipt) else None
+    if refuted is not None:  # nothing is said of a whole answer
+        stamp = {"verified": False, "fingerprint": receipt["fingerprint"], "output_digest": ""}
+        receipt = {"version": 2, **stamp}
     output = Output(
         text=comparable(text),
         finish_reason=finish_reason,
@@ -221,4 +243,8 @@ def _answer(
         logprobs=logprob_digest(logprobs, alternatives) if logprobs else None,
         receipt=receipt,
     )
-    return Answer(output, tuple(logprobs) or None, receipt, cached_tokens)
+    return Answer(output, tuple(logprobs) or None, receipt, cached_tokens, refuted=refuted)
+
+
+def _is_refuted(receipt: Any) -> bool:
+    return isinstance(receipt, Mapping) and REFUTED in receipt

@@ -11,13 +11,12 @@
 
 from llm42_sglang.sampling.adjust import Adjustments, adjust, bias_pairs
 from llm42_sglang.sampling.logprobs import TopLogprobs, logprobs, token_logprobs, top_logprobs
-from llm42_sglang.sampling.noise import DEFAULT_SEED, gumbel
+from llm42_sglang.sampling.noise import gumbel
 from llm42_sglang.sampling.plan import WHOLE_VOCABULARY, Plan
 from llm42_sglang.sampling.ranking import NO_TOKEN, greedy
 from llm42_sglang.sampling.rows import sample
 
 __all__ = [
-    "DEFAULT_SEED",
     "NO_TOKEN",
     "WHOLE_VOCABULARY",
     "Adjustments",

@@ -6,8 +6,6 @@ state. So no draw can depend on how many draws came before it, or for whom.
 
 import torch
 
-DEFAULT_SEED = 42  # of a request that draws and names no seed; also SGLang's default
-
 _BITS64 = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd: consecutive counters land far apart
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

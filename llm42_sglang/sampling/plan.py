@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from llm42_sglang.sampling.noise import DEFAULT_SEED
+from llm42_sglang.core.seeds import DEFAULT_SEED
 
 WHOLE_VOCABULARY = 1 << 30  # the top_k that keeps every token; SGLang's TOP_K_ALL
 _GREEDY_BELOW = 1e-6  # a lower temperature means greedy; SGLang's _SAMPLING_EPS

@@ -139,7 +139,8 @@ def test_a_grammar_forgets_candidates(candidates):
 
 
 def test_samples_are_numbered_and_forgotten():
-    from llm42_sglang.engine.front.samples import SENT, expect_samples, next_sample, seed_of_sample
+    from llm42_sglang.core.seeds import seed_of_sample
+    from llm42_sglang.engine.front.samples import SENT, expect_samples, next_sample
 
     params = SamplingParams(n=3, sampling_seed=2**63 - 2, custom_params={SENT: [7], "mine": 1})
     expect_samples(params)

@@ -1,9 +1,10 @@
 """Hooks in the HTTP and tokenizer process: which requests pass, what responses and health say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
@@ -11,7 +12,8 @@ from sglang.srt.runtime_context import get_observability
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
-from llm42_sglang.core.receipts import FACTS_PATH, REFUTED
+from llm42_sglang.core.receipts import FACTS_PATH, REFUTED, VERIFY_PATH
+from llm42_sglang.engine.front import verify
 from llm42_sglang.engine.front.bounded import FrontBounds
 from llm42_sglang.engine.front.samples import expect_samples, next_sample, settle_seed
 from llm42_sglang.engine.front.stream import keep_messages
@@ -28,6 +30,7 @@ from llm42_sglang.engine.names import (
 from llm42_sglang.engine.parameters import adjustments_of, plan_of
 from llm42_sglang.engine.signing import Signer, load_signer
 from llm42_sglang.frontend.administration import AdministrationGate
+from llm42_sglang.frontend.bodies import error_response
 from llm42_sglang.frontend.claims import refuse_claim
 from llm42_sglang.frontend.gates import FieldGate, facts_response
 from llm42_sglang.frontend.health import HealthGate
@@ -179,12 +182,22 @@ class Gatekeeper:
             )
             app.add_middleware(LastResort, problem=lambda: self.problem)
             app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
+            app.add_api_route(VERIFY_PATH, self.check_claim, methods=["POST"])
 
     async def describe_fingerprint(self) -> JSONResponse:
         """GET FACTS_PATH: the fingerprint, its facts and the certificate; 503 with a problem. If
         the server signs, its public key too."""
-        keys = self.signer.public if self.signer else {}
-        return facts_response({**self.proof, **keys}, self.problem)
+        return facts_response({**self.proof, **self._keys}, self.problem)
+
+    async def check_claim(self, request: Request) -> JSONResponse:
+        """POST VERIFY_PATH: the verdict on a claimed answer; 503 with a problem."""
+        if self.problem is not None:
+            return error_response(503, self.problem)
+        return await verify.answer(request, self.proof, self._keys)
+
+    @property
+    def _keys(self) -> Mapping[str, str]:
+        return self.signer.public if self.signer else {}
 
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""

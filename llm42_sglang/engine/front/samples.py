@@ -10,14 +10,12 @@ from typing import Any
 
 from sglang.srt.sampling.sampling_params import SamplingParams
 
-from llm42_sglang.core.seeds import fresh_seed
+from llm42_sglang.core.seeds import fresh_seed, seed_of_sample
 from llm42_sglang.engine.parameters import plan_of
 from llm42_sglang.frontend.options import FIELD
 from llm42_sglang.frontend.seeds import asks_for_fresh_seed
-from llm42_sglang.sampling import DEFAULT_SEED
 
 SENT = "llm42_sent"  # of custom_params, until the request leaves this process
-_INT64 = 1 << 64
 
 
 def settle_seed(params: SamplingParams) -> None:
@@ -53,9 +51,3 @@ def next_sample(params: SamplingParams) -> SamplingParams:
     if params.max_new_tokens != 0:
         numbered.sampling_seed = seed_of_sample(params.sampling_seed, next(sent))
     return numbered
-
-
-def seed_of_sample(seed: int | None, index: int) -> int:
-    """seed + index, wrapped into 64 signed bits. Without a seed, DEFAULT_SEED + index."""
-    total = (DEFAULT_SEED if seed is None else seed) + index
-    return (total + _INT64 // 2) % _INT64 - _INT64 // 2

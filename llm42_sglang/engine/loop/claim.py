@@ -107,7 +107,7 @@ class ClaimReq(DeterministicReq):
             self.logprobs.read(rows, run)
         if now.drawn is not None and now.drawn != NO_TOKEN and now.left:
             row = rows[len(run) - 1]
-            self.margin = float(row[now.drawn] - row[now.left[0]])
+            self._margin = float(row[now.drawn] - row[now.left[0]])
 
     def _advance_grammar(self, tokens: Sequence[int], before: int) -> None:
         """Let the grammar follow tokens that were drawn. before: the tokens that came earlier."""

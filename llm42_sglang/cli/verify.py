@@ -1,0 +1,52 @@
+"""`llm42 verify`: is a saved answer this server's? Its tokens are checked, not generated."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm42_sglang.cli.endpoints import Key, Url
+from llm42_sglang.errors import judging, printable
+from llm42_sglang.repro.claims import verify as check_claims
+from llm42_sglang.repro.claims import worst
+from llm42_sglang.repro.documents import read_document
+from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.exchange import SavedExchange
+from llm42_sglang.repro.judge import CheckVerdict
+from llm42_sglang.repro.proof import PublicKey
+from llm42_sglang.repro.replay import WORDS
+
+
+@judging
+def verify(
+    answer: Annotated[
+        Path,
+        typer.Argument(help='JSON {"request": ..., "response": ...}, or from record --receipts.'),
+    ],
+    url: Url,
+    api_key: Key = None,
+    public_key: Annotated[
+        str | None,
+        typer.Option(help="The key that it must be signed with; default: the server's own."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+) -> None:
+    """Check a saved answer at the price of a prefill: the server draws every token again.
+
+    Of n samples each has a verdict, in a line of its own.
+
+    Status 0: authentic. Status 1: not authentic, or not known. Status 2: bad input or no endpoint.
+    """
+    exchange = read_document(SavedExchange, answer)
+    key = PublicKey(public_key) if public_key is not None else None
+    with connect(url, api_key=api_key) as endpoint:
+        results = check_claims(endpoint, exchange, key, answer)
+    if as_json:
+        print(json.dumps([result.as_dict() for result in results], indent=1))
+    else:
+        for number, result in enumerate(results):
+            sample = f"sample {number}: " if len(results) > 1 else ""
+            print(f"{sample}{WORDS[result.verdict]}: {printable(result.reason)}")
+    if worst(results) is not CheckVerdict.PASSED:
+        raise typer.Exit(1)
