@@ -22,6 +22,7 @@ SECTIONS = {  # by name of the file, without `.json`
     "attention": costs.attention,
     "passes": costs.passes,
     "digest": costs.digest,
+    "claims": costs.claims,
     "sweep": costs.sweep,
     "simulation": costs.simulation,
 }

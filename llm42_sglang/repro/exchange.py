@@ -36,8 +36,7 @@ class SavedExchange(Strict):
         if isinstance(self.response, list):
             return self.response
         choices = self.response.get("choices")
-        several = self.path != GENERATE and isinstance(choices, list) and choices
-        return choices if several else [self.response]
+        return choices if isinstance(choices, list) and choices else [self.response]
 
     @model_validator(mode="before")
     @classmethod

@@ -33,9 +33,8 @@ def samples_of(exchange: SavedExchange) -> list[SavedExchange]:
 
 
 def _response_of(exchange: SavedExchange, index: int) -> dict[str, Any]:
-    if exchange.path == GENERATE:
-        return exchange.answers[index]
-    assert isinstance(exchange.response, dict), "a list is of /generate"
+    if isinstance(exchange.response, list):
+        return exchange.response[index]
     receipts = exchange.response.get("llm42")
     one = receipts[index] if isinstance(receipts, list) and index < len(receipts) else None
     return {**exchange.response, "choices": [exchange.answers[index]], "llm42": one}

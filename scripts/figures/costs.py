@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from scripts.figures.parts import Result, command, head, percent, table
+from scripts.figures.parts import Result, command, head, model, percent, table
 
 SWEPT = 6  # settings of the sweep that are shown, besides the default's place
 
@@ -100,6 +100,24 @@ def digest(result: Result) -> Iterator[str]:
         for name, seconds in result["seconds_per_gb"].items()
     ]
     yield from table(("hash", "seconds per GB of the model", "times as fast as SHA-256"), rows)
+
+
+def claims(result: Result) -> Iterator[str]:
+    """The section on `research/claims.py`."""
+    yield from head("Checking claims", result)
+    yield (
+        f"{model(result)}; answers of {result['new_tokens']} tokens to prompts of "
+        f"{result['prompt_tokens']} tokens; {result['rounds']} rounds. In brackets least and most."
+    )
+    yield ""
+    rows = []
+    for in_flight, seconds in result["in_flight"].items():
+        made, checked = seconds["generated_s"], seconds["checked_s"]
+        faster = [a / b for a, b in zip(made, checked, strict=True)]
+        figures = (_median(made, ".1f"), _median(checked, ".2f"), _median(faster, ".1f"))
+        rows.append([in_flight, *figures])
+    columns = ("in flight", "seconds to generate them", "to check them", "times as fast")
+    yield from table(columns, rows)
 
 
 def _median(values: Sequence[float], form: str) -> str:

@@ -5,8 +5,12 @@ Nothing is injected here. `scripts/quickstart` shows the same to a person.
 
 import pytest
 
+from llm42_sglang.core.claim import refutation
+from llm42_sglang.repro.claims import verify_one
 from llm42_sglang.repro.conditions import CONDITIONS, observe, question
 from llm42_sglang.repro.endpoint import connect
+from llm42_sglang.repro.exchange import SavedExchange
+from llm42_sglang.repro.judge import CheckVerdict
 from llm42_sglang.repro.output import mismatch
 from llm42_sglang.repro.prompts import PROMPTS
 from llm42_sglang.repro.suite import Sampling
@@ -43,7 +47,24 @@ def test_ordinary_answers_diverge_and_deterministic_ones_do_not(url):
     # What this machine's own rounding made the fast path propose was caught and undone.
     assert sum(answer.counter("rollbacks") for answer in everything) > 0
     # The negative control: the same script, without the feature.
-    assert any(map(differs, *answers(url, False, "alone", "load")))
+    ordinary = answers(url, False, "alone", "load")
+    assert any(map(differs, *ordinary))
+    noise_is_found(url, alone, ordinary)
+
+
+def noise_is_found(url: str, right: list[Answer], noisy: list[list[Answer]]) -> None:
+    """Ordinary answers are claimed: those that diverge are not authentic, from that token on."""
+    found = set()
+    with connect(url) as endpoint:
+        for answer, other in ((a, b) for got in noisy for a, b in zip(right, got, strict=True)):
+            first = refutation(other.output.ids, answer.output.ids)
+            exchange = SavedExchange(**other.exchange)
+            result = verify_one(endpoint, exchange, None, "an ordinary answer")
+            assert (result.verdict is CheckVerdict.FAILED) == (first is not None), result.reason
+            assert (first and first.token) == (result.refuted and result.refuted["token"])
+            found.add(result.verdict)
+    # Those that do not diverge have no receipt.
+    assert found == {CheckVerdict.FAILED, CheckVerdict.UNKNOWN}
 
 
 def differs(one: Answer, other: Answer) -> bool:

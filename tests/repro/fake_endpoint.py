@@ -18,6 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from llm42_sglang.core.claim import refutation
 from llm42_sglang.core.receipts import fingerprint, output_digest, receipt_digest, request_digest
 from llm42_sglang.engine.signing import Signer
 
@@ -108,6 +109,11 @@ class FakeEndpoint(ThreadingHTTPServer):
         if self.options.echo:
             scored[0] = (*scored[0][:2], question + "\ud83d")
         vouches = self.options.kind == "ours" and deterministic(body)
+        claim = claim_of(body) if vouches else None
+        if claim and (wrong := refutation(claim, ids)):
+            found = {"fingerprint": fingerprint(self.facts)}
+            found["refuted"] = wrong._asdict() | {"margin": 0.5}
+            return scored[: wrong.token + 1], {"llm42": found}
         return scored, {"llm42": self.receipt(body, scored)} if vouches else {}
 
     def arrive(self, path: str, body: dict) -> bool:
@@ -228,6 +234,12 @@ def deterministic(body: dict) -> bool:
     return bool(body.get("deterministic") or custom.get("deterministic"))
 
 
+def claim_of(body: dict) -> list[int] | None:
+    """The claimed token ids, None for no claim."""
+    custom = body.get("sampling_params", body).get("custom_params") or {}
+    return custom.get("claim")
+
+
 def in_force(body: dict, tokens: int) -> tuple[dict, int | None]:
     """What a receipt calls `sampling`, and the seed."""
     given = body.get("sampling_params", body)
@@ -252,11 +264,16 @@ def digest_1(prompt: list[int], ids: list[int]) -> str:
     return sha256(content).hexdigest()[:32]
 
 
+def reason_of(end: dict) -> str:
+    """Why an answer has ended: its length, or a claim that is wrong."""
+    return "abort" if "refuted" in end.get("llm42", {}) else "length"
+
+
 def native_event(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
     """An event of an answer, with `total` tokens so far. The last has the receipt in `end`."""
     meta = {
         "completion_tokens": total,
-        "finish_reason": None if end is None else {"type": "length", "length": total},
+        "finish_reason": None if end is None else {"type": reason_of(end), "length": total},
         "output_token_logprobs": scored,
         "output_top_logprobs": [
             [[v, 0, None]] * body.get("top_logprobs_num", 0) for v, *_ in scored
@@ -271,7 +288,8 @@ def openai_event(body: dict, scored: Scored, total: int, end: dict | None) -> di
     """The same in OpenAI's format: a chunk of a stream, or the whole answer."""
     chat, message = "messages" in body, "delta" if body.get("stream") else "message"
     tokens = [text for *_, text in scored]
-    choice: dict[str, Any] = {"index": 0, "finish_reason": None if end is None else "length"}
+    reason = None if end is None else reason_of(end)
+    choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
     choice[message if chat else "text"] = {"content": "".join(tokens)} if chat else "".join(tokens)
     if body.get("logprobs") not in (None, False):
         entries = [{"token": text, "logprob": value} for value, _, text in scored]

@@ -1,0 +1,109 @@
+"""`llm42 verify` and the condition `claimed`: answers are checked, not generated."""
+
+import json
+
+import pytest
+
+from llm42_sglang.core.seeds import DEFAULT_SEED
+from llm42_sglang.repro.exchange import SavedExchange
+from llm42_sglang.repro.samples import samples_of
+
+
+@pytest.mark.parametrize("case", ["sea", "greeting", "sampled"])
+def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
+    path, same, other = receipts / f"{case}.json", fake(), fake("--weights", "2").url
+    assert llm42("verify", path, "--url", same.url).out.startswith("AUTHENTIC: ")
+    ((_, body),) = same.requests
+    custom = body.get("sampling_params", body)["custom_params"]
+    assert custom["deterministic"] is True and len(custom["claim"]) > 5
+    command = llm42("verify", path, "--url", other)
+    assert command == (1, "UNKNOWN: made under another fingerprint: weights changed\n", "")
+    command = llm42("verify", path, "--url", fake("--kind", "stock").url)
+    assert command.status == 1 and "gives no receipts" in command.out
+
+
+@pytest.mark.parametrize("at", [0, 4, 11])
+def test_a_wrong_token_is_placed(receipts, fake, llm42, at):
+    path, server = receipts / "sea.json", fake()
+    saved = json.loads(path.read_text())
+    right = saved["response"]["output_ids"][at]
+    saved["response"]["output_ids"][at] = 999
+    path.write_text(json.dumps(saved))
+    command = llm42("verify", path, "--url", server.url)
+    said = f"token {at}: the file says 999, and the server draws {right}, whose logit is larger by"
+    assert command.status == 1 and command.out.startswith(f"NOT AUTHENTIC: {said}")
+    (found,) = json.loads(llm42("verify", path, "--url", server.url, "--json").out)
+    assert (found["token"], found["claimed"], found["drawn"]) == (at, 999, right)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("response", "meta_info", "llm42"), None, "UNKNOWN: it is this server's answer, but it"),
+        (("response", "text"), "x", "NOT AUTHENTIC: character 0"),
+        (("response", "meta_info", "llm42", "seed"), 8, "NOT AUTHENTIC: the receipt has receipt_"),
+        (("response", "output_ids"), [], "UNKNOWN: the response has no token ids"),
+        (("request", "text"), "another", "NOT AUTHENTIC: token 0"),
+    ],
+)
+def test_other_changes(receipts, fake, llm42, place, value, said):
+    path = receipts / "sea.json"
+    saved = holder = json.loads(path.read_text())
+    for name in place[:-1]:
+        holder = holder[name]
+    holder[place[-1]] = value
+    path.write_text(json.dumps(saved))
+    command = llm42("verify", path, "--url", fake().url)
+    assert command.status == 1 and command.out.startswith(said), command.out
+
+
+def test_the_condition_claimed_finds_what_the_others_find(golden, fake, llm42):
+    """And costs no generation. Under another fingerprint nothing is known."""
+    claimed = ("check", golden, "--conditions", "claimed", "--url")
+    server = fake()
+    assert llm42(*claimed, server.url).status == 0
+    for _, body in server.requests:
+        assert "claim" in body.get("sampling_params", body)["custom_params"]
+    command = llm42(*claimed, fake("--weights", "2").url)
+    assert command.status == 1 and "UNKNOWN" in command.out and "FAILED" not in command.out
+    changed = json.loads(golden.read_text())
+    changed["cases"][0]["output"]["ids"][3] += 1
+    golden.write_text(json.dumps(changed))
+    command = llm42(*claimed, server.url)
+    assert command.status == 1 and "FAILED" in command.out and "token 3: recorded" in command.out
+
+
+def exchange(path: str, request: dict, answers: int) -> SavedExchange:
+    """With answers whose receipts name seeds 70, 71, ..."""
+    receipts = [{"seed": 70 + i} for i in range(answers)]
+    if path == "/generate":
+        response = [{"meta_info": {"llm42": one}} for one in receipts]
+    else:
+        response = {"choices": [{"index": i} for i in range(answers)], "llm42": receipts}
+    return SavedExchange(path=path, request=request, response=response)
+
+
+CHAT, SAID = "/v1/chat/completions", {"deterministic": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "seeds"),
+    [
+        ("/generate", {"sampling_seed": 7}, [7, 8]),
+        ("/generate", {"custom_params": SAID}, [DEFAULT_SEED, DEFAULT_SEED + 1]),
+        ("/generate", {}, [None, None]),  # the server drew it, and the receipts name it
+        (CHAT, {"seed": 2**63 - 1}, [2**63 - 1, -(2**63)]),
+        (CHAT, {"seed": "fresh"} | SAID, ["fresh", "fresh"]),
+        (CHAT, {"custom_params": {"sampling_seed": 3}}, [3, 4]),
+    ],
+)
+def test_sample_i_is_the_request_with_seed_plus_i(path, params, seeds):
+    native = path == "/generate"
+    request = {"sampling_params": {"n": 2} | params} if native else {"n": 2} | params
+    for i, one in enumerate(samples_of(exchange(path, request, 2))):
+        got = one.request["sampling_params"] if native else one.request
+        assert got["n"] == 1
+        assert got.get("sampling_seed" if native else "seed") == seeds[i]
+        assert len(one.answers) == 1
+        meta = one.response["meta_info"] if native else one.response
+        assert meta["llm42"] == {"seed": 70 + i}
