@@ -230,7 +230,7 @@ def question_of(body: dict) -> str:
 
 def deterministic(body: dict) -> bool:
     """Whether the request asks for determinism."""
-    custom = body.get("sampling_params", {}).get("custom_params", {})
+    custom = body.get("sampling_params", body).get("custom_params", {})
     return bool(body.get("deterministic") or custom.get("deterministic"))
 
 
