@@ -28,7 +28,8 @@ sglang.srt.managers.schedule_batch
   Req.set_finish_with_abort  refuse what came in past the tokenizer process
   Req.owned_kv_len  rely on releases stopping at a stop token, when more is verified
   Req.output_ids_through_stop  digest what the client sees
-  Req.get_fill_ids  rely on fill ids being prompt and committed output
+  Req.{get_fill_ids,refresh_fill_ids}  rely on fill ids being prompt and committed output, and make them prompt and claim
+  Req._compute_max_prefix_len  draw from the prompt's last row, where a claim begins
   Req.{_check_str_based_finish,_locate_str_stop_finished_len}  rely on re.search being all that matches stop_regex
   ReqKvInfo  rewind the KV length after a rollback
   NextBatchPlan  return type of get_next_batch_to_run
