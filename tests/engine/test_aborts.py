@@ -1,16 +1,19 @@
 """Whom an abort ends, wherever the request is. No server."""
 
+import asyncio
 from functools import partial
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from sglang.srt.disaggregation.utils import DisaggregationMode
-from sglang.srt.managers import schedule_batch
+from sglang.srt.managers import schedule_batch, tokenizer_manager
 from sglang.srt.managers import scheduler as sglangs
-from sglang.srt.managers.io_struct import AbortReq
+from sglang.srt.managers.io_struct import AbortReq, GenerateReqInput
 from sglang.srt.managers.scheduler import Scheduler
 
-from llm42_sglang.engine.loop.aborts import abort_named
+from llm42_sglang.engine.loop import aborts
+from llm42_sglang.engine.loop.aborts import abort_left, abort_named
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from tests.engine.fakes import ordinary, request
 
@@ -83,3 +86,25 @@ def test_a_star_is_one_abort_for_each_that_begins_so(asked, sent):
     manager = SimpleNamespace(rid_to_state=dict.fromkeys(["job-1", "job-10", "odd*", "odd*2"]))
     abort_named(lambda manager, rid, abort_all=False: aborts.append(rid), manager, **asked)
     assert aborts == sent
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_stream_that_is_over_ends_no_later_request_of_its_name(monkeypatch, batch):
+    """SGLang's own task, the control, ends it."""
+    monkeypatch.setattr(aborts, "LEFT_S", 0)
+    monkeypatch.setattr(tokenizer_manager.asyncio, "sleep", AsyncMock())
+    text, name = (["a", "b"], ["x", "y"]) if batch else ("a", "x")
+    obj = GenerateReqInput(text=text, rid=name, sampling_params={})
+    obj.normalize_batch_and_arguments()
+    own = [obj[0], obj[1]] if batch else [obj]
+    sglangs_own = tokenizer_manager.TokenizerManager.create_abort_task
+    for make, ends_the_namesake in ((partial(abort_left, sglangs_own), False), (sglangs_own, True)):
+        gone: list[str] = []
+        manager = SimpleNamespace(rid_to_state={}, abort_request=gone.append)
+        states = manager.rid_to_state
+        states |= {one.rid: SimpleNamespace(obj=one) for one in own}
+        asyncio.run(make(manager, obj)())
+        assert gone == [one.rid for one in own]  # it was left, and goes
+        states["x"] = SimpleNamespace(obj=GenerateReqInput(text="c", rid="x"))
+        asyncio.run(make(manager, obj)())
+        assert (gone[len(own) :].count("x") == 1) == ends_the_namesake

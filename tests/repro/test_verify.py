@@ -41,7 +41,11 @@ def test_a_wrong_token_is_placed(receipts, fake, llm42, at):
     [
         (("response", "meta_info", "llm42"), None, "UNKNOWN: it is this server's answer, but it"),
         (("response", "text"), "x", "NOT AUTHENTIC: character 0"),
-        (("response", "meta_info", "llm42", "seed"), 8, "NOT AUTHENTIC: the receipt claims seed 8, not None"),
+        (
+            ("response", "meta_info", "llm42", "seed"),
+            8,
+            "NOT AUTHENTIC: the receipt claims seed 8, not None",
+        ),
         (("response", "output_ids"), [], "NOT AUTHENTIC: the file gives no output_digest"),
         (("request", "text"), "another", "NOT AUTHENTIC: token 0"),
     ],
