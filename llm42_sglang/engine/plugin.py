@@ -14,6 +14,7 @@ from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.front import (
     dead_ends,
     gatekeeper,
+    namesakes,
     openai_api,
     parsers,
     replicas,
@@ -22,7 +23,6 @@ from llm42_sglang.engine.front import (
 )
 from llm42_sglang.engine.front import updates as front_updates
 from llm42_sglang.engine.loop import (
-    aborts,
     drawable,
     fastpath,
     profiling,
@@ -37,7 +37,7 @@ from llm42_sglang.engine.weights import updates
 
 # Whose hooks each process registers. Tokenizer and HTTP: without a configuration too, where they
 # refuse deterministic requests.
-FRONT = (gatekeeper, openai_api, front_updates, dead_ends, stream, texts, parsers, aborts)
+FRONT = (gatekeeper, openai_api, front_updates, dead_ends, stream, texts, parsers, namesakes)
 CONTROLLER = (replicas,)  # between front and schedulers, with data parallelism
 SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updates)
 # Every symbol of SGLang's that this version relies on and can import.

@@ -1,6 +1,7 @@
 """Whom an abort ends, wherever the request is. No server."""
 
 import asyncio
+from array import array
 from functools import partial
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
@@ -9,12 +10,14 @@ import pytest
 from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import schedule_batch, tokenizer_manager
 from sglang.srt.managers import scheduler as sglangs
+from sglang.srt.managers.detokenizer_manager import DetokenizerManager
 from sglang.srt.managers.io_struct import AbortReq, GenerateReqInput
 from sglang.srt.managers.scheduler import Scheduler
 
-from llm42_sglang.engine.loop import aborts
-from llm42_sglang.engine.loop.aborts import abort_left, abort_named
+from llm42_sglang.engine.front import namesakes
+from llm42_sglang.engine.front.namesakes import abort_left, abort_named, forget_namesake
 from llm42_sglang.engine.scheduler import DeterministicScheduler
+from tests.engine import client
 from tests.engine.fakes import ordinary, request
 
 NAMES = ("job-1", "job-10", "my-job-1", "")
@@ -91,7 +94,7 @@ def test_a_star_is_one_abort_for_each_that_begins_so(asked, sent):
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_stream_that_is_over_ends_no_later_request_of_its_name(monkeypatch, batch):
     """SGLang's own task, the control, ends it."""
-    monkeypatch.setattr(aborts, "LEFT_S", 0)
+    monkeypatch.setattr(namesakes, "LEFT_S", 0)
     monkeypatch.setattr(tokenizer_manager.asyncio, "sleep", AsyncMock())
     text, name = (["a", "b"], ["x", "y"]) if batch else ("a", "x")
     obj = GenerateReqInput(text=text, rid=name, sampling_params={})
@@ -108,3 +111,31 @@ def test_a_stream_that_is_over_ends_no_later_request_of_its_name(monkeypatch, ba
         states["x"] = SimpleNamespace(obj=GenerateReqInput(text="c", rid="x"))
         asyncio.run(make(manager, obj)())
         assert (gone[len(own) :].count("x") == 1) == ends_the_namesake
+
+
+def test_a_request_does_not_begin_with_the_text_of_an_aborted_namesake():
+    """SGLang's own detokenizer, the control, does."""
+    tokenizer = client.tokenizer()
+
+    def message(text: str, finished: bool) -> SimpleNamespace:
+        """What a scheduler sends of a new request, with the end of its prompt in front."""
+        prompt, ids = tokenizer.encode("Look:").ids, tokenizer.encode(text).ids
+        return SimpleNamespace(
+            rids=["x"], decoded_texts=[""], decode_ids=[array("q", [*prompt, *ids])],
+            read_offsets=[len(prompt)],
+            finished_reasons=[{"type": "length"} if finished else None], no_stop_trim=[False],
+            skip_special_tokens=[True], spaces_between_special_tokens=[True],
+            completion_tokens=[len(ids)],
+        )  # fmt: skip
+
+    for mended in (True, False):
+        manager = object.__new__(DetokenizerManager)
+        manager.decode_status, manager.vocab_size = {}, tokenizer.get_vocab_size()
+        manager.disable_tokenizer_batch_decode = True
+        manager.tokenizer = SimpleNamespace(decode=lambda ids, **_: tokenizer.decode([*ids]))
+        said = []
+        for sent in (message("the moon", finished=False), message(" is full", finished=True)):
+            if mended:
+                forget_namesake(manager, sent)
+            said += manager._decode_batch_token_id_output(sent)
+        assert (said[-1] == " is full") == mended, said

@@ -99,6 +99,12 @@ def _wrong_answer(
 ) -> Iterator[str]:
     event = line["event"]
     cut = (got["finish"] or {}).get("type") == "abort"
+    if got["refuted"]:
+        counts["claims refuted"] += 1
+        last = len(expected["ids"]) - 1
+        if event["claim"] != "wrong" or got["refuted"]["token"] != last:
+            yield f"{name}: a {event['claim']} claim is refuted: {got['refuted']}"
+        return
     whole = got["finish"] is not None and not cut
     if cut and not {"", event["rid"]} & aborted:
         yield f"{name}: aborted by nobody: {got['finish']}"
@@ -124,6 +130,7 @@ def _wrong_answer(
         counts["beginnings"] += 1
         return
     counts["deterministic answers"] += 1
+    counts["claims confirmed"] += event["claim"] != ""
     counts["tokens"] += count
     for counter in ("verify_passes", "canonical_steps", "rollbacks", "tokens_rolled_back"):
         counts[counter] += got[counter]

@@ -5,10 +5,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import httpx
 
+from llm42_sglang.repro.connection import GENERATE
+from llm42_sglang.repro.wire import claiming
 from tests.engine import client
 from tests.fire.requests import ordinary, requests
 from tests.fire.trace import Event, Trace
@@ -27,22 +29,26 @@ class History:
         print(json.dumps({"what": what, **fields}), file=self._file, flush=True)
 
 
-def alone(url: str, trace: Trace, history: History) -> None:
+class Asked(NamedTuple):
+    """A request of a trace, and the token ids that it gets alone, sample by sample."""
+
+    body: dict[str, Any]
+    right: list[list[int]]
+
+
+def alone(url: str, trace: Trace, history: History) -> list[Asked]:
     """Ask every request of the trace alone: these are the right answers."""
+    asked = []
     for number, request in enumerate(requests(trace.requests, trace.seed)):
-        answer = json.loads(client.post(url, request).require_ok().text)
-        history.write("alone", request=number, answer=kept(answer))
+        answer = kept(json.loads(client.post(url, request).require_ok().text))
+        history.write("alone", request=number, answer=answer)
+        asked.append(Asked(request, [one["ids"] for one in answer]))
+    return asked
 
 
-def play(
-    url: str, trace: Trace, history: History, update: Callable[[str], Any] = lambda name: None
+async def _play(
+    url: str, trace: Trace, asked: list[Asked], history: History, update: Callable[[str], Any]
 ) -> None:
-    """Play it, and look at the server afterwards. update: changes the weights to those named."""
-    asyncio.run(_play(url, trace, history, update))
-
-
-async def _play(url: str, trace: Trace, history: History, update: Callable[[str], Any]) -> None:
-    bodies = requests(trace.requests, trace.seed)
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         base_url=url, timeout=LONGEST_S, limits=limits, trust_env=False
@@ -51,7 +57,7 @@ async def _play(url: str, trace: Trace, history: History, update: Callable[[str]
         tasks = []
         for event in trace.events:
             await asyncio.sleep(max(0.0, began + event.at - time.monotonic()))
-            tasks.append(asyncio.create_task(_happen(http, event, bodies, history, update)))
+            tasks.append(asyncio.create_task(_happen(http, event, asked, history, update)))
         await asyncio.gather(*tasks)
         await http.post("/continue_generation", json={})
         await _afterwards(http, history)
@@ -60,14 +66,14 @@ async def _play(url: str, trace: Trace, history: History, update: Callable[[str]
 async def _happen(
     http: httpx.AsyncClient,
     event: Event,
-    bodies: list[dict],
+    asked: list[Asked],
     history: History,
     update: Callable[[str], Any],
 ) -> None:
     began = time.monotonic()
     try:
         if event.kind == "ask":
-            outcome = await _ask(http, event, bodies[event.request])
+            outcome = await _ask(http, event, asked[event.request])
         elif event.kind == "update":
             outcome = {"said": await asyncio.to_thread(update, event.mode)}
         else:
@@ -78,13 +84,24 @@ async def _happen(
     history.write(event.kind, event=vars(event), seconds=seconds, **outcome)
 
 
-async def _ask(http: httpx.AsyncClient, event: Event, body: Mapping[str, Any]) -> dict[str, Any]:
-    body = dict(body) if event.deterministic else ordinary(dict(body))
-    body |= {"rid": event.rid, "stream": event.stream}
-    if body["sampling_params"].get("n", 1) > 1:
-        del body["rid"]  # SGLang names samples by itself
+def _body(event: Event, asked: Asked) -> dict[str, Any]:
+    """What is sent."""
+    body = dict(asked.body) if event.deterministic else ordinary(asked.body)
+    several = len(asked.right) > 1
+    if event.claim and not several:
+        (right,) = asked.right
+        wrong = [*right[:-1], (right[-1] + 7) % 1000]
+        body = claiming(GENERATE, body, right if event.claim == "right" else wrong)
+    body["stream"] = event.stream
+    if not several:  # SGLang names samples by itself
+        body["rid"] = event.rid
     if event.priority is not None:
         body["priority"] = event.priority
+    return body
+
+
+async def _ask(http: httpx.AsyncClient, event: Event, asked: Asked) -> dict[str, Any]:
+    body = _body(event, asked)
     if not event.stream:
         response = await http.post("/generate", json=body)
         whole = response.status_code == 200
@@ -131,6 +148,7 @@ def _kept(one: Mapping[str, Any]) -> dict[str, Any]:
         "logprobs": [entry[0] for entry in meta.get("output_token_logprobs") or ()],
         "verified": receipt.get("verified"),
         "fingerprint": receipt.get("fingerprint"),
+        "refuted": receipt.get("refuted"),
         "segments": len(receipt.get("segments") or ()),
         "digest": receipt.get("output_digest"),
         "retractions": meta.get("num_retractions", 0),
@@ -160,10 +178,13 @@ async def _afterwards(http: httpx.AsyncClient, history: History) -> None:
 def record(
     url: str, trace: Trace, path: Path, update: Callable[[str], Any] = lambda name: None
 ) -> None:
-    """The right answers and the trace, in one history."""
+    """Ask for the right answers, play the trace, and look at the server afterwards.
+
+    update: changes the weights to those of a name.
+    """
     with path.open("w") as file:
         history = History(file)
         history.write("trace", seed=trace.seed, events=len(trace.events))
         client.flush(url)
-        alone(url, trace, history)
-        play(url, trace, history, update)
+        asked = alone(url, trace, history)
+        asyncio.run(_play(url, trace, asked, history, update))

@@ -22,7 +22,6 @@ from tests.fire.judge import judge, read
 from tests.fire.trace import Mixture, make
 
 MIXTURE = Mixture(seconds=60, per_second=14, requests=120)
-STORMS = ("tiny", "storms")  # the servers that take turns
 
 
 def soak(name: str, seeds: range, deadline: float, folder: Path) -> tuple[Counter, list[str]]:

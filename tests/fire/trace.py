@@ -20,6 +20,7 @@ class Event:
     deterministic: bool = True
     stream: bool = False
     leave_after: int | None = None  # of ask: messages after which the client hangs up
+    claim: str = ""  # of ask: "right" or "wrong", if the output is claimed
     priority: int | None = None
     mode: str = ""  # of pause; of update: the name of the weights
     seconds: float = 0.0  # of pause: how long
@@ -82,12 +83,15 @@ def _events(dice: random.Random, mixture: Mixture) -> Iterator[Event]:
 def _ask(dice: random.Random, at: float, rid: str, mixture: Mixture) -> Event:
     stream = dice.random() < 0.5
     leaves = stream and dice.random() < 0.15
+    deterministic = dice.random() < 0.6
+    claims = deterministic and dice.random() < 0.15
     return Event(
         at,
         "ask",
         rid,
         request=dice.randrange(mixture.requests),
-        deterministic=dice.random() < 0.6,
+        deterministic=deterministic,
+        claim=dice.choice(("right", "wrong")) if claims else "",
         stream=stream,
         leave_after=dice.randrange(6) if leaves else None,
         priority=dice.randrange(3) if mixture.priorities else None,
