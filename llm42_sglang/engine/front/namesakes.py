@@ -4,8 +4,8 @@
   "job-1*".
 - SGLang aborts the name of every stream two seconds after its end, in case the client has left. It
   may be a later request's by then.
-- SGLang's detokenizer keeps the text of a request that was aborted in the queue. The next one of that
-  name would go on with it, and begin with the end of its own prompt.
+- SGLang's detokenizer keeps the text of a request that was aborted in the queue. The next one of
+  that name would go on with it, and begin with the end of its own prompt.
 """
 
 import asyncio
