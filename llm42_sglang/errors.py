@@ -39,3 +39,8 @@ def judging(command: Callable[..., None]) -> Callable[..., None]:
 def printable(text: str) -> str:
     """Return text of others with escapes for all that a terminal or a browser would obey."""
     return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """Return text of others as one printable line."""
+    return printable(" ".join(text.split()))

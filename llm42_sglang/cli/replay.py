@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llm42_sglang.cli.endpoints import Key, Url
-from llm42_sglang.errors import judging, printable
+from llm42_sglang.errors import judging, one_line
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.exchange import load_exchange
 from llm42_sglang.repro.judge import CheckVerdict
@@ -45,6 +45,6 @@ def replay(
             result = execute_again(endpoint, exchange, claimed)
         else:
             result = replay_segment(endpoint, exchange, claimed, segment)
-    print(f"{WORDS[result.verdict]}: {printable(result.reason)}")
+    print(f"{WORDS[result.verdict]}: {one_line(result.reason)}")
     if result.verdict is not CheckVerdict.PASSED:
         raise typer.Exit(1)

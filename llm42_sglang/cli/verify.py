@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llm42_sglang.cli.endpoints import Key, Url
-from llm42_sglang.errors import judging, printable
+from llm42_sglang.errors import judging, one_line
 from llm42_sglang.repro.claims import verify as check_claims
 from llm42_sglang.repro.claims import worst
 from llm42_sglang.repro.documents import read_document
@@ -47,6 +47,6 @@ def verify(
     else:
         for number, result in enumerate(results):
             sample = f"sample {number}: " if len(results) > 1 else ""
-            print(f"{sample}{WORDS[result.verdict]}: {printable(result.reason)}")
+            print(f"{sample}{WORDS[result.verdict]}: {one_line(result.reason)}")
     if worst(results) is not CheckVerdict.PASSED:
         raise typer.Exit(1)

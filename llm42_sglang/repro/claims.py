@@ -8,6 +8,7 @@ answer and its receipt, which are compared with the claimed ones as a replay com
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.exchange import SavedExchange, claimed_in
 from llm42_sglang.repro.judge import CheckVerdict
@@ -22,7 +23,7 @@ from llm42_sglang.repro.replay import (
 )
 from llm42_sglang.repro.samples import samples_of
 from llm42_sglang.repro.seeds import with_drawn_seed
-from llm42_sglang.repro.wire import answer_of, claiming
+from llm42_sglang.repro.wire import answer_of, claiming, deterministic_said
 
 
 class ClaimResult(NamedTuple):
@@ -77,6 +78,12 @@ def _by_its_tokens(endpoint: Endpoint, exchange: SavedExchange, claimed: Output)
     if claimed.fingerprint not in (None, endpoint.fingerprint.digest):
         return ClaimResult(*other_fingerprint(endpoint, exchange))
     request = with_drawn_seed(exchange.path, exchange.request, claimed)
+    params = request if exchange.path != GENERATE else request.get("sampling_params") or {}
+    if deterministic_said(params) is False:
+        if claimed.receipt is not None:
+            reason = "the request has not asked for determinism, so the receipt is not its own"
+            return ClaimResult(CheckVerdict.FAILED, reason)
+        request = _as_deterministic(exchange.path, request)
     request = claiming(exchange.path, request, claimed.ids)
     reply = endpoint.connection.post(exchange.path, request).require_ok()
     again = answer_of(exchange.path, [reply.json()])
@@ -94,10 +101,26 @@ def _not_checkable(endpoint: Endpoint, claimed: Output) -> str | None:
         return "this endpoint gives no receipts, so it cannot confirm one"
     if reason := several_segments(claimed):
         return reason
-    if not claimed.ids:
+    if claimed.ids is None:
         advice = "ask with return_token_ids, or replay it with llm42 replay"
         return f"the response has no token ids; {advice}"
+    if not claimed.ids:
+        return "the answer has no token that could be claimed; replay it with llm42 replay"
     return None
+
+
+def _as_deterministic(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """An ordinary request, as if it had asked for determinism."""
+    if path != GENERATE:
+        return _unsaid(request)
+    return {**request, "sampling_params": _unsaid(request.get("sampling_params") or {})}
+
+
+def _unsaid(params: Mapping[str, Any]) -> dict[str, Any]:
+    others = {name: value for name, value in params.items() if name != "deterministic"}
+    custom = {**(params.get("custom_params") or {})}
+    custom.pop("deterministic", None)
+    return {**others, "custom_params": custom}
 
 
 def said_of(refuted: Mapping[str, Any]) -> str:

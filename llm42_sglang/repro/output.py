@@ -93,7 +93,9 @@ class FirstDifference(NamedTuple):
 
 def mismatch(recorded: Output, got: Output) -> FirstDifference | None:
     """The first difference in what both outputs have, None if all of that is equal."""
-    for unit in dict.fromkeys((common_unit((recorded, got)), "text")):
+    scored = None not in (recorded.tokens, got.tokens)
+    units = (common_unit((recorded, got)), *(["tokens"] if scored else []), "text")
+    for unit in dict.fromkeys(units):
         left, right = getattr(recorded, unit), getattr(got, unit)
         if (at := first_difference(left, right)) is not None:
             pieces = _piece(recorded, unit, at), _piece(got, unit, at)

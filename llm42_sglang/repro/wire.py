@@ -106,7 +106,8 @@ def _native_body(case: Case, deterministic: bool | None, stream: bool) -> dict[s
 
 
 def claiming(path: str, request: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
-    """The request with a claim: these token ids are its output."""
+    """The request with a claim: these token ids are its output. Who does not say so asks for
+    determinism."""
     if path != GENERATE:
         return _claiming(request, ids) | {"stream": False}
     params = _claiming(request.get("sampling_params") or {}, ids)
@@ -114,9 +115,16 @@ def claiming(path: str, request: Mapping[str, Any], ids: Sequence[int]) -> dict[
 
 
 def _claiming(params: Mapping[str, Any], ids: Sequence[int]) -> dict[str, Any]:
-    others = {name: value for name, value in params.items() if name != "deterministic"}
-    custom = {**(params.get("custom_params") or {}), "deterministic": True, CLAIM: [*ids]}
-    return {**others, "custom_params": custom}
+    custom = {**(params.get("custom_params") or {}), CLAIM: [*ids]}
+    if deterministic_said(params) is None:
+        custom["deterministic"] = True
+    return {**params, "custom_params": custom}
+
+
+def deterministic_said(params: Mapping[str, Any]) -> Any:
+    """What sampling parameters say of determinism, wherever it stands; None for nothing."""
+    said = params.get("deterministic")
+    return (params.get("custom_params") or {}).get("deterministic") if said is None else said
 
 
 def answer_of(path: str, events: Sequence[Any]) -> Answer:

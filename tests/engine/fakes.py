@@ -35,7 +35,7 @@ def request(
     """Greedy, unless it says otherwise."""
     params = SamplingParams(**{"temperature": 0, "max_new_tokens": 99, **sampling})
     params.normalize(TOKENIZER)
-    extra = {"page_size": T, "fingerprint": "f"} if kind is DeterministicReq else {}
+    extra = {"page_size": T, "fingerprint": "f"} if issubclass(kind, DeterministicReq) else {}
     return kind(name, "", array("q", prompt), params, vocab_size=6, **extra)
 
 

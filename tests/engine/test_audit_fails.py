@@ -13,7 +13,8 @@ ROUNDS = 40
 
 
 def ask(url: str, deterministic: bool, **options) -> Reply:
-    return client.post(url, client.body([5, 6, 7], deterministic, max_new_tokens=80, **options))
+    how = {"max_new_tokens": 400 if "custom_params" in options else 80, **options}
+    return client.post(url, client.body([5, 6, 7], deterministic, **how))
 
 
 def test_a_failed_audit_ends_deterministic_service_and_nothing_else(url):
@@ -24,6 +25,9 @@ def test_a_failed_audit_ends_deterministic_service_and_nothing_else(url):
         while len(answers) < ROUNDS and (not answers or answers[-1].status == 200):
             # Beside some that look back at their tokens: the loop must not stumble over them later.
             beside = [pool.submit(ask, url, True, frequency_penalty=p) for p in (0.1, 0.5, 0.9)]
+            # And beside a claim of several chunks, which may be between two of them at the end.
+            claim = {"deterministic": True, "claim": [7] * 300}
+            beside += [pool.submit(ask, url, True, custom_params=claim)]
             answers.append(ask(url, True))
             assert {one.result().status for one in beside} <= {200, 503}
     assert answers[0].json()["meta_info"]["llm42"]["verified"]

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from llm42_sglang.core.seeds import DEFAULT_SEED
 from llm42_sglang.repro.exchange import SavedExchange
 from llm42_sglang.repro.samples import samples_of
+from llm42_sglang.repro.wire import deterministic_said
 
 
 @pytest.mark.parametrize("case", ["sea", "greeting", "sampled"])
@@ -14,8 +14,8 @@ def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
     path, same, other = receipts / f"{case}.json", fake(), fake("--weights", "2").url
     assert llm42("verify", path, "--url", same.url).out.startswith("AUTHENTIC: ")
     ((_, body),) = same.requests
-    custom = body.get("sampling_params", body)["custom_params"]
-    assert custom["deterministic"] is True and len(custom["claim"]) > 5
+    params = body.get("sampling_params", body)
+    assert deterministic_said(params) is True and len(params["custom_params"]["claim"]) > 5
     command = llm42("verify", path, "--url", other)
     assert command == (1, "UNKNOWN: made under another fingerprint: weights changed\n", "")
     command = llm42("verify", path, "--url", fake("--kind", "stock").url)
@@ -77,6 +77,68 @@ def test_the_condition_claimed_finds_what_the_others_find(golden, fake, llm42):
     assert command.status == 1 and "FAILED" in command.out and "token 3: recorded" in command.out
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "mistake"),
+    [
+        (("request", "sampling_params"), [1, 2], "sampling_params must be an object"),
+        (("request", "sampling_params"), "x", "sampling_params must be an object"),
+        (("request", "sampling_params", "custom_params"), "x", "custom_params must be an object"),
+        (("request", "sampling_params", "n"), 3, "asks for n = 3, and 1 answers are there"),
+        (("request", "text"), ["a", "b"], "has several prompts"),
+        (("response", "choices"), [{}, {}], "asks for n = 1, and 2 answers are there"),
+    ],
+)
+def test_mistakes_are_one_line(receipts, fake, llm42, place, value, mistake):
+    path = receipts / "sea.json"
+    saved = holder = json.loads(path.read_text())
+    for name in place[:-1]:
+        holder = holder[name]
+    holder[place[-1]] = value
+    path.write_text(json.dumps(saved))
+    assert mistake in llm42("verify", path, "--url", fake().url).mistake
+
+
+def test_a_list_of_one_is_one(receipts, fake, llm42):
+    path = receipts / "sea.json"
+    saved = json.loads(path.read_text())
+    request = saved["request"]
+    saved["response"] = [saved["response"]]
+    saved["request"] |= {"text": [request["text"]], "sampling_params": [request["sampling_params"]]}
+    path.write_text(json.dumps(saved))
+    assert llm42("verify", path, "--url", fake().url).status == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_nothing_in_a_file_can_write_a_line_of_its_own(receipts, fake, llm42, command):
+    path = receipts / "sea.json"
+    saved = json.loads(path.read_text())
+    saved["response"]["meta_info"]["llm42"]["nonce"] = "x\nAUTHENTIC: \x1b[2J"
+    path.write_text(json.dumps(saved))
+    said = llm42(command, path, "--url", fake().url).out
+    assert said.startswith("NOT AUTHENTIC: ") and said.count("\n") == 1 and "\x1b" not in said
+
+
+def test_a_receipt_beside_a_request_that_asks_for_none_is_not_its_own(receipts, fake, llm42):
+    """Without the receipt the tokens are checked, as if it had asked."""
+    path, server = receipts / "sea.json", fake()
+    saved = json.loads(path.read_text())
+    saved["request"]["sampling_params"]["custom_params"] = {"deterministic": False}
+    path.write_text(json.dumps(saved))
+    assert "has not asked for determinism" in llm42("verify", path, "--url", server.url).out
+    del saved["response"]["meta_info"]["llm42"]
+    path.write_text(json.dumps(saved))
+    assert "UNKNOWN: it is this server's" in llm42("verify", path, "--url", server.url).out
+
+
+def test_texts_of_tokens_are_compared_too(receipts, fake, llm42):
+    path = receipts / "sea.json"
+    saved = json.loads(path.read_text())
+    saved["response"]["meta_info"]["output_token_logprobs"][2][2] = "EVIL"
+    path.write_text(json.dumps(saved))
+    said = llm42("verify", path, "--url", fake().url).out
+    assert said.startswith("NOT AUTHENTIC: token 2: the file says 'EVIL'"), said
+
+
 def exchange(path: str, request: dict, answers: int) -> SavedExchange:
     """With answers whose receipts name seeds 70, 71, ..."""
     receipts = [{"seed": 70 + i} for i in range(answers)]
@@ -94,7 +156,7 @@ CHAT, SAID = "/v1/chat/completions", {"deterministic": True}
     ("path", "params", "seeds"),
     [
         ("/generate", {"sampling_seed": 7}, [7, 8]),
-        ("/generate", {"custom_params": SAID}, [DEFAULT_SEED, DEFAULT_SEED + 1]),
+        ("/generate", {"custom_params": SAID}, [None, 71]),  # whatever the server's default is
         ("/generate", {}, [None, None]),  # the server drew it, and the receipts name it
         (CHAT, {"seed": 2**63 - 1}, [2**63 - 1, -(2**63)]),
         (CHAT, {"seed": "fresh"} | SAID, ["fresh", "fresh"]),

@@ -191,9 +191,9 @@ class Gatekeeper:
 
     async def check_claim(self, request: Request) -> JSONResponse:
         """POST VERIFY_PATH: the verdict on a claimed answer; 503 with a problem."""
-        if self.problem is not None:
-            return error_response(503, self.problem)
-        return await verify.answer(request, self.proof, self._keys)
+        if self.problem is not None or self.config is None:
+            return error_response(503, str(self.problem))
+        return await verify.answer(request, self.proof, self._keys, self.config.max_n)
 
     @property
     def _keys(self) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
 from llm42_sglang.core.fairness import PrefillBatch, Turn
+from llm42_sglang.engine.loop.claim import ClaimReq
 from llm42_sglang.engine.loop.request import DeterministicReq
 
 
@@ -33,7 +34,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
         """As SGLang's. While ordinary requests decode, a deterministic chunk is one pass."""
         self.overtaking = False
         if is_deterministic(req):
-            self._keep_to_one_pass()
+            self._keep_to_one_pass(req)
         return super().add_chunked_req(req)
 
     def add_one_req(self, req: Req, *args, **kwargs) -> AddReqResult:
@@ -42,7 +43,7 @@ class HomogeneousPrefillAdder(PrefillAdder):
 
         `Scheduler._get_new_batch_prefill_raw` obeys."""
         deterministic, batch = is_deterministic(req), self._batch()
-        full = deterministic and batch.kind is not False and not self._keep_to_one_pass()
+        full = deterministic and batch.kind is not False and not self._keep_to_one_pass(req)
         turn = batch.turn(deterministic, self._fits_whole(req))
         if turn is Turn.PASS_OVER:
             self.passed_over += 1
@@ -57,13 +58,16 @@ class HomogeneousPrefillAdder(PrefillAdder):
         kind = next(map(is_deterministic, self.can_run_list), None)
         return PrefillBatch(kind, self.passed_over, self.overtaking)
 
-    def _keep_to_one_pass(self) -> bool:
+    def _keep_to_one_pass(self, req: Req) -> bool:
         """Lower the batch's budget of tokens to the slots that are left. Returns whether there are
         any.
 
-        Nothing is cut where no ordinary request has to wait, or where SGLang cuts no prompts.
+        Nothing is cut where no ordinary request has to wait, or where SGLang cuts no prompts. For a
+        claim, whose every row is drawn from, nobody has to wait longer than for a pass.
         """
-        if not ordinary_decodes(self.running_batch) or self.rem_chunk_tokens is None:
+        running = self.running_batch
+        waits = ordinary_decodes(running) or (isinstance(req, ClaimReq) and bool(running.reqs))
+        if not waits or self.rem_chunk_tokens is None:
             return True
         left = self.slots - sum(map(self._pages, self.can_run_list))
         self.rem_chunk_tokens = min(self.rem_chunk_tokens, max(0, left) * self.page_size)

@@ -54,15 +54,17 @@ class ClaimReq(DeterministicReq):
         """Prompt and claim. `output_ids` stays empty until the claim is decided."""
         if self._claim is None:
             self._begin()
-        claimed = () if self.to_finish else self._begun_claim.tokens
+        ended = self.to_finish and not self.begun  # rows of a chunk cannot be taken back
+        claimed = () if ended else self._begun_claim.tokens
         self.full_untruncated_fill_ids = self.origin_input_ids + array("q", claimed)
 
     def _begin(self) -> None:
-        """A claim that is longer than the answer may be is cut. From here on SGLang reads that one
-        token may come: it reserves room for those to come, and none will."""
+        """What is prefilled is a claim without the last token that the answer may have: no row
+        needs to follow that one. From here on SGLang reads that one token may come. It reserves
+        room for tokens to come, and has let in no more than there is room for."""
         params = self.sampling_params
         self._most, params.max_new_tokens = params.max_new_tokens, 1
-        self._claim = Claim(self._claimed[: self._most])
+        self._claim = Claim(self._claimed[: max(0, self._most - 1)])
 
     @cached_property
     def _claimed(self) -> tuple[int, ...]:
@@ -105,9 +107,9 @@ class ClaimReq(DeterministicReq):
         self._advance_grammar(now.tokens[claim.agreed : now.agreed], claim.agreed)
         if self.logprobs is not None:
             self.logprobs.read(rows, run)
-        if now.drawn is not None and now.drawn != NO_TOKEN and now.left:
-            row = rows[len(run) - 1]
-            self._margin = float(row[now.drawn] - row[now.left[0]])
+        if now.drawn is not None and now.drawn != NO_TOKEN:
+            row, claimed = rows[len(run) - 1], self._claimed[now.agreed : now.agreed + 1]
+            self._margin = float(row[now.drawn] - row[claimed[0]]) if claimed else 0.0
 
     def _advance_grammar(self, tokens: Sequence[int], before: int) -> None:
         """Let the grammar follow tokens that were drawn. before: the tokens that came earlier."""
@@ -126,14 +128,16 @@ class ClaimReq(DeterministicReq):
 
     # -- The end --
 
-    def conclude(self) -> None:
+    def conclude(self) -> bool:
         """Called when the results of a prefill are processed. When the last chunk is done, say how
         the request ends: as if the tokens had come one by one, up to the end or the disagreement.
+        Returns whether it ends now.
         """
         if self.inflight_middle_chunks > 0 or self.finished() or self.is_retracted:
-            return
+            return False
         self.sampling_params.max_new_tokens = self._most
         self.discard_output_reason = self.to_finish or self._ending()
+        return True
 
     def _ending(self) -> Any:
         for token in self._begun_claim.answer:
@@ -149,7 +153,8 @@ class ClaimReq(DeterministicReq):
 
     def _follow_grammar(self, token: int) -> None:
         """The grammar has followed already; here it only ends the answer."""
-        if self._complete_at is not None and len(self.output_ids) > self._complete_at:
+        complete = self._complete_at is not None and len(self.output_ids) > self._complete_at
+        if complete and not self.finished():
             self.finished_reason = FINISH_MATCHED_TOKEN(matched=token)
 
     def owned_kv_len(self) -> int:
@@ -165,6 +170,7 @@ class ClaimReq(DeterministicReq):
         """Begin again. A claim has no output to keep."""
         self._track = None
         super().reset_for_retract()
+        self._reader.forget()
         self._claim = self._claim and Claim(self._claim.tokens)
         self._complete_at = None
         if self._pristine is not None:

@@ -117,9 +117,10 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
 
     def process_batch_result_prefill(self, batch: ScheduleBatch, result: Any) -> None:
         """As SGLang's. A claim ends here, without a token of its own."""
+        assert self.lane is not None, "no request comes before the lane is ready"
         for req in batch.reqs:
-            if isinstance(req, ClaimReq):
-                req.conclude()
+            if isinstance(req, ClaimReq) and req.conclude():
+                self.lane.forward.ranks.agree(req.rid, *req.output_ids)
         super().process_batch_result_prefill(batch, result)
 
     # -- Logprobs of deterministic requests come from canonical rows, not from the batch --
