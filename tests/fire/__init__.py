@@ -4,7 +4,7 @@
     trace      what is sent, and when: made of a seed, kept as JSON
     play       plays a trace, and writes its history as JSONL
     judge      a program of its own: PASSED, FAILED or UNKNOWN from a history alone
-    shrink     makes a failing trace smaller
+    soak       many traces, one after the other
 
 The oracle is what the same request gets alone, bit for bit. The idea of timed traces is from GRIEF
 (arXiv 2605.11202), which has logprobs of a replay in place of the oracle.
