@@ -71,17 +71,20 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         layer: RadixAttention,
         forward_batch: ForwardBatch,
         save_kv_cache=True,
+        sinks: torch.Tensor | None = None,
         **extra,
     ) -> torch.Tensor:
         """Return the attended rows: [rows, heads * the values' dim]. q: [rows, heads * dim].
 
         All KV is written before any row attends. A request with one new row attends as in a decode.
+        sinks: [heads], a score of each head that counts for a row's weights and has no value.
         Raises NotImplementedError for a layer or batch that this backend cannot compute.
         """
         _refuse_unknown(layer, forward_batch, extra)
-        if not _is_causal(layer, forward_batch):
-            return super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
-        return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache)
+        if _is_causal(layer, forward_batch):
+            return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache, sinks)
+        _refuse_unknown(layer, forward_batch, {"sinks": sinks})
+        return super().forward_extend(q, k, v, layer, forward_batch, save_kv_cache)
 
     def forward_decode(
         self,
@@ -91,47 +94,59 @@ class CpuAttnBackend(TorchNativeAttnBackend):
         layer: RadixAttention,
         forward_batch: ForwardBatch,
         save_kv_cache=True,
+        sinks: torch.Tensor | None = None,
         **extra,
     ) -> torch.Tensor:
         """Return the attended rows: [batch, heads * the values' dim]. q: [batch, heads * dim].
 
+        sinks: as in an extend.
         Raises NotImplementedError for a layer or batch that this backend cannot compute.
         """
         _refuse_unknown(layer, forward_batch, extra)
-        if not _is_causal(layer, forward_batch):
-            return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
-        return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache)
+        if _is_causal(layer, forward_batch):
+            return self._attend_all(q, k, v, layer, forward_batch, save_kv_cache, sinks)
+        _refuse_unknown(layer, forward_batch, {"sinks": sinks})
+        return super().forward_decode(q, k, v, layer, forward_batch, save_kv_cache)
 
-    def _attend_all(self, q, k, v, layer, forward_batch: ForwardBatch, save_kv_cache: bool):
+    def _attend_all(self, q, k, v, layer, forward_batch: ForwardBatch, save_kv_cache: bool, sinks):
         """Write the rows' KV, then return the attended rows: [rows, heads * the values' dim]."""
         self._save(k, v, layer, forward_batch, save_kv_cache)
         output = q.new_empty(len(q), layer.tp_q_head_num * layer.v_head_dim)
         for group in self._plan(layer, forward_batch):
             attend = self._attend_one_row_each if group.new_rows == 1 else self._attend_pages
-            output.index_copy_(0, group.rows, attend(q.index_select(0, group.rows), group, layer))
+            attended = attend(q.index_select(0, group.rows), group, layer, sinks)
+            output.index_copy_(0, group.rows, attended)
         return output
 
-    def _attend_pages(self, q: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
+    def _attend_pages(self, q: torch.Tensor, group: _Group, layer, sinks) -> torch.Tensor:
         """Return [n * new rows, heads * the values' dim]. q: [n * new rows, heads * dim]."""
         queries = q.view(group.size, group.new_rows, layer.tp_q_head_num, layer.qk_head_dim)
-        attended = self._attend(queries.transpose(1, 2), group, layer)  # [n, heads, new rows, dim]
+        if sinks is not None:
+            sinks = sinks.view(-1, 1, 1)
+        # [n, heads, new rows, dim]
+        attended = self._attend(queries.transpose(1, 2), group, layer, sinks)
         return attended.transpose(1, 2).reshape(len(q), -1)
 
-    def _attend_one_row_each(
-        self, q: torch.Tensor, group: _Group, layer: RadixAttention
-    ) -> torch.Tensor:
+    def _attend_one_row_each(self, q: torch.Tensor, group: _Group, layer, sinks) -> torch.Tensor:
         """Return [n, heads * the values' dim]. q: [n, heads * dim].
 
         The query heads of one KV head become the rows of one attention.
         """
         shared = layer.tp_q_head_num // layer.tp_k_head_num  # query heads of a KV head
         queries = q.view(len(q), layer.tp_k_head_num, shared, layer.qk_head_dim)
+        if sinks is not None:
+            sinks = sinks.view(layer.tp_k_head_num, shared, 1)
         if shared < QUERY_ROWS:
-            queries = pad(queries, (0, 0, 0, QUERY_ROWS - shared))
-        return self._attend(queries, group, layer)[:, :, :shared].reshape(len(q), -1)
+            missing = (0, 0, 0, QUERY_ROWS - shared)
+            queries = pad(queries, missing)
+            sinks = None if sinks is None else pad(sinks, missing)
+        return self._attend(queries, group, layer, sinks)[:, :, :shared].reshape(len(q), -1)
 
-    def _attend(self, queries: torch.Tensor, group: _Group, layer: RadixAttention) -> torch.Tensor:
-        """Return [n, heads, rows, the values' dim]. queries: [n, heads, rows, dim]."""
+    def _attend(self, queries: torch.Tensor, group: _Group, layer, sinks) -> torch.Tensor:
+        """Return [n, heads, rows, the values' dim]. queries: [n, heads, rows, dim].
+
+        sinks: broadcasts to [heads, rows, 1].
+        """
         pool = self.token_to_kv_pool
         buffers = pool.get_key_buffer(layer.layer_id), pool.get_value_buffer(layer.layer_id)
         keys, values = (
@@ -141,8 +156,8 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             .to(queries.dtype)
             for buffer in buffers
         )
-        if layer.logit_cap > 0:
-            return _attend_capped(queries, keys, values, group.mask, layer)
+        if layer.logit_cap > 0 or sinks is not None:
+            return _attend_by_hand(queries, keys, values, group.mask, layer, sinks)
         if queries.shape[0] * queries.shape[1] == 1:
             # With a single request and head, the threads would divide its GEMMs, and the rows' bits
             # would change. So it is given to them twice, and they divide the two.
@@ -221,19 +236,25 @@ class CpuAttnBackend(TorchNativeAttnBackend):
             self.token_to_kv_pool.set_kv_buffer(layer, locations, k, v)
 
 
-def _attend_capped(queries, keys, values, mask, layer: RadixAttention) -> torch.Tensor:
-    """Return [n, heads, rows, the values' dim], the scores capped as in Gemma 2.
+def _attend_by_hand(queries, keys, values, mask, layer: RadixAttention, sinks) -> torch.Tensor:
+    """Return [n, heads, rows, the values' dim], the scores capped as in Gemma 2, or with sinks.
 
-    torch's kernel has no cap. The slots attend one after the other: with other slots in the same
+    torch's kernel has neither. The slots attend one after the other: with other slots in the same
     GEMM, its threads would divide it in another way.
     """
     shared = queries.shape[1] // keys.shape[1]  # query heads of a KV head
     attended = []
     for q, k, v, visible in zip(queries, keys, values, mask, strict=True):
         k, v = (x.float().repeat_interleave(shared, 0) for x in (k, v))
-        scores = q.float() @ k.transpose(1, 2) * (layer.scaling / layer.logit_cap)
-        scores = (scores.tanh() * layer.logit_cap).masked_fill(~visible, float("-inf"))
-        attended.append(scores.softmax(-1) @ v)
+        scores = q.float() @ k.transpose(1, 2)
+        if layer.logit_cap > 0:
+            scores = (scores * (layer.scaling / layer.logit_cap)).tanh() * layer.logit_cap
+        else:
+            scores = scores * layer.scaling
+        scores = scores.masked_fill(~visible, float("-inf"))
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.float().expand(*scores.shape[:2], 1)], -1)
+        attended.append(scores.softmax(-1)[..., : k.shape[1]] @ v)
     return torch.stack(attended).to(queries.dtype)
 
 

@@ -27,6 +27,11 @@ class Shape:
     window: int = -1  # tokens before its own that a row sees; -1: all
     page: int = 32
     cap: float = 0.0  # of the scores, as Gemma 2 has it; 0: none
+    sinks: bool = False  # whether each head has one, as in GPT-OSS
+
+    def sink_scores(self) -> torch.Tensor | None:
+        """Of the heads: [heads]. Some are below all scores, some above."""
+        return torch.linspace(-4, 4, self.heads) if self.sinks else None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Rig:
             sliding_window_size=shape.window,
             logit_cap=shape.cap,
         )
+        self.sinks = shape.sink_scores()
         pool = pool_of(shape, rows * pages)
         requests = SimpleNamespace(req_to_token=self.table)
         self.backend = backend(
@@ -94,14 +100,18 @@ class Rig:
         where = torch.cat([self.table[r, p : p + n] for r, p, n in parts])
         lengths = {"extend_prefix_lens": prefix_lens, "extend_seq_lens": sizes}
         batch = self._batch(mode, rows, prefix_lens + sizes, where, **lengths)
-        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
+        return self._attend(new, batch, **more)
 
     def decode(self, rows: Sequence[int], lengths: Sequence[int], new: Tokens) -> torch.Tensor:
         """lengths: with the new token. Returns [batch, heads * dim]."""
         requests, seq_lens = torch.tensor(rows), torch.tensor(lengths)
         where = self.table[requests, seq_lens - 1]
-        batch = self._batch(ForwardMode.DECODE, requests, seq_lens, where)
-        return self.backend.forward(new.q, new.k, new.v, self.layer, batch)
+        return self._attend(new, self._batch(ForwardMode.DECODE, requests, seq_lens, where))
+
+    def _attend(self, new: Tokens, batch: SimpleNamespace, **more) -> torch.Tensor:
+        if self.sinks is not None:
+            more["sinks"] = self.sinks
+        return self.backend.forward(new.q, new.k, new.v, self.layer, batch, **more)
 
     def _batch(self, mode, rows, seq_lens, where, **more) -> SimpleNamespace:
         batch = SimpleNamespace(
@@ -129,5 +139,8 @@ def reference(shape: Shape, tokens: Tokens) -> torch.Tensor:
     scores = torch.einsum("qhd,khd->hqk", q, k) * shape.dim**-0.5
     if shape.cap:
         scores = shape.cap * torch.tanh(scores / shape.cap)
-    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-    return torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    if shape.sinks:
+        sinks = shape.sink_scores().double().view(-1, 1, 1).expand(-1, rows, 1)
+        scores = torch.cat([scores, sinks], -1)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1)[..., :rows], v).flatten(1)

@@ -27,6 +27,7 @@ shapes = st.builds(
     window=st.sampled_from([-1, -1, 1, 5, 16, 31, 100]),
     page=st.sampled_from([1, 16, 32, 64]),
     cap=st.sampled_from([0.0, 0.0, 2.0]),
+    sinks=st.sampled_from([False, False, True]),
 )
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))  # prefix, new rows
 SEEDS = st.integers(0, 1 << 30)
@@ -66,9 +67,10 @@ def test_a_window_off_by_one_is_seen(wrong):
         close(shape, got, reference(other, tokens))
 
 
-def test_another_cap_is_seen():
-    """Negative control of the same."""
-    shape, none = Shape(dtype=torch.float32, cap=2.0), Shape(dtype=torch.float32)
+@pytest.mark.parametrize("more", [{"cap": 2.0}, {"sinks": True}])
+def test_what_only_some_models_have_is_seen(more):
+    """Negative control of the same: a cap, sinks."""
+    shape, none = Shape(dtype=torch.float32, **more), Shape(dtype=torch.float32)
     tokens = random_tokens(shape, 64, seed=1)
     got = Rig(shape).extend([(0, 0, 64)], tokens)
     close(shape, got, reference(shape, tokens))
@@ -116,12 +118,12 @@ def test_windowed_layers_are_read_from_the_pool_that_holds_them():
     ],
 )
 def test_what_torch_native_leaves_out_is_refused(field, value):
-    """A field of the layer that would change the numbers is refused: torch_native ignores it. Sinks
-    are refused too, and a speculative verification, whose mask is a tree's."""
+    """A field of the layer that would change the numbers is refused: torch_native ignores it. So is
+    an argument that is not known, and a speculative verification, whose mask is a tree's."""
     rig, tokens = Rig(Shape()), random_tokens(Shape(), 32, seed=4)
     rig.extend([(0, 0, 32)], tokens, sinks=None, return_lse=False)  # absent extras are not
-    with pytest.raises(NotImplementedError, match="sinks"):
-        rig.extend([(0, 0, 32)], tokens, sinks=torch.zeros(6))
+    with pytest.raises(NotImplementedError, match="score_mod"):
+        rig.extend([(0, 0, 32)], tokens, score_mod=torch.zeros(6))
     with pytest.raises(NotImplementedError, match="forward_mode"):
         rig.extend([(0, 0, 32)], tokens, ForwardMode.TARGET_VERIFY)
     setattr(rig.layer, field, value)
@@ -137,6 +139,9 @@ def test_encoder_attention_is_torch_natives():
         rig, tokens = Rig(Shape(), backend=backend), random_tokens(Shape(), 32, seed=7)
         rig.layer.attn_type = AttentionType.ENCODER_ONLY
         outputs.append(rig.extend([(0, 0, 32)], tokens))
+        if backend is CpuAttnBackend:
+            with pytest.raises(NotImplementedError, match="sinks"):
+                rig.extend([(0, 0, 32)], tokens, sinks=torch.zeros(6))
     assert torch.equal(*outputs)
     causal = Rig(Shape()).extend([(0, 0, 32)], tokens)
     assert not torch.equal(outputs[0], causal)

@@ -34,6 +34,7 @@ shapes = st.builds(
     dtype=st.sampled_from([torch.bfloat16, torch.float32]),
     window=st.sampled_from([-1, -1, 5, 40, 100]),
     cap=st.sampled_from([0.0, 0.0, 2.0]),
+    sinks=st.sampled_from([False, False, True]),
 )
 orders = st.integers(0, 1 << 30)  # where pages lie in the KV pool
 
