@@ -33,9 +33,13 @@ class PlainCpuPlatform(CpuDeviceMixin, SRTPlatform):
         attention.register()
 
     def post_load_model(self, model: torch.nn.Module) -> None:
-        """Switch the loaded model's linears to mixed precision, if `platform.linear` says so."""
-        # Imported here, because SGLang loads this class before its own layers can be imported.
-        from llm42_sglang.platform import linear
+        """Switch the loaded model's linears to mixed precision, if `platform.linear` says so.
 
+        Triton's kernels that it would call are replaced.
+        """
+        # Imported here, because SGLang loads this class before its own layers can be imported.
+        from llm42_sglang.platform import elementwise, linear
+
+        elementwise.use_torch()
         if linear.mixed_precision_wanted():
             linear.use_mixed_precision(model)

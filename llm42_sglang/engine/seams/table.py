@@ -173,6 +173,10 @@ sglang.srt.layers.quantization.unquant
   UnquantizedFusedMoEMethod{apply}  compute experts in mixed precision
 sglang.srt.layers.moe.fused_moe_triton.layer
   FusedMoE  tell models with experts
+sglang.srt.layers.logits_processor
+  fused_softcap  cap logits without Triton
+sglang.srt.models.qwen2_moe
+  fused_gate_sigmoid_mul_add  gate the shared expert without Triton
 sglang.srt.platforms.cpu
   CpuDeviceMixin.get_device  describe the CPU
 sglang.srt.platforms.device_mixin
