@@ -85,7 +85,7 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
         "mixtral": {**LOCAL, "sliding_window": None},
         "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 64, "mlp_only_layers": []},
         "qwen3_moe": {**EXPERTS, "mlp_only_layers": []},
-        "olmoe": EXPERTS,
+        "olmoe": {**EXPERTS, **UNGROUPED},
         "granitemoe": LOCAL,
         "granitemoeshared": {**LOCAL, "shared_intermediate_size": 64},
         "granitemoe_swa": {**LOCAL, **SLIDING},
@@ -97,12 +97,21 @@ FAMILIES: dict[str, dict[str, Mapping[str, Any]]] = {
             "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 8, "moe_top_k": 2},
         },
         "ernie4_5_moe": {"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 64},
-        "hunyuan_v1_moe": {"num_experts": 8, "moe_topk": 2, "moe_intermediate_size": 64},
-        "minimax_m2": {**LOCAL, "rotary_dim": 16},
+        "hunyuan_v1_moe": {
+            **{"num_experts": 8, "moe_topk": 2, "moe_intermediate_size": 256},
+            **{"use_qk_norm": True, "use_mixed_mlp_moe": True, "num_shared_expert": 1},
+        },
+        "minimax_m2": {**LOCAL, "rotary_dim": 16, "scoring_func": "sigmoid"},
     },
     "multi-head latent attention": {
-        "deepseek_v2": {**ROUTED, **LATENT, "moe_layer_freq": 1, "rope_scaling": YARN},
-        "deepseek_v3": {**ROUTED, **LATENT, "moe_layer_freq": 1, "rope_scaling": YARN},
+        "deepseek_v2": {
+            **{**ROUTED, **LATENT, "moe_layer_freq": 1, "rope_scaling": YARN},
+            **{"scoring_func": "softmax", "topk_method": "greedy"},
+        },
+        "deepseek_v3": {
+            **{**ROUTED, **LATENT, "moe_layer_freq": 1, "rope_scaling": YARN},
+            **{"scoring_func": "sigmoid", "topk_method": "noaux_tc"},
+        },
         "glm4_moe_lite": {**ROUTED, **LATENT},
         "minicpm3": LATENT,
     },
@@ -123,6 +132,22 @@ ARCHITECTURES = {name: more for family in FAMILIES.values() for name, more in fa
 # Of models for which SGLang would make another KV pool, for their sliding windows.
 ONE_POOL = ("--disable-hybrid-swa-memory",)
 FLAGS = {name: ONE_POOL for name in ("gemma4_text", "granite_swa", "granitemoe_swa", "gpt_oss")}
+
+_BACKENDS = "SGLang has a list of attention backends for it, and none of them runs on a plain CPU"
+_ROWS = "SGLang takes the rows of its queries, one for each head, for padding, and cuts them off"
+_STATE = "recurrent state: no pass of llm42 keeps it; SGLang says this before llm42 does"
+# What a verdict does not say by itself.
+CAUSES = {
+    **dict.fromkeys(("gpt_oss", "gemma4_text", "exaone4"), _BACKENDS),
+    **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe"), _ROWS),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "falcon_h1", "granitemoehybrid"), _STATE),
+    "lfm2": _STATE,
+    "mamba": "SGLang's kernels of Mamba cannot be imported without an accelerator",
+    "llama4_text": "SGLang's class for texts alone does not load the experts either",
+    "dbrx": "transformers does not read the configuration that it has written",
+    "gemma3n_text": "SGLang pads layers on a CPU, and expects one `intermediate_size` for all",
+    "ernie4_5_moe": "SGLang's top-k for CPUs does not take its bias, which has two dimensions",
+}
 
 
 def config_of(model_type: str) -> PretrainedConfig:

@@ -13,7 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from architectures import ARCHITECTURES, FLAGS, make
+from architectures import ARCHITECTURES, CAUSES, FLAGS, make
 
 from llm42_sglang.cli import certify
 from llm42_sglang.cli.hardware import hardware
@@ -51,7 +51,8 @@ def examined(name: str, folder: Path, timeout_s: float) -> certify.Found:
     flags = FLAGS.get(name, ())
     model, log = make(name, folder), folder / f"{name}.log"
     found = certify.examined(str(model), CONFIG, [*POOL, *flags], log, _forked, timeout_s=timeout_s)
-    return {**found, "flags": " ".join(flags)}
+    cause = None if found["verdict"] == "holds" else CAUSES.get(name)
+    return {**found, "cause": cause, "flags": " ".join(flags)}
 
 
 def _forked(arguments, log: Path) -> Forked:

@@ -20,5 +20,13 @@ def models(result: Result) -> Iterator[str]:
         f"and {counts['fails']} fail."
     )
     yield ""
-    rows = [(*cells(one), f"`{one['flags']}`" if one["flags"] else "") for one in found]
-    yield from table((*COLUMNS, "with"), rows)
+    yield from table((*COLUMNS, "with"), map(_row, found))
+
+
+def _row(one: Result) -> tuple[str, ...]:
+    """A line of the table. What the verdict does not say by itself is behind it."""
+    architecture, verdict, *measured = cells(one)
+    if one["cause"]:
+        verdict += f" ({one['cause']})"
+    flags = f"`{one['flags']}`" if one["flags"] else ""
+    return (architecture, verdict, *measured, flags)

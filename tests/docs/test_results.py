@@ -106,14 +106,14 @@ def test_architectures_hold_or_one_line_says_why(tmp_path):
     def found(verdict: str, reason: str | None = None, flags: str = "", **more) -> dict:
         return {
             **{"architecture": "A", "verdict": verdict, "reason": reason, "flags": flags},
-            **{"certificate": None, "flips": None, **more},
+            **{"certificate": None, "flips": None, "cause": None, **more},
         }
 
     counts = {"verified": 9, "flips": 1, "rolled_back": 4}
     models = {
         "a": found("holds", certificate={"step_sizes": [2, 3]}, flips={"alone": counts}),
         "b": found("refused", "no | sinks", "--flag"),
-        "c": found("fails", "KeyError: 'x'"),
+        "c": found("fails", "KeyError: 'x'", cause="it has no y"),
     }
     (tmp_path / "models.json").write_text(json.dumps({"hardware": MACHINE, "models": models}))
     page = results.architectures(tmp_path)
@@ -121,6 +121,6 @@ def test_architectures_hold_or_one_line_says_why(tmp_path):
     assert page.splitlines()[-3:] == [
         "| `A` | holds | 2-3 | alone 1 of 9 |  |",
         "| `A` | refused: no \\| sinks | - | - | `--flag` |",
-        "| `A` | fails: KeyError: 'x' | - | - |  |",
+        "| `A` | fails: KeyError: 'x' (it has no y) | - | - |  |",
     ]
     assert results.unused(tmp_path) == set()
