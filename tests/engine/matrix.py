@@ -21,9 +21,9 @@ CASES = [
 ]
 
 
-def answers(endpoint: Endpoint, condition: str, deterministic: bool = True) -> list[Answer]:
+def answers(endpoint: Endpoint, condition: str) -> list[Answer]:
     """Every case's answer under one condition."""
-    seen = observe(endpoint, CASES, CONDITIONS[condition], IN_FLIGHT, deterministic=deterministic)
+    seen = observe(endpoint, CASES, CONDITIONS[condition], IN_FLIGHT)
     return [observation.answer for observation in seen]
 
 
@@ -45,10 +45,10 @@ def run(url: str, perturbed: bool) -> list[Answer]:
     with connect(url) as endpoint:
         alone = answers(endpoint, "alone")
         everything = list(alone)
-        for condition in ("load", "shuffled", "warm", "streaming"):
+        for condition in ("load", "shuffled", "streaming"):  # the cache is warm in the last two
             everything += (got := answers(endpoint, condition))
             require_equal(alone, got)
-        ordinary = answers(endpoint, "alone", deterministic=False)
+        ordinary = endpoint.ask(CASES[0], False)
     assert all(answer.output.verified for answer in everything)
     assert {len(answer.output.ids) for answer in everything} == {NEW_TOKENS}
     assert all(len(set(answer.output.ids)) > 2 for answer in alone)  # or nothing could go wrong
@@ -58,7 +58,7 @@ def run(url: str, perturbed: bool) -> list[Answer]:
     )
     if perturbed:
         assert rollbacks > len(everything) and not steps
-        assert mismatch(alone[0].output, ordinary[0].output)
+        assert mismatch(alone[0].output, ordinary.output)
     else:
         assert steps > len(everything)
     return alone

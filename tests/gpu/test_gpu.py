@@ -13,7 +13,7 @@ from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.cli.launch import ServerError, ServerProcess
 from llm42_sglang.core.receipts import FACTS_PATH
 from tests.engine import client, matrix, tiny_models
-from tests.engine.servers import DECODE, ENV, POOL
+from tests.engine.servers import DECODE, ENV, POOL, VERIFIED
 
 pytestmark = [pytest.mark.gpu, pytest.mark.server]
 
@@ -58,11 +58,12 @@ def require_deterministic(url: str, backend: str, record: Callable[[str, object]
     assert certificate["widths"][-1] == SHAPE["group"]
     assert {*certificate["replayed"]} <= {*certificate["widths"]}
     assert certificate["passes"] > 0 and certificate["rows"] > 0
-    matrix.run(url)
+    matrix.run(url, perturbed=True)
 
 
 def test_certified_and_deterministic(server, backend, model, record_property):
-    with server(*model, "--attention-backend", backend, fault=DECODE) as running:
+    flags = ("--attention-backend", backend, *VERIFIED)
+    with server(*model, *flags, fault=DECODE) as running:
         require_deterministic(running.url, backend, record_property)
 
 
@@ -76,5 +77,5 @@ def test_negative_control_a_broken_pass_is_refused(server, backend, model):
 def test_a_mixture_of_experts(server, tmp_path, record_property):
     """Triton's experts, and its attention."""
     model = ("--model-path", str(tiny_models.make("qwen3_moe", tmp_path)))
-    with server(*model, "--attention-backend", "triton", fault=DECODE) as running:
+    with server(*model, "--attention-backend", "triton", *VERIFIED, fault=DECODE) as running:
         require_deterministic(running.url, "triton", record_property)
