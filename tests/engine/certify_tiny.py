@@ -47,6 +47,7 @@ PASSES = {  # the fault in canonical passes: their slots
     "head": 4,
     "step": 4,  # allowed: steps of an odd number of rows are not canonical then
 }
+STEPS_COUNT = ("none", "step")  # the faults with which decode steps are examined; it takes long
 GRAPHS = ("none", "other-bits", "raises", "other-sizes", "attention", "no-kv")
 
 
@@ -107,7 +108,7 @@ OWN = {
 
 def main(model: str) -> None:
     flags = ("--device", "cpu", "--dtype", "float32")
-    pool = ("--max-total-tokens", "2000", "--max-running-requests", "16", "--page-size", str(T))
+    pool = ("--max-total-tokens", "2000", "--max-running-requests", "8", "--page-size", str(T))
     step_exam.SECONDS = 600.0  # a busy machine leaves no size out
     args = prepare_server_args(["--model-path", model, *flags, *pool])
     args.resolve_once()
@@ -135,8 +136,8 @@ def with_fault(runner, fault: str, group: int) -> dict:
     if fault == "head":  # some narrower width must be left for it to show in
         Exam.equal_widths = lambda exam: (1, exam.group)
     try:
-        config = Config(page=T, group=group)
-        return certify(CanonicalForward(runner, config, fault=broken)).as_dict()
+        passes = CanonicalForward(runner, Config(page=T, group=group), fault=broken)
+        return certify(passes, with_steps=fault in STEPS_COUNT).as_dict()
     except CertificationError as error:
         return {"refused": str(error)}
     finally:
@@ -150,7 +151,7 @@ def with_graphs(runner, fault: str) -> dict:
     runner.prefill_cuda_graph_runner = graph_runner(runner, rows)
     if fault == "attention":
         runner.prefill_cuda_graph_runner.backend = Whole(runner.prefill_cuda_graph_runner)
-    return certify(CanonicalForward(runner, Config(page=T, group=G))).as_dict()
+    return certify(CanonicalForward(runner, Config(page=T, group=G)), with_steps=False).as_dict()
 
 
 def graph_runner(runner, rows: list[int]) -> sglang_graphs.PrefillCudaGraphRunner:
