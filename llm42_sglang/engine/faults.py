@@ -8,7 +8,6 @@
                   these steps are not canonical
     step-later    does the same in all steps, once the server serves
     decode        perturbs the tokens of every 7th decode step
-    experts       leaves a mixture of experts to SGLang's kernel
     no-scheduler  keeps the scheduler's hooks from going live
     unbounded     lets every request pass to the scheduler as it is
 
@@ -137,7 +136,7 @@ _PASS_FAULTS = {
     "width": _width_dependent,
 }
 
-_OTHERS = {"experts", "no-scheduler", "rank1", "unbounded"}
+_OTHERS = {"no-scheduler", "rank1", "unbounded"}
 
 _RUNNER = "sglang.srt.model_executor.model_runner.ModelRunner"
 

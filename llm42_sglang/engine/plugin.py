@@ -72,8 +72,7 @@ def _claim_field() -> None:
 
 def _register_scheduler() -> None:
     stop_regex.match_in_linear_time()
-    experts = {canonical.fixed_shape_experts.__name__} if faults.active("experts") else set()
-    hooks.register(*SCHEDULER, but=experts)
+    hooks.register(*SCHEDULER)
     # Last, so that these are outermost: every row is perturbed.
     idle = {hook.__name__ for name, hook in faults.HOOKS.items() if not faults.active(name)}
     hooks.register(faults, but=idle)

@@ -1,4 +1,4 @@
-"""SGLang as others have it: patched by `llm42 patch apply`, or alone with our wheel."""
+"""SGLang as others have it: patched by `llm42 patch apply`, and alone with our wheel."""
 
 import os
 import shutil
@@ -17,17 +17,20 @@ ROOT = Path(__file__).parents[2]
 OURS = "llm42-sglang"
 
 
-def command(kind: str, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """What starts a server ("{port}" stands for its port), and its environment; what they need is
-    made in `folder`."""
-    if kind == "patched":  # SGLang's own command, which hands our flags over to `llm42 serve`
-        launch = [sys.executable, "-m", "sglang.launch_server", "--port", "{port}"]
-        return launch, {"PYTHONPATH": f"{patched(folder)}:{ROOT}"}
-    assert kind == "wheel", kind
-    venv = with_wheel(folder)
-    serve = ["env", "-C", str(elsewhere(folder)), str(venv / "bin" / "llm42"), "serve"]
-    path = f"{venv / 'bin'}:{os.environ['PATH']}"
-    return [*serve, "--port", "{port}"], {"PYTHONPATH": "", "PATH": path}
+def command(folder: Path) -> list[str]:
+    """SGLang's own command, which hands our flags over to `llm42 serve`.
+
+    "{port}" stands for its port. It needs `environment`, and is run in a folder with nothing in it.
+    """
+    python = with_wheel(folder) / "bin" / "python"
+    aside = ["env", "-C", str(elsewhere(folder))]
+    return [*aside, str(python), "-m", "sglang.launch_server", "--port", "{port}"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What programs of that virtual environment need to find the patched SGLang."""
+    path = f"{with_wheel(folder) / 'bin'}:{os.environ['PATH']}"
+    return {"PYTHONPATH": str(patched(folder)), "PATH": path}
 
 
 def patched(folder: Path) -> Path:

@@ -43,7 +43,7 @@ class Configuration:
     flags: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     # None: forked, see `preloaded`. Else it is started as users do, and SGLang spawns processes:
-    # "serve", or "wheel" or "patched" of `installed`.
+    # "serve", or "patched", which is that of `installed`.
     command: str | None = None
     signs: bool = False  # receipts, with a key of its own
 
@@ -60,7 +60,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
         DECODE,
         signs=True,
     ),
-    # Narrower passes give other bits, so that only those of G slots may be used.
+    # From a wheel. Narrower passes give other bits, so that only those of G slots may be used.
     "patched": Configuration("qwen3", BASE, {"LLM42_FAULT": "width"}, command="patched"),
     "other weights": Configuration("qwen3, one weight changed", (*BASE, "--llm42-default")),
     "retracting": Configuration(
@@ -85,17 +85,12 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED), DECODE | CORES),
     "two replicas": Configuration("qwen3_moe", (*MOE, *DATA, *VERIFIED), DECODE | CORES, "serve"),
-    "installed": Configuration("qwen3", POOL, command="wheel"),  # T and G by default
-    "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),
+    "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),  # T, G by default
     "a rank strays": Configuration(
         "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES
     ),
     "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler,unbounded"}),
-    # Those that certification refuses.
-    "a3": Configuration("qwen3", (*SMALL, *POOL, "--llm42-group", "1"), {"LLM42_FAULT": "a3"}),
-    # An expert's GEMM in SGLang's own shapes: as many rows as the neighbours send it.
-    "experts": Configuration("qwen3_moe", MOE, {"LLM42_FAULT": "experts"}),
-    # The KV of rank 1 alone is another one at every run.
+    # Certification refuses it. The KV of rank 1 alone is another one at every run.
     "rank 1": Configuration(
         "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,a1-kv"} | CORES
     ),
@@ -163,8 +158,8 @@ class Servers:
             return ForkedServer(args, **options)
         if configuration.command == "serve":
             return ServerProcess(args, **options)
-        argv, env = installed.command(configuration.command, self.folder)
-        return ServerProcess(argv=[*argv, *args], log_path=log_path, env=options["env"] | env)
+        options["env"] |= installed.environment(self.folder)
+        return ServerProcess(argv=[*installed.command(self.folder), *args], **options)
 
     def stop(self) -> None:
         """Stop the running server; it must still be alive, idle, and have found no leak."""

@@ -124,7 +124,7 @@ def program(url: str, env: dict[str, str]) -> Iterator[Callable[[str], dict]]:
 
 def test_a_frontend_program_repeats_itself(url, servers):
     """gen, gen_int, gen_string and select, one program at a time and all at once."""
-    with program(url, installed.command("patched", servers.folder)[1]) as run:
+    with program(url, installed.environment(servers.folder)) as run:
         client.flush(url)
         alone = run("ask 1")
         client.flush(url)

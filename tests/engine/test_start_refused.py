@@ -8,35 +8,20 @@ from llm42_sglang.cli.launch import ServerError
 from llm42_sglang.errors import UserError
 from tests.engine import client
 from tests.engine.preloaded import Forked
-from tests.engine.servers import ENV, Servers, errors_in
+from tests.engine.servers import ENV, errors_in
 
 pytestmark = pytest.mark.server
 
 
-def log_of_refused(servers: Servers, name: str) -> str:
-    server = servers.make(name)
+def test_a_false_assumption_that_one_rank_sees_keeps_all_from_starting(servers):
+    """The others, and what each comparison finds: `test_certify.py`."""
+    server = servers.make("rank 1")
     with pytest.raises(ServerError, match="ended with status"):
         server.start()
-    return server.log_path.read_text()
-
-
-def test_a_false_assumption_keeps_it_from_starting(servers):
-    """The others, and what each comparison finds: `test_certify.py`."""
-    log = log_of_refused(servers, "a3")
-    (line,) = errors_in(log)
-    assert "assumption A3" in line
-    assert "Traceback" not in log
-
-
-def test_experts_in_sglangs_shapes_are_not_certified(servers):
-    """Negative control of `platform.experts`."""
-    (line,) = errors_in(log_of_refused(servers, "experts"))
-    assert "assumption A2" in line
-
-
-def test_what_one_rank_sees_keeps_all_from_starting(servers):
-    (said,) = {*errors_in(log_of_refused(servers, "rank 1"))}
+    log = server.log_path.read_text()
+    (said,) = {*errors_in(log)}
     assert "assumption A1" in said
+    assert "Traceback" not in log
 
 
 PAST_THE_VOCABULARY = {"text": "Hi", "return_logprob": True, "top_logprobs_num": 60000}

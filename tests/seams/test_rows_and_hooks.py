@@ -16,7 +16,6 @@ from sglang.srt.managers.scheduler import Scheduler
 import llm42_sglang
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine import faults, hooks, plugin, settings
-from llm42_sglang.engine.passes.canonical import fixed_shape_experts
 from llm42_sglang.engine.seam import Seam
 from llm42_sglang.engine.seams.table import GPU_SEAMS
 
@@ -157,7 +156,6 @@ def test_what_is_left_out_where(activated):
     assert ("Gatekeeper.add_receipt", plugin.gatekeeper._MANAGER + ".update_request_meta_info") in (
         front - stock
     )
-    assert {name for name, _ in serving - activated("experts")} == {fixed_shape_experts.__name__}
     assert serving - activated("no-scheduler") == scheduler
     added = {name for name, _ in activated("step", "decode") - serving}
     assert added == {faults.HOOKS[name].__name__ for name in ("step", "decode")}
