@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import os
 import runpy
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +55,6 @@ def deterministic(arguments: Sequence[str]) -> None:
         name: complaint(lambda bad=bad: Engine(**{"model_path": model, **TINY, **bad}))
         for name, bad in BAD_STARTS.items()
     }
-    with fault("a3"):
-        why = complaint(lambda: Engine(model_path=model, **TINY | {"llm42_group": 1}))
-        seen["false assumption"] = [why, *children()]
     why = complaint(lambda: Engine(model_path=without_weights(Path(model)), **TINY))
     seen["no weights"] = [why, *children()]
     with Engine(model_path=model, **TINY) as engine:
@@ -174,13 +169,3 @@ def children() -> list[str]:
     """The commands of this process's children that run."""
     gone = psutil.STATUS_ZOMBIE
     return [" ".join(p.cmdline()) for p in psutil.Process().children() if p.status() != gone]
-
-
-@contextmanager
-def fault(name: str):
-    """Processes that start inside the block have it."""
-    os.environ["LLM42_FAULT"] = name
-    try:
-        yield
-    finally:
-        del os.environ["LLM42_FAULT"]

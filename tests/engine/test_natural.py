@@ -21,6 +21,7 @@ pytestmark = pytest.mark.server("embedded")
 
 SAMPLING = Sampling(max_tokens=48, ignore_eos=True)
 IN_FLIGHT = 12
+TURN = 24  # tokens of an answer in a conversation
 
 
 def answers(url: str, deterministic: bool, *conditions: str) -> list[list[Answer]]:
@@ -79,7 +80,7 @@ def conversation(url: str, deterministic: bool) -> list[client.Answer]:
     answers = []
     for turn in range(3):
         known += client.prompts()[7][turn * 20 : turn * 20 + 20]
-        answers.append(client.generate(url, known, deterministic))
+        answers.append(client.generate(url, known, deterministic, max_new_tokens=TURN))
         known += answers[-1].ids
     return answers
 
@@ -95,7 +96,7 @@ def test_a_conversation_uses_the_prefix_cache_and_no_bit_changes(url):
     for turn, answer in enumerate(warm):
         known += client.prompts()[7][turn * 20 : turn * 20 + 20]
         client.flush(url)
-        cold = client.generate(url, known)
+        cold = client.generate(url, known, max_new_tokens=TURN)
         assert cold.meta["cached_tokens"] == 0
         assert cold.ids == answer.ids
         known += answer.ids
