@@ -143,7 +143,7 @@ CAUSES = {
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "falcon_h1", "granitemoehybrid"), _STATE),
     "lfm2": _STATE,
     "mamba": "SGLang's kernels of Mamba cannot be imported without an accelerator",
-    "llama4_text": "SGLang's class for texts alone does not load the experts either",
+    "llama4_text": "it attends in chunks, and SGLang's class for texts loads no experts",
     "dbrx": "transformers does not read the configuration that it has written",
     "gemma3n_text": "SGLang pads layers on a CPU, and expects one `intermediate_size` for all",
     "ernie4_5_moe": "SGLang's top-k for CPUs does not take its bias, which has two dimensions",

@@ -20,7 +20,7 @@ def models(result: Result) -> Iterator[str]:
         f"and {counts['fails']} fail."
     )
     yield ""
-    yield from table((*COLUMNS, "with"), map(_row, found))
+    yield from table((*COLUMNS, "with"), [_row(one) for one in found])
 
 
 def _row(one: Result) -> tuple[str, ...]:
