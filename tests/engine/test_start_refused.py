@@ -64,7 +64,6 @@ BAD_FLAGS = {
     "--max-total-tokens lots": "--max-total-tokens",
     "--no-such-flag": "--no-such-flag",
     "--enable-mixed-chunk": "--enable-mixed-chunk",
-    "--pp-size 2": "--pp-size",
     "--model-path /no/such/model": "/no/such/model",
 }
 
