@@ -95,7 +95,7 @@ def test_a_suite_of_all_this_passes_in_load_and_what_is_tampered_with_fails(url,
     sampling = {"temperature": 0.9, "seed": 12, "max_tokens": 24}
     suite.write_text(json.dumps({"sampling": sampling, "cases": CASES}))
     assert llm42("record", suite, "--url", url, "--out", golden) == 0
-    how = ("--url", url, "--conditions", "load,streaming", "--in-flight", 6)
+    how = ("--url", url, "--conditions", "load,streaming,claimed", "--in-flight", 6)
     assert llm42("check", golden, *how) == 0, capsys.readouterr().out
     content = json.loads(golden.read_text())
     outputs = content["blocks"][0]["outputs"]

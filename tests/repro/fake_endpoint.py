@@ -111,7 +111,8 @@ class FakeEndpoint(ThreadingHTTPServer):
         vouches = self.options.kind == "ours" and deterministic(body)
         choices = []
         for number in range(count):
-            base = sum(map(ord, question)) + 7 * int(self.options.weights) + 5 * (first - 42 + number)
+            base = sum(map(ord, question)) + 7 * int(self.options.weights)
+            base += 5 * (first - 42 + number)
             size = params.get("max_new_tokens") or params.get("max_tokens")
             ids = [(base + 13 * i * i) % 1000 for i in range(size)]
             ids[FLIP_AT] += bool(flip) and number == count - 1
