@@ -14,9 +14,11 @@ from llm42_sglang.files import write_whole
 from llm42_sglang.report.check import check_page
 from llm42_sglang.repro.conditions import CONDITIONS, USUAL, Condition, Observation, observe
 from llm42_sglang.repro.endpoint import Endpoint, connect
-from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
+from llm42_sglang.repro.golden import GoldenFile, load_golden, save_golden
 from llm42_sglang.repro.judge import CheckResult, CheckVerdict, judge, updated
 from llm42_sglang.repro.junit import junit_xml
+from llm42_sglang.repro.suite import Case
+from llm42_sglang.repro.wire import path_of, require_fields
 
 STYLES = {CheckVerdict.PASSED: "green", CheckVerdict.FAILED: "red", CheckVerdict.UNKNOWN: "yellow"}
 
@@ -78,26 +80,31 @@ def parse_conditions(text: str) -> list[Condition]:
 def check_cases(
     endpoint: Endpoint,
     golden: GoldenFile,
-    cases: Sequence[RecordedCase],
+    cases: Sequence[Case],
     conditions: Sequence[Condition],
     in_flight: int,
 ) -> CheckResult:
-    """Ask the cases under all conditions and judge them.
+    """Ask the cases under all conditions and judge them by the answers of the nearest fingerprint.
 
-    A case that was not answered under one condition is not asked under the next.
+    A case that was not answered under one condition is not asked under the next. Raises UserError
+    if the endpoint's API does not have all that a case asks for.
     """
+    for case in cases:
+        require_fields(case, path_of(case, endpoint.api))
+    observed = endpoint.fingerprint
+    recorded = {case.id: golden.recorded(case, observed) for case in cases}
     observations: list[Observation] = []
     for condition in conditions:
         unanswered = {o.case_id for o in observations if o.answer is None}
-        if left := [case for case in cases if case.id not in unanswered]:
+        if left := [case for case, _ in recorded.values() if case.id not in unanswered]:
             with bar(condition.name, len(left)) as advance:
                 observations += observe(endpoint, left, condition, in_flight, advance, keep_on=True)
-    fingerprints = (golden.fingerprint, endpoint.fingerprint)
     results = [
-        judge(case, [o for o in observations if o.case_id == case.id], *fingerprints)
-        for case in cases
+        judge(case, [o for o in observations if o.case_id == case.id], fingerprint, observed)
+        for case, fingerprint in recorded.values()
     ]
-    return CheckResult(tuple(results), *fingerprints)
+    nearest = golden.nearest(observed).fingerprint
+    return CheckResult(tuple(results), nearest, observed, len(golden.blocks))
 
 
 def show(check: CheckResult) -> None:

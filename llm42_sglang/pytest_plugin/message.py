@@ -13,7 +13,7 @@ def explanation(result: CaseResult, golden: str) -> str:
     hint = ""
     if (difference := result.difference) is not None:
         hint = "; if the change is meant: pytest --llm42-update"
-        before, after = difference.before.text, difference.after.answer.output.text
+        before, after = (side.text for side in difference.sides)
         source, where = difference.source, place(difference.after.condition)
         width = max(len(where), len(source))
         if (at := first_difference(before, after)) is not None:
@@ -23,7 +23,8 @@ def explanation(result: CaseResult, golden: str) -> str:
         output = observation.answer.output
         state = "the recorded bits" + ("" if output.verified else ", not verified")
         if first := mismatch(case.output, output):
-            state = "differs" + ("" if first.at is None else f" from {first.what} {first.at} on")
+            state = "differs" + ("" if first.choice is None else f" in choice {first.choice}")
+            state += "" if first.at is None else f" from {first.what} {first.at} on"
         lines.append(f"  {place(observation.condition)}: {state}")
     lines.append(f"  golden file: {golden}{hint}")
     return "\n".join(lines)

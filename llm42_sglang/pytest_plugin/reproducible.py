@@ -13,14 +13,15 @@ from llm42_sglang.pytest_plugin.message import explanation
 from llm42_sglang.repro.conditions import CONDITIONS, USUAL, Condition, Observation, observe
 from llm42_sglang.repro.documents import validated
 from llm42_sglang.repro.endpoint import Endpoint
-from llm42_sglang.repro.golden import GoldenFile, RecordedCase, load_golden, save_golden
+from llm42_sglang.repro.golden import Block, GoldenFile, load_golden, save_golden, with_output
 from llm42_sglang.repro.judge import CheckVerdict, judge
 from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.suite import Case
 
 SUFFIX = ".llm42.json"
 HINT = "pytest --llm42-update records it"
-Question = str | Sequence[Mapping[str, str]]  # a prompt, or messages
+Question = str | Sequence[Mapping[str, Any]]  # a prompt, or messages
+BESIDE = ("tools", "tool_choice", "response_format")  # of a case, beside its sampling
 
 
 @dataclass
@@ -33,15 +34,15 @@ class Reproducible:
     conditions: Sequence[Condition]
     in_flight: int
     update: bool
-    sampling: Mapping[str, Any]
+    options: Mapping[str, Any]  # of the markers
     calls: int = 0
 
     @classmethod
     def of(cls, request: pytest.FixtureRequest, endpoint: Endpoint, update: bool) -> "Reproducible":
         """The fixture's value for the test that requests it. Raises UserError."""
-        sampling: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for marker in reversed(list(request.node.iter_markers("llm42"))):  # the closest one wins
-            sampling |= marker.kwargs
+            options |= marker.kwargs
         names = request.config.getini("llm42_conditions") or USUAL
         for unknown in (name for name in names if name not in CONDITIONS):
             known = ", ".join(CONDITIONS)
@@ -53,38 +54,37 @@ class Reproducible:
             [CONDITIONS[name] for name in names],
             int(request.config.getini("llm42_in_flight")),
             update,
-            sampling,
+            options,
         )
 
-    def __call__(self, question: Question, **sampling: Any) -> Output:
+    def __call__(self, question: Question, **options: Any) -> Output:
         """Ask the question and return the answer. The test fails unless it is reproducible.
 
-        Under every condition the answer must be verified, and be the recorded one. Sampling has the
-        names of a suite, such as `max_tokens`, `temperature` and `seed`. Each call in a test is a
-        case of its own.
+        Under every condition the answer must be verified, and be the recorded one. Options have the
+        names of a suite: `tools`, `tool_choice`, `response_format`, and those of sampling, such as
+        `max_tokens`, `temperature` and `seed`. Each call in a test is a case of its own.
         """
         self.calls += 1
         with failing():
-            case = self._case(question, sampling)
+            case = self._case(question, {**self.options, **options})
             golden = load_golden(self.golden) if self.golden.exists() else None
             return self._record(case, golden) if self.update else self._check(case, golden)
 
-    def _case(self, question: Question, sampling: Mapping[str, Any]) -> Case:
+    def _case(self, question: Question, options: dict[str, Any]) -> Case:
         kind = "prompt" if isinstance(question, str) else "messages"
         name = self.test if self.calls == 1 else f"{self.test} #{self.calls}"
-        content = {"id": name, kind: question, "sampling": {**self.sampling, **sampling}}
+        beside = {option: options.pop(option) for option in BESIDE if option in options}
+        content = {"id": name, kind: question, "sampling": options, **beside}
         return validated(Case, content, name)
 
     def _check(self, case: Case, golden: GoldenFile | None) -> Output:
         cases = golden.cases if golden else []
-        recorded = next((other for other in cases if other.id == case.id), None)
-        if golden is None or recorded is None:
+        asked = next((known for known in cases if known.id == case.id), None)
+        if golden is None or asked is None:
             raise UserError(f"{self.golden.name} holds no answer of {case.id}; {HINT}")
-        if recorded.model_dump(exclude={"output", "tags"}) != case.model_dump(exclude={"tags"}):
+        if not asked.asks_the_same(case):
             raise UserError(f"{self.golden.name} holds the answer to another question; {HINT}")
-        facts = golden.fingerprint  # of the last recording; an older answer may be of another one
-        if facts is not None and facts.digest != recorded.output.fingerprint:
-            facts = None
+        recorded, facts = golden.recorded(asked, self.endpoint.fingerprint)
         result = judge(recorded, self._observe(recorded), facts, self.endpoint.fingerprint)
         if result.verdict is not CheckVerdict.PASSED:
             raise UserError(explanation(result, self.golden.name))
@@ -100,14 +100,16 @@ class Reproducible:
         """Record the answer and return it. Raises UserError if the conditions differ."""
         observations = self._observe(case)
         output = observations[0].answer.output
-        recorded = RecordedCase(**dict(case), output=output)
         facts = self.endpoint.fingerprint
-        result = judge(recorded, observations, facts, facts)
+        result = judge(with_output(case, output), observations, facts, facts)
         if result.verdict is not CheckVerdict.PASSED:
             raise UserError(f"not recorded: {explanation(result, self.golden.name)}")
-        cases = [other for other in (golden.cases if golden else []) if other.id != case.id]
-        cases = sorted([*cases, recorded], key=lambda case: case.id)
-        new = GoldenFile(model=self.endpoint.model, fingerprint=facts, cases=cases)
+        block = Block(model=self.endpoint.model, fingerprint=facts, outputs={case.id: output})
+        new = GoldenFile(cases=[case], blocks=[block])
+        if golden is not None:
+            cases = [other for other in golden.cases if other.id != case.id] + [case]
+            cases.sort(key=lambda case: case.id)
+            new = golden.with_block(block, cases, golden.of_machine(facts))
         save_golden(new, self.golden)
         return output
 

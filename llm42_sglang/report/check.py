@@ -50,7 +50,7 @@ def _difference(cases: Sequence[CaseResult]) -> list[Section]:
         if (difference := result.difference) is not None:
             text = f"{result.reason}. Prompt: {result.case.question}"
             titles = (difference.source, place(difference.after.condition))
-            sides = side_by_side(titles, difference.before, difference.after.answer.output)
+            sides = side_by_side(titles, *difference.sides)
             return [Section(f"The first difference: {result.case.id}", text, sides)]
     return []
 

@@ -9,6 +9,7 @@ from itertools import cycle
 from random import Random
 
 from llm42_sglang.errors import UserError
+from llm42_sglang.repro.claimed import ask_claiming
 from llm42_sglang.repro.connection import at_once
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.prompts import BACKGROUND
@@ -86,8 +87,10 @@ def observe(
         if condition.flush and condition.share == 0:
             endpoint.flush()
         try:
-            claim = _recorded_ids(case) if condition.claimed else None
-            answer = endpoint.ask(case, deterministic, condition.stream, claim)
+            if condition.claimed:
+                answer = ask_claiming(endpoint, case, deterministic)
+            else:
+                answer = endpoint.ask(case, deterministic, condition.stream)
         except UserError as error:
             if not keep_on:
                 raise UserError(f"case {case.id}: {error}") from None
@@ -107,14 +110,6 @@ def observe(
         # Without its background requests the server was not in load, so no answer counts.
         reason = f"a background request failed: {error}"
         return [Observation(case.id, condition.name, None, reason) for case in cases]
-
-
-def _recorded_ids(case: Case) -> Sequence[int]:
-    """The token ids of a recorded case. Raises UserError without any."""
-    output = getattr(case, "output", None)
-    if output is None or not output.ids:
-        raise UserError("no token ids are recorded that could be claimed; leave `claimed` out")
-    return output.ids
 
 
 @contextmanager

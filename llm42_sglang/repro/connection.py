@@ -52,13 +52,13 @@ class Reply(NamedTuple):
             return self
         raise UserError(f"{where}{self.path} was answered with {self.status}: {short(self.text)}")
 
-    def json(self) -> dict[str, Any]:
-        """Return the response's JSON object. Raises UserError if its text is not one."""
+    def json(self, several: bool = False) -> Any:
+        """Return the response's JSON object; with `several` it may be a list. Raises UserError."""
         try:
             body = json.loads(self.text)
         except (ValueError, RecursionError):
             raise UserError(f"the answer is not JSON: {short(self.text)}") from None
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) and not (several and isinstance(body, list)):
             raise UserError(f"the answer is not one object: {short(self.text)}")
         return body
 

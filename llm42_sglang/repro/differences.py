@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from llm42_sglang.repro.suite import Strict
+from llm42_sglang.repro.documents import Strict
 
 _HASH = re.compile(r"[0-9a-f]{32,}")
 _MAX_LENGTH = 60  # characters of a value that is shown
@@ -15,6 +15,11 @@ class Fingerprint(Strict):
 
     digest: str
     facts: dict[str, Any]
+
+
+def digest_of(fingerprint: Fingerprint | None) -> str | None:
+    """The hash; None of an endpoint without a fingerprint."""
+    return fingerprint.digest if fingerprint else None
 
 
 class FactChange(NamedTuple):

@@ -4,11 +4,19 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from llm42_sglang.errors import UserError
 
 Document = TypeVar("Document", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A model in which an unknown name is an error, so that a typing mistake is noticed."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 def read_text(path: Path) -> str:

@@ -75,13 +75,15 @@ class Endpoint(AbstractContextManager):
         self._details[path] = level  # kept only after a success: a refusal may be about one case
         if stream:
             answer = answer_of(path, [event.data for event in reply.events])
-            if answer.output.finish_reason is None:
+            if not all(choice.finish_reason for choice in answer.output.choices):
                 raise UserError("the stream ended before the answer did")
             answer = replace(answer, first_token_s=reply.events[0].at_s - reply.sent_s)
         else:
-            response = reply.json()
+            response = reply.json(several=case.samples > 1)
             exchange = {"path": path, "request": body, "response": response}
             answer = replace(answer_of(path, [response]), exchange=exchange)
+        if (got := len(answer.output.choices)) != case.samples:
+            raise UserError(f"{path} was asked for {case.samples} choices, and has answered {got}")
         return replace(answer, end_to_end_s=reply.done_s - reply.sent_s)
 
     def flush(self) -> None:

@@ -14,9 +14,8 @@ from llm42_sglang.errors import UserError
 from llm42_sglang.files import write_whole
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.differences import Fingerprint
-from llm42_sglang.repro.documents import read_document
+from llm42_sglang.repro.documents import Strict, read_document
 from llm42_sglang.repro.output import Output
-from llm42_sglang.repro.suite import Strict
 from llm42_sglang.repro.wire import CHAT, COMPLETIONS, Answer, answer_of
 
 

@@ -11,8 +11,8 @@ from itertools import combinations
 
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.conditions import Observation
-from llm42_sglang.repro.differences import Fingerprint, explain
-from llm42_sglang.repro.golden import GoldenFile, RecordedCase
+from llm42_sglang.repro.differences import Fingerprint, digest_of, explain
+from llm42_sglang.repro.golden import Block, GoldenFile, RecordedCase
 from llm42_sglang.repro.output import FirstDifference, Output, mismatch
 
 
@@ -32,6 +32,12 @@ class Difference:
     before: Output
     after: Observation
     mismatch: FirstDifference
+
+    @property
+    def sides(self) -> tuple[Output, Output]:
+        """The two choices that differ."""
+        number = self.mismatch.choice or 0
+        return self.before.choices[number], self.after.answer.output.choices[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,15 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The results of all cases, and the fingerprints of the golden file and of the server."""
+    """The results of all cases, and the fingerprints of the golden file and of the server.
+
+    Of the file's `blocks`, `recorded` is the one of the server's fingerprint, or else the nearest.
+    """
 
     cases: tuple[CaseResult, ...]
     recorded: Fingerprint | None
     observed: Fingerprint | None
+    blocks: int = 1
 
     @property
     def verdict(self) -> CheckVerdict:
@@ -70,7 +80,10 @@ class CheckResult:
     @property
     def change(self) -> str:
         """One line that says what differs between the two fingerprints."""
-        return explain(self.recorded, self.observed)
+        changed = explain(self.recorded, self.observed)
+        if self.blocks == 1 or digest_of(self.recorded) == digest_of(self.observed):
+            return changed
+        return f"none of {self.blocks} blocks has it; the nearest: {changed}"
 
     def count(self, verdict: CheckVerdict) -> int:
         """The number of cases with this verdict."""
@@ -111,7 +124,7 @@ def judge(
         reason = f"the answer changed with the fingerprint ({change}): {what}"
         return result(CheckVerdict.UNKNOWN, reason, difference)
     outputs = [observation.answer.output for observation in answered]
-    if not all(output.receipt for output in outputs):
+    if not all(output.stamped for output in outputs):
         return result(CheckVerdict.UNKNOWN, "same bits, but the answers carry no receipt")
     if not all(output.verified for output in outputs):
         return result(CheckVerdict.UNKNOWN, "same bits, but not every answer is verified")
@@ -147,9 +160,12 @@ def place(condition: str) -> str:
 def updated(golden: GoldenFile, check: CheckResult, model: str) -> GoldenFile:
     """The golden file, with new answers for the cases that were checked.
 
+    Other answers of this fingerprint stay. If there are none, the new ones take the place of those
+    of the same kind of machine, if that has one block, and are added otherwise.
+
     Raises UserError if answers are missing or differ between conditions, or if a server that gives
     receipts does not verify one: such answers are not reproducible. Raises it also if only some
-    cases were checked and the fingerprint has changed, because a golden file has one fingerprint.
+    cases were checked under a new fingerprint.
     """
     new = {}
     for result in check.cases:
@@ -160,12 +176,17 @@ def updated(golden: GoldenFile, check: CheckResult, model: str) -> GoldenFile:
                 f"case {name} is not the same under all conditions: {result.reason}; "
                 "the golden file is unchanged"
             )
-        if any(output.receipt and not output.verified for output in outputs):
+        if any(o.receipt for output in outputs for o in output.choices) and not all(
+            output.verified for output in outputs
+        ):
             raise UserError(f"case {name} is not verified; the golden file is unchanged")
         # The output with most details is recorded: those of streams may lack token ids.
         fullest = max(outputs, key=lambda o: (o.ids is not None, o.logprobs is not None))
-        new[name] = result.case.model_copy(update={"output": fullest})
-    if len(new) < len(golden.cases) and check.recorded != check.observed:
+        new[name] = fullest
+    old = golden.of_machine(check.observed)
+    if golden.of_fingerprint(check.observed) is not None:
+        old = []
+    elif len(new) < len(golden.cases):
         raise UserError("the fingerprint has changed: update all cases, without --only and --tag")
-    cases = [new.get(case.id, case) for case in golden.cases]
-    return GoldenFile(model=model, fingerprint=check.observed, cases=cases)
+    block = Block(model=model, fingerprint=check.observed, outputs=new)
+    return golden.with_block(block, golden.cases, old if len(old) == 1 else [])

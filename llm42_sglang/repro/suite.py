@@ -5,10 +5,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from llm42_sglang.errors import UserError, printable
-from llm42_sglang.repro.documents import read_text, validated
+from llm42_sglang.repro.conversation import (
+    ChosenTool,
+    Message,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+)
+from llm42_sglang.repro.documents import Strict, read_text, validated
 from llm42_sglang.tools import require
 
 AnyCase = TypeVar("AnyCase")
@@ -22,20 +29,17 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _text_of_number(key: Any) -> Any:
+    return str(key) if type(key) is int else key  # YAML has numbers for keys
+
+
 Id = Annotated[str, AfterValidator(_one_line)]  # appears in tables, XML and file names
-
-
-class Strict(BaseModel):
-    """A model in which an unknown name is an error, so that a typing mistake is noticed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Message(Strict):
-    """One message of a conversation."""
-
-    role: str
-    content: str
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+TokenName = Annotated[str, BeforeValidator(_text_of_number), Field(pattern="^[0-9]{1,10}$")]
+MOST_TOKENS = 4096  # that a case names
+MOST_SAMPLES = 128
+MOST_TOOLS = 128
+ORDERED = ("tools", "response_format")  # fields of a case in which the order of names counts
 
 
 class Sampling(Strict):
@@ -49,13 +53,16 @@ class Sampling(Strict):
     top_k: int | None = None
     min_p: float | None = None
     stop: str | list[str] | None = None
+    stop_token_ids: list[TokenId] | None = Field(None, min_length=1, max_length=MOST_TOKENS)
     ignore_eos: bool | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
+    logit_bias: dict[TokenName, float] | None = Field(None, max_length=MOST_TOKENS)
     regex: str | None = None
     json_schema: str | None = None  # JSON text
     top_logprobs: int | None = Field(None, ge=1)  # alternatives to each token, which are compared
+    n: int | None = Field(None, ge=1, le=MOST_SAMPLES)  # choices; each is compared
 
     def given(self) -> dict[str, Any]:
         """The parameters that are set, by name."""
@@ -69,8 +76,11 @@ class Case(Strict):
     prompt: str | None = None
     input_ids: list[int] | None = Field(None, min_length=1)
     messages: list[Message] | None = Field(None, min_length=1)
+    tools: list[Tool] | None = Field(None, min_length=1, max_length=MOST_TOOLS)
+    tool_choice: ToolChoice | None = None
+    response_format: ResponseFormat | None = None
     sampling: Sampling = Sampling()
-    tags: list[str] = []
+    tags: list[str] = Field([])
 
     @model_validator(mode="after")
     def _one_question(self) -> "Case":
@@ -78,12 +88,37 @@ class Case(Strict):
             raise ValueError("a case has one of prompt, input_ids and messages")
         return self
 
+    @model_validator(mode="after")
+    def _choice_among_tools(self) -> "Case":
+        names = [tool.function.name for tool in self.tools or ()]
+        if self.tool_choice is not None and not names:
+            raise ValueError("tool_choice needs tools to choose from")
+        chosen = self.tool_choice.function if isinstance(self.tool_choice, ChosenTool) else None
+        if chosen is not None and chosen.name not in names:
+            raise ValueError(f"tool_choice: no tool is called {chosen.name!r}")
+        return self
+
+    def asks_the_same(self, other: "Case") -> bool:
+        """Whether both ask one question in one way. Tags do not count."""
+        return _asked(self) == _asked(other)
+
+    @property
+    def samples(self) -> int:
+        """How many choices the answer is to have."""
+        return self.sampling.n or 1
+
     @property
     def question(self) -> str:
         """The prompt or the last message, for a person to read."""
         if self.messages is not None:
-            return self.messages[-1].content
+            return self.messages[-1].text
         return f"{len(self.input_ids or ())} token ids" if self.prompt is None else self.prompt
+
+
+def _asked(case: Case) -> dict[str, Any]:
+    """What a case asks. The order of names in a schema counts: the model reads it in the prompt."""
+    fields = case.model_dump(include={*Case.model_fields} - {"tags"})
+    return fields | {name: json.dumps(fields[name]) for name in ORDERED}
 
 
 def _unique(cases: list) -> list:
@@ -101,7 +136,7 @@ Cases = Annotated[list[AnyCase], Field(min_length=1), AfterValidator(_unique)]
 class Suite(Strict):
     """Cases with different ids. `sampling` has defaults for what a case does not set itself."""
 
-    sampling: dict[str, Any] = {}
+    sampling: dict[str, Any] = Field({})
     cases: Cases[Case]
 
     @model_validator(mode="before")

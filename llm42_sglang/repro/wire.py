@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from llm42_sglang.core.receipts import REFUTED
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.documents import first_complaint
-from llm42_sglang.repro.output import Output, comparable, logprob_digest
+from llm42_sglang.repro.output import Output, ToolCall, comparable, logprob_digest
 from llm42_sglang.repro.suite import Case
 
 Api = Literal["native", "openai"]
@@ -29,11 +29,25 @@ _NATIVE_NAMES = {
     "min_tokens": "min_new_tokens",
     "seed": "sampling_seed",
 }
+# Fields of a case that the API at a path does not have. It would drop some of them without a word.
+_OF_CHATS = f"only {CHAT} has it: write the prompt as messages"
+_FOREIGN = {
+    GENERATE: {
+        "tools": _OF_CHATS,
+        "tool_choice": _OF_CHATS,
+        "response_format": f"{COMPLETIONS} and {CHAT} have it: use --api openai, or json_schema",
+    },
+    COMPLETIONS: {"tools": _OF_CHATS, "tool_choice": _OF_CHATS},
+    CHAT: {"json_schema": f"{GENERATE} and {COMPLETIONS} have it: use response_format"},
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one request: the output, and what is not compared. Times are from sending."""
+    """The answer to one request: the output, and what is not compared. Times are from sending.
+
+    With several choices, logprobs and receipt are those of the first one.
+    """
 
     output: Output
     logprobs: tuple[float, ...] | None = None
@@ -58,6 +72,13 @@ def path_of(case: Case, api: Api) -> str:
     return GENERATE if api == "native" else COMPLETIONS
 
 
+def require_fields(case: Case, path: str) -> None:
+    """Raise UserError if the case has a field that the API at this path does not have."""
+    for name, remedy in _FOREIGN[path].items():
+        if getattr(case, name, None) is not None or getattr(case.sampling, name, None) is not None:
+            raise UserError(f"case {case.id}: {path} has no {name}; {remedy}")
+
+
 def body_of(
     case: Case,
     path: str,
@@ -69,16 +90,19 @@ def body_of(
     """The body of a case's request to this path.
 
     `deterministic` None leaves that field out, for servers that do not know it. `details` is one of
-    DETAILS.
+    DETAILS. Raises UserError if the path's API does not have all that the case asks for.
     """
+    require_fields(case, path)
     if path == GENERATE:
         return _native_body(case, deterministic, stream)
     body: dict[str, Any] = {"model": model, "stream": stream, **case.sampling.given()}
     alternatives = body.pop("top_logprobs", 0)
     if case.messages is not None:
-        body["messages"] = [message.model_dump() for message in case.messages]
+        body["messages"] = [message.model_dump(exclude_none=True) for message in case.messages]
     else:
         body["prompt"] = case.prompt if case.input_ids is None else case.input_ids
+    fields = {"tools", "tool_choice", "response_format"}
+    body |= case.model_dump(include=fields, exclude_none=True)
     if details != "nothing":
         body["logprobs"] = True if path == CHAT else alternatives
         if path == CHAT and alternatives:
@@ -136,7 +160,7 @@ def answer_of(path: str, events: Sequence[Any]) -> Answer:
         if isinstance(event, dict) and event.get("error"):
             raise UserError(f"the server broke an answer off: {json.dumps(event)[:300]}")
     try:
-        return _native_answer(events) if path == GENERATE else _openai_answer(events)
+        return joined(_native_answers(events) if path == GENERATE else _openai_answers(events))
     except ValidationError as error:
         complaint = first_complaint(error)
     except UserError:
@@ -146,14 +170,35 @@ def answer_of(path: str, events: Sequence[Any]) -> Answer:
     raise UserError(f"the answer of {path} is malformed: {complaint}")
 
 
+def joined(choices: Sequence[Answer]) -> Answer:
+    """One answer, of those of its choices."""
+    first, *others = choices
+    output = first.output.model_copy(update={"others": [c.output for c in others] or None})
+    return replace(first, output=output, end_to_end_s=sum(c.end_to_end_s for c in choices))
+
+
 def receipt_in(path: str, response: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The receipt of a response with one choice, None if it has none."""
     receipt = response["meta_info"].get("llm42") if path == GENERATE else response.get("llm42")
     return receipt if isinstance(receipt, Mapping) else None
 
 
+def _native_answers(events: Sequence[Any]) -> list[Answer]:
+    """Read SGLang's own events, or a response. To n > 1 that is a list."""
+    whole = len(events) == 1 and isinstance(events[0], list)
+    return [_native_answer(parts) for parts in _by_choice(events[0] if whole else events, whole)]
+
+
+def _by_choice(parts: Iterable[Mapping[str, Any]], in_order: bool = False) -> list[list[Any]]:
+    """The parts of each choice. In a stream each says by its index to which choice it belongs."""
+    choices: dict[int, list[Any]] = {}
+    for number, part in enumerate(parts):
+        choices.setdefault(number if in_order else part.get("index", 0), []).append(part)
+    return [choices[index] for index in sorted(choices)]
+
+
 def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
-    """Read SGLang's own events. They are cumulative; a server flag makes them increments."""
+    """Read the events of one choice. They are cumulative; a server flag makes them increments."""
     last = events[-1]
     meta = last["meta_info"]
     cumulative = len(last["output_ids"]) == meta.get("completion_tokens", len(last["output_ids"]))
@@ -178,36 +223,60 @@ def _native_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
     )
 
 
-def _openai_answer(events: Sequence[Mapping[str, Any]]) -> Answer:
-    """Read OpenAI's events, of one choice."""
-    choices = [event["choices"][0] for event in events if event.get("choices")]
-    if not choices:
+def _openai_answers(events: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """Read OpenAI's events, or a response."""
+    parts = []
+    for event in events:
+        choices, receipts = event.get("choices") or (), event.get("llm42")
+        if not isinstance(receipts, list):
+            receipts = [receipts] * len(choices)
+        for number, (choice, receipt) in enumerate(zip(choices, receipts, strict=True)):
+            parts.append({"index": number, **choice, "llm42": receipt})
+    if not parts:
         raise ValueError("no choices")
+    return [_openai_answer(choice) for choice in _by_choice(parts)]
+
+
+def _openai_answer(parts: Sequence[Mapping[str, Any]]) -> Answer:
+    """Read the parts of one choice, each with the receipt that came along."""
     ids = [
         token
-        for choice in choices
-        for token in choice.get("token_ids") or choice.get("response_token_ids") or ()
+        for part in parts
+        for token in part.get("token_ids") or part.get("response_token_ids") or ()
     ]
-    tokens, logprobs, alternatives = _openai_logprobs(choices)
+    tokens, logprobs, alternatives = _openai_logprobs(parts)
     return _answer(
-        text="".join(_text_of(choice) for choice in choices),
-        finish_reason=next((c["finish_reason"] for c in choices if c.get("finish_reason")), None),
+        text="".join(map(_text_of, parts)),
+        finish_reason=next((p["finish_reason"] for p in parts if p.get("finish_reason")), None),
         ids=ids or None,
         tokens=tokens,
         logprobs=logprobs,
         alternatives=alternatives,
-        receipt=next((event["llm42"] for event in events if event.get("llm42")), None),
+        receipt=next((part["llm42"] for part in parts if part["llm42"]), None),
+        tool_calls=_tool_calls(parts) or None,
     )
 
 
 def _text_of(choice: Mapping[str, Any]) -> str:
-    """The text of a choice. In a chat, reasoning and tool calls belong to it."""
+    """The text of a choice. In a chat, reasoning belongs to it."""
     if "text" in choice:
         return choice["text"] or ""
     message = choice.get("message") or choice.get("delta") or {}
-    calls = json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""
-    parts = (message.get("reasoning_content"), message.get("content"), calls)
-    return "".join(part or "" for part in parts)
+    return (message.get("reasoning_content") or "") + (message.get("content") or "")
+
+
+def _tool_calls(parts: Iterable[Mapping[str, Any]]) -> list[ToolCall]:
+    """The tool calls of a choice. In a stream arguments come in pieces, each with an index."""
+    calls: dict[int, dict[str, str]] = {}
+    for part in parts:
+        delta = part.get("delta")
+        message = delta or part.get("message") or {}
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            known = calls.setdefault(call.get("index", number) if delta else number, {})
+            function = call.get("function") or {}
+            known["name"] = known.get("name") or function.get("name") or ""
+            known["arguments"] = known.get("arguments", "") + (function.get("arguments") or "")
+    return [ToolCall(**calls[index]) for index in sorted(calls)]
 
 
 def _openai_logprobs(
@@ -238,6 +307,7 @@ def _answer(
     alternatives: Sequence[Any],
     receipt: Any,
     cached_tokens: int | None = None,
+    tool_calls: list[ToolCall] | None = None,
 ) -> Answer:
     refuted = receipt[REFUTED] if _is_refuted(receipt) else None
     if refuted is not None:  # nothing is said of a whole answer
@@ -245,6 +315,7 @@ def _answer(
         receipt = {"version": 2, **stamp}
     output = Output(
         text=comparable(text),
+        tool_calls=tool_calls,
         finish_reason=finish_reason,
         ids=ids,
         tokens=[comparable(token) for token in tokens] or None,

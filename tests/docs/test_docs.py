@@ -168,14 +168,17 @@ def test_the_commands_of_the_ci_page_do_what_it_says(tmp_path, monkeypatch, caps
     """In its order, with its files, against a fake server; every one of them succeeds."""
     monkeypatch.chdir(tmp_path)
     suite = (ROOT / "examples" / "suite.yaml").read_text()
-    assert suite in blocks(CI, "yaml")
+    first, agents, _ = blocks(CI, "yaml")
+    assert first == suite
     (tmp_path / "suite.yaml").write_text(suite)
+    (tmp_path / "agents.yaml").write_text(agents)
     (tmp_path / "test_answers.py").write_text(blocks(CI, "python")[0])
     env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
     pytest_of_ours = [sys.executable, "-m", "pytest", "-p", "llm42_sglang.pytest_plugin"]
     ran = []
     with FakeEndpoint() as server:
-        for line in commands_in("".join(blocks(CI, "bash"))):
+        agents = "llm42 record agents.yaml --url URL --out agents.json".replace("URL", URL)
+        for line in [agents, *commands_in("".join(blocks(CI, "bash")))]:
             name, *arguments = shlex.split(line.replace(URL, server.url))
             if name == "pytest":
                 done = subprocess.run([*pytest_of_ours, *arguments], env=env, capture_output=True)
@@ -192,8 +195,9 @@ def test_the_commands_of_the_ci_page_do_what_it_says(tmp_path, monkeypatch, caps
 
 
 def test_the_workflow_is_one_and_its_commands_exist():
-    workflow = yaml.safe_load((ROOT / "examples" / "reproducibility.yml").read_text())
-    (job,) = workflow["jobs"].values()
-    found = commands_in("\n".join(step.get("run", "") for step in job["steps"]))
-    assert {one.split()[1] for one in found} >= {"serve", "record", "check"}
-    assert [complaint(one) for one in found] == [None] * len(found)
+    whole = (ROOT / "examples" / "reproducibility.yml").read_text()
+    for text, least in ((whole, {"serve", "record", "check"}), (blocks(CI, "yaml")[2], {"check"})):
+        (job,) = yaml.safe_load(text)["jobs"].values()
+        found = commands_in("\n".join(step.get("run", "") for step in job["steps"]))
+        assert {one.split()[1] for one in found} >= least
+        assert [complaint(one) for one in found] == [None] * len(found)

@@ -1,10 +1,10 @@
-"""Chat as applications use it: tools, structural tags, samples. The real client."""
+"""Chat as applications use it: tools, formats, samples; as a suite, and with the real client."""
 
 import json
 
 import pytest
 
-from tests.engine import client
+from tests.engine.conftest import llm42
 
 pytestmark = pytest.mark.server("embedded")
 
@@ -39,49 +39,93 @@ TAG = {
 }
 
 
+FORCED = {"type": "function", "function": {"name": "weather"}}
+RAIN = [{"role": "user", "content": "Will it rain in Oslo?"}]
+CALL = {"name": "weather", "arguments": '{"town": "Oslo", "day": "today"}'}
+TALK = [
+    *RAIN,
+    {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": CALL}]},
+    {"role": "tool", "tool_call_id": "1", "content": '{"rain": true}'},
+]
+COLOUR = {"type": "object", "properties": {"colour": {"enum": ["red", "green", "blue"]}}}
+COLOUR |= {"required": ["colour"], "additionalProperties": False}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "colour", "schema": COLOUR}}
+CASES = [
+    # 70 tokens are room for white space, of which this model is fond.
+    {
+        "id": "named",
+        "messages": RAIN,
+        "tools": [WEATHER],
+        "tool_choice": FORCED,
+        "sampling": {"max_tokens": 70},
+    },
+    {
+        "id": "two",
+        "messages": TALK,
+        "tools": [WEATHER],
+        "tool_choice": "required",
+        "sampling": {"max_tokens": 70, "n": 2},
+    },
+    {
+        "id": "tag",
+        "messages": [{"role": "user", "content": "Print <weather> with the town and the day."}],
+        "response_format": TAG,
+        "sampling": {
+            "logit_bias": {"44": 9},
+            "max_tokens": 50,
+        },  # of "<", which sees to it that the tag comes
+    },
+    {
+        "id": "schema",
+        "messages": [{"role": "user", "content": "A colour?"}],
+        "response_format": SCHEMA,
+        "sampling": {"n": 2, "temperature": 1.5},
+    },
+    {
+        "id": "samples",
+        "prompt": "The colours of the rainbow are",
+        "sampling": {"n": 3, "logit_bias": {"30": 4}, "stop_token_ids": [30]},  # "."
+    },
+]
+
+
+def test_a_suite_of_all_this_passes_in_load_and_what_is_tampered_with_fails(url, tmp_path, capsys):
+    """Whole and streamed. The schema forces the calls."""
+    suite, golden = tmp_path / "suite.yaml", tmp_path / "golden.json"
+    sampling = {"temperature": 0.9, "seed": 12, "max_tokens": 24}
+    suite.write_text(json.dumps({"sampling": sampling, "cases": CASES}))
+    assert llm42("record", suite, "--url", url, "--out", golden) == 0
+    how = ("--url", url, "--conditions", "load,streaming,claimed", "--in-flight", 6)
+    assert llm42("check", golden, *how) == 0, capsys.readouterr().out
+    content = json.loads(golden.read_text())
+    outputs = content["blocks"][0]["outputs"]
+    for output in (outputs["two"], *outputs["two"]["others"], outputs["named"]):
+        (call,) = output["tool_calls"]
+        arguments = json.loads(call["arguments"])
+        assert call["name"] == "weather" and arguments["day"] in ("today", "tomorrow")
+    assert "<weather>{" in "".join(outputs["tag"]["text"])
+    for output in (outputs["schema"], *outputs["schema"]["others"]):
+        assert json.loads("".join(output["text"])).keys() == {"colour"}
+    samples = [outputs["samples"], *outputs["samples"]["others"]]
+    assert len({tuple(sample["ids"]) for sample in samples}) == 3
+    assert {"stop"} <= {sample["finish_reason"] for sample in samples}
+
+    call["arguments"] = json.dumps(arguments | {"day": "never"})
+    samples[2]["ids"][0] += 1
+    golden.write_text(json.dumps(content))
+    capsys.readouterr()
+    only = ("--only", "named", "--only", "samples", "--only", "schema")
+    assert llm42("check", golden, "--url", url, "--conditions", "alone", *only) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "named FAILED alone, tool call 0 (weather), argument 'day': recorded \"never\"" in said
+    assert "samples FAILED alone, choice 2, token 0: recorded" in said
+    assert said.endswith("FAILED: 1 of 3 cases passed")
+
+
 def chat(api, text: str, **options):
     options = {"model": "default", "temperature": 0.9, "seed": 11, "max_tokens": 60} | options
     messages = [{"role": "user", "content": text}]
     return api.chat.completions.create(messages=messages, **{"extra_body": ON} | options)
-
-
-FORCED = {"type": "function", "function": {"name": "weather"}}
-
-
-@pytest.mark.parametrize("choice", ["required", FORCED], ids=["required", "named"])
-def test_tool_calls_repeat_themselves(api, url, choice):
-    """A call that the schema forces, whole and streamed, alone and in load."""
-    asked = {"text": "Will it rain in Oslo?", "tools": [WEATHER], "tool_choice": choice}
-    asked |= {"seed": 12, "max_tokens": 70}  # room for white space, of which this model is fond
-    whole = chat(api, **asked)
-    (call,) = whole.choices[0].message.tool_calls
-    arguments = json.loads(call.function.arguments)
-    assert call.function.name == "weather" and arguments["day"] in ("today", "tomorrow")
-    with client.ordinary_traffic(url, streams=2):
-        again = chat(api, **asked)
-        chunks = list(chat(api, **asked, stream=True))
-    assert again.choices[0].message.tool_calls[0].function == call.function
-    parts = [
-        part.function.arguments or ""
-        for chunk in chunks
-        for choice in chunk.choices
-        for part in choice.delta.tool_calls or ()
-    ]
-    assert json.loads("".join(parts)) == arguments
-    digests = {r.llm42["output_digest"] for r in (whole, again, *chunks) if hasattr(r, "llm42")}
-    assert len(digests) == 1
-
-
-def test_a_structural_tag_holds_and_repeats_itself(api, url):
-    """Free text until the trigger, then the schema; a bias on "<" sees to it that it comes."""
-    asked = {"response_format": TAG, "max_tokens": 50, "extra_body": ON | {"logit_bias": {"44": 9}}}
-    text = "Print <weather> with the town and the day."
-    alone = chat(api, text, **asked)
-    with client.ordinary_traffic(url, streams=2):
-        crowded = chat(api, text, **asked)
-    assert crowded.choices[0].message.content == alone.choices[0].message.content
-    assert crowded.llm42["output_digest"] == alone.llm42["output_digest"]
-    assert alone.llm42["verified"]
 
 
 def test_samples_of_a_chat_are_those_of_single_requests(api):

@@ -36,8 +36,8 @@ def test_what_was_recorded_passes_in_load_from_the_cache_and_as_a_stream(
     assert status == 0, said
     assert said.splitlines()[-1] == "PASSED: 4 of 4 cases passed"
     assert said.count("same bits under 3 conditions, verified") == 4
-    cases = load_golden(golden).cases
-    assert all(len(case.output.ids) == 40 and case.output.logprobs for case in cases)
+    (block,) = load_golden(golden).blocks
+    assert all(len(o.ids) == 40 and o.logprobs for o in block.outputs.values())
     assert "<h1>PASSED</h1>" in report.read_text()
 
 

@@ -82,13 +82,13 @@ def test_a_token_that_flips_in_load_fails_is_explained_and_is_not_recorded(proje
 
 
 def test_answers_of_two_fingerprints_in_one_file(project, golden):
-    """The facts of the newer recording do not explain a change of the older one's answers."""
+    """Each answer is compared with the facts of its own recording."""
     with FakeEndpoint("--weights", "2") as server:
         url = ("--llm42-url", server.url)
         assert project(*url, UPDATE, "-k", "capital")[0] == 0
         assert project(*url, "-k", "capital")[0] == 0
         status, output = project(*url, "-k", "cat")
-    assert status == 1 and "changed with the fingerprint (nothing was recorded)" in output
+    assert status == 1 and "changed with the fingerprint (weights changed)" in output
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import threading
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -38,6 +39,7 @@ parser.add_argument("--kind", choices=["ours", "stock", "openai"], default="ours
 parser.add_argument("--flips", choices=FLIPS, default="never")
 parser.add_argument("--weights", default="1", help="other weights, other answers")
 parser.add_argument("--torch", default="2.14.1", help="another fingerprint, the same answers")
+parser.add_argument("--device", help="another machine, another fingerprint")
 parser.add_argument("--unverified", action="store_true")
 parser.add_argument("--wobble", action="store_true", help="logprobs differ in load, tokens do not")
 parser.add_argument("--sick", action="store_true", help="503 for the fingerprint")
@@ -72,6 +74,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.signer = Signer(key) if key else None
         facts = {"weights": self.options.weights * 64, "torch": self.options.torch}
         self.facts = facts | {"page": 32, "flags": {"quantization": "None"}}
+        self.facts |= {"device": self.options.device} if self.options.device else {}
         self.arrival = threading.Condition()
         self.in_flight = self.answered = 0
         self.requests: list[tuple[str, dict]] = []
@@ -92,29 +95,40 @@ class FakeEndpoint(ThreadingHTTPServer):
 
     def answer(self, path: str, body: dict) -> tuple[Scored, dict]:
         """The tokens, and a dictionary with the receipt if there is one."""
+        (only,) = self.answers(path, body)
+        return only
+
+    def answers(self, path: str, body: dict) -> list[tuple[Scored, dict]]:
+        """An answer for each choice. The last one flips."""
         crowded = self.arrive(path, body)
         params = body.get("sampling_params", body)
-        question = question_of(body)
-        base = sum(map(ord, question)) + 7 * int(self.options.weights)
-        count = params.get("max_new_tokens") or params.get("max_tokens")
-        ids = [(base + 13 * i * i) % 1000 for i in range(count)]
+        question, count, first = question_of(body), params.get("n") or 1, seed_in(params)
         flips = {"stream": body.get("stream"), "always": self.answered % 3}
-        if flips.get(self.options.flips, crowded and not self.options.wobble):
-            ids[FLIP_AT] += 1
-        step = 0.001 if self.options.wobble and crowded else 0
+        flip = flips.get(self.options.flips, crowded and not self.options.wobble)
         with self.arrival:
             self.in_flight -= 1
             self.answered += 1
-        scored = [(-(token % 97) / 32 - step, token, WORDS[token % len(WORDS)]) for token in ids]
-        if self.options.echo:
-            scored[0] = (*scored[0][:2], question + "\ud83d")
         vouches = self.options.kind == "ours" and deterministic(body)
-        claim = claim_of(body) if vouches else None
-        if claim and (wrong := refutation(claim, ids)):
-            found = {"fingerprint": fingerprint(self.facts)}
-            found["refuted"] = wrong._asdict() | {"margin": 0.5}
-            return scored[: wrong.token + 1], {"llm42": found}
-        return scored, {"llm42": self.receipt(body, scored)} if vouches else {}
+        choices = []
+        for number in range(count):
+            base = sum(map(ord, question)) + 7 * int(self.options.weights)
+            base += 5 * (first - 42 + number)
+            size = params.get("max_new_tokens") or params.get("max_tokens")
+            ids = [(base + 13 * i * i) % 1000 for i in range(size)]
+            ids[FLIP_AT] += bool(flip) and number == count - 1
+            step = 0.001 if self.options.wobble and crowded else 0
+            scored = [(-(i % 97) / 32 - step, i, WORDS[i % len(WORDS)]) for i in ids]
+            if self.options.echo:
+                scored[0] = (*scored[0][:2], question + "\ud83d")
+            claim = claim_of(body) if vouches else None
+            if claim and (wrong := refutation(claim, ids)):
+                found = {"fingerprint": fingerprint(self.facts)}
+                found["refuted"] = wrong._asdict() | {"margin": 0.5}
+                choices.append((scored[: wrong.token + 1], {"llm42": found}))
+            else:
+                stamp = {"llm42": self.receipt(body, scored)} if vouches else {}
+                choices.append((scored, stamp))
+        return choices
 
     def arrive(self, path: str, body: dict) -> bool:
         """Whether the request is in load. False, without waiting, if that makes no difference."""
@@ -193,22 +207,24 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.reply(200, {} if path == "/flush_cache" else self.answer(path, body))
 
-    def answer(self, path: str, body: dict) -> dict | str:
-        scored, end = self.server.answer(path, body)
-        event = native_event if path == "/generate" else openai_event
-        whole, total = event(body, scored, len(scored), end), len(scored)
+    def answer(self, path: str, body: dict) -> dict | list | str:
+        answers, native = self.server.answers(path, body), path == "/generate"
+        event = native_event if native else openai_event
         if not body.get("stream"):
-            return whole
-        grows = path == "/generate" and not self.server.options.incremental
+            return whole_of(native, [event(body, each, len(each), end) for each, end in answers])
+        grows = native and not self.server.options.incremental
         chunks = []
-        for start in range(0, total, EVENT):
-            stop = min(start + EVENT, total)
-            part = scored[0 if grows else start : stop]
-            last = event(body, part, stop, end if stop == total else None)
-            chunks.append(json.dumps(last, ensure_ascii=False))
+        for start in range(0, len(answers[0][0]), EVENT):
+            for number, (scored, end) in enumerate(answers):
+                stop = min(start + EVENT, len(scored))
+                part = scored[0 if grows else start : stop]
+                last = event(body, part, stop, end if stop == len(scored) else None)
+                if len(answers) > 1:
+                    (last if native else last["choices"][0])["index"] = number
+                chunks.append(json.dumps(last, ensure_ascii=False))
         return "".join(f"data: {chunk}\n\n" for chunk in (*chunks, "[DONE]"))
 
-    def reply(self, status: int, content: dict | str) -> None:
+    def reply(self, status: int, content: dict | list | str) -> None:
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         data = text.encode(errors="backslashreplace")  # half a surrogate pair, as JSON writes it
         self.send_response(status)
@@ -232,6 +248,12 @@ def deterministic(body: dict) -> bool:
     """Whether the request asks for determinism."""
     custom = body.get("sampling_params", body).get("custom_params", {})
     return bool(body.get("deterministic") or custom.get("deterministic"))
+
+
+def seed_in(params: dict) -> int:
+    """The seed of the first sample."""
+    seed = params.get("sampling_seed", params.get("seed"))
+    return seed if isinstance(seed, int) else 42
 
 
 def claim_of(body: dict) -> list[int] | None:
@@ -289,8 +311,13 @@ def openai_event(body: dict, scored: Scored, total: int, end: dict | None) -> di
     chat, message = "messages" in body, "delta" if body.get("stream") else "message"
     tokens = [text for *_, text in scored]
     reason = None if end is None else reason_of(end)
+    if reason == "length" and called(body):
+        reason = "tool_calls"
     choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
-    choice[message if chat else "text"] = {"content": "".join(tokens)} if chat else "".join(tokens)
+    said = {"content": "".join(tokens)}
+    if called(body):
+        said = {"content": None, "tool_calls": [call(body, scored, total, end)]}
+    choice |= {message: said} if chat else {"text": "".join(tokens)}
     if body.get("logprobs") not in (None, False):
         entries = [{"token": text, "logprob": value} for value, _, text in scored]
         flat = {"tokens": tokens, "token_logprobs": [value for value, *_ in scored]}
@@ -299,6 +326,33 @@ def openai_event(body: dict, scored: Scored, total: int, end: dict | None) -> di
         choice["response_token_ids" if chat else "token_ids"] = [token for _, token, _ in scored]
     kind = "chat.completion" if chat else "text_completion"
     return {"object": kind, "choices": [choice], **(end or {})}
+
+
+def whole_of(native: bool, parts: list[dict]) -> dict | list:
+    """The response with these choices."""
+    if len(parts) == 1 or native:
+        return parts[0] if len(parts) == 1 else parts
+    choices = [part["choices"][0] | {"index": i} for i, part in enumerate(parts)]
+    receipts = [part["llm42"] for part in parts if "llm42" in part]
+    return parts[0] | {"choices": choices} | ({"llm42": receipts} if receipts else {})
+
+
+def called(body: dict) -> str | None:
+    """The name of the tool that is called."""
+    tools = body.get("tools") if body.get("tool_choice") != "none" else None
+    return tools[0]["function"]["name"] if tools else None
+
+
+def call(body: dict, scored: Scored, total: int, end: dict | None) -> dict:
+    """A tool call, of the tokens as an argument. In a stream it is a piece, spaced otherwise."""
+    ids, word = [token for _, token, _ in scored], json.dumps(scored[0][2])
+    streamed, first = body.get("stream"), total == len(scored)
+    text = f'{{"town": "Oslo", "word": {word}, "ids": {ids}}}'
+    if streamed:
+        start = f'{{"town":"Oslo","word":{word},"ids":[' if first else ","
+        text = start + ",".join(map(str, ids)) + ("" if end is None else "]}")
+    name = called(body) if first or not streamed else None
+    return {"index": 0, "id": uuid4().hex, "function": {"name": name, "arguments": text}}
 
 
 if __name__ == "__main__":

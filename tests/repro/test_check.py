@@ -201,11 +201,17 @@ def test_any_text_goes_from_a_suite_into_all_reports_or_is_refused_in_one_line(
     url, other = fake("--echo").url, fake("--echo", "--weights", "2").url
 
     @settings(max_examples=50, deadline=None, derandomize=True)
-    @given(anything, anything, st.booleans())
-    @example("[/red] :cat: [bold]", ODD, False)
-    @example("a" * 300, "half a character: \ud83d", True)
-    def holds(name, prompt, escape):
+    @given(anything, anything, st.booleans(), st.booleans())
+    @example("[/red] :cat: [bold]", ODD, False, True)
+    @example("a" * 300, "half a character: \ud83d", True, False)
+    @example("a", "half a character: \ud83d", True, True)
+    def holds(name, prompt, escape, calls):
         case = {"id": name, "prompt": prompt, "tags": [prompt], "sampling": {"max_tokens": 8}}
+        if calls:
+            schema = {prompt[:9]: [prompt[:9]]}
+            function = {"name": "f", "description": prompt, "parameters": schema}
+            case |= {"messages": [{"role": prompt[:9], "content": case.pop("prompt")}]}
+            case |= {"tools": [{"function": function}], "sampling": {"max_tokens": 8, "n": 2}}
         text = json.dumps(case, ensure_ascii=escape)
         suite.write_text(text, encoding="utf-8", errors="backslashreplace")
         options = ("--out", golden, "--receipts", tmp_path / "receipts")

@@ -71,7 +71,7 @@ def test_the_condition_claimed_finds_what_the_others_find(golden, fake, llm42):
     command = llm42(*claimed, fake("--weights", "2").url)
     assert command.status == 1 and "UNKNOWN" in command.out and "FAILED" not in command.out
     changed = json.loads(golden.read_text())
-    changed["cases"][0]["output"]["ids"][3] += 1
+    changed["blocks"][0]["outputs"]["sea"]["ids"][3] += 1
     golden.write_text(json.dumps(changed))
     command = llm42(*claimed, server.url)
     assert command.status == 1 and "FAILED" in command.out and "token 3: recorded" in command.out

@@ -12,7 +12,9 @@ def test_capital(assert_reproducible):
 def test_conversation(assert_reproducible):
     messages = [{"role": "user", "content": "Name a colour."}]
     assert_reproducible(messages, max_tokens=8)
-    assert_reproducible(messages, max_tokens=8, temperature=0.8, seed=7)
+    tools = [{"type": "function", "function": {"name": "paint"}}]
+    answer = assert_reproducible(messages, tools=tools, max_tokens=8, temperature=0.8, seed=7, n=2)
+    assert [choice.tool_calls[0].name for choice in answer.choices] == ["paint"] * 2
 
 
 @pytest.mark.parametrize("animal", ["cat", "dog"])
