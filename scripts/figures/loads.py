@@ -68,6 +68,37 @@ def _flags(result: Result) -> str:
     return " ".join(re.findall(r"--llm42-\S+(?: (?!--)\S+)?", result["workload"]["flags"]))
 
 
+def drafts(*results: Result) -> Iterator[str]:
+    """The section on `llm42 bench drafts`: a row for each run."""
+    results = tuple(
+        sorted(results, key=lambda one: (one["workload"]["answers"], one["workload"]["in_flight"]))
+    )
+    yield from head("Drafts", *results)
+    yield "`--llm42-drafts ngram` over stock SGLang, and over the same server without drafts: the"
+    yield "median of the rounds, and in brackets least and most. All requests are deterministic. Their"
+    yield "answers are the same with and without drafts. `copy` goes on with a text that its prompt has"
+    yield "twice. `fresh` is drawn at temperature 1, where hardly anything repeats itself."
+    yield ""
+    rows = [
+        [
+            one["workload"]["answers"],
+            str(one["workload"]["in_flight"]),
+            rounds(one["workload"]),
+            *(_with_range(one[f"ratios_to_{name}"]) for name in ("stock", "llm42")),
+            *(f"{median(one['tokens_per_s'][name]):.1f}" for name in ("drafts", "llm42", "stock")),
+        ]
+        for one in results
+    ]
+    speeds = ("tokens/s, drafts", "tokens/s, without", "tokens/s, stock")
+    yield from table(
+        ("answers", "in flight", "measured", "over stock", "over no drafts", *speeds), rows
+    )
+
+
+def _with_range(ratios: list[float]) -> str:
+    return f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 # -- Latency --
 
 

@@ -1,7 +1,7 @@
 """Verification really works: a fast path that is often wrong changes nothing but the rollbacks.
 
-Every 7th decode step of the server proposes wrong tokens; its loop does not overlap. The answers
-must be those of the undisturbed server, asked one by one.
+Every 7th decode step of the server proposes wrong tokens; its loop does not overlap, and requests
+draft from their own text. The answers must be those of the undisturbed server, asked one by one.
 """
 
 import json
@@ -23,6 +23,24 @@ def test_the_answers_are_the_undisturbed_ones(url, reference):
     assert client.total(answers, "rollbacks") > pages / 2
     assert client.total(answers, "tokens_rolled_back") > pages / 2
     assert client.total(answers, "canonical_steps") == 0
+
+
+def test_drafts_change_no_bit_and_are_right_at_times(url, reference):
+    """The reference is of a server without them. Some guesses are wrong, and are rolled back."""
+    before = drafts(url)
+    answers = client.run(url, in_flight=1, only=slice(2, 9))
+    assert client.bits_of(answers) == client.bits_of(reference[2:9])
+    drafted, accepted = (now - then for now, then in zip(drafts(url), before, strict=True))
+    assert drafted > accepted > 20
+    # The rest of their tokens came from decode steps and from rows of passes.
+    assert accepted < sum(len(answer.ids) for answer in answers)
+
+
+def drafts(url: str) -> tuple[float, float]:
+    """The tokens that the server has drafted, and those of them that were right."""
+    page = client.get(url, "/metrics").text
+    names = ("llm42_drafted_tokens_total", "llm42_accepted_tokens_total")
+    return tuple(float(re.search(rf"^{name}{{.*}} (\S+)$", page, re.M)[1]) for name in names)
 
 
 @pytest.mark.parametrize("deterministic", [False, None])

@@ -1,6 +1,7 @@
-"""`llm42 bench drafts`: what `--llm42-drafts ngram` gains, or costs where nothing repeats itself."""
+"""`llm42 bench drafts`: what `--llm42-drafts ngram` gains, and what it costs in vain."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Annotated, Any
 
@@ -9,12 +10,12 @@ import typer
 from llm42_sglang.cli.bench import load, options, report, servers
 from llm42_sglang.cli.bench.load import Load, Target
 from llm42_sglang.cli.bench.outcome import Outcome, recompute, tokens_per_s
-from llm42_sglang.cli.bench.workload import LoadRequest, Source, copies, mark
+from llm42_sglang.cli.bench.workload import LoadRequest, Source, mark
 from llm42_sglang.cli.output import Out, require_writable, say
 from llm42_sglang.errors import UserError
 
 SERVERS = ("stock", "llm42", "drafts")  # the second one has none
-TEXTS = ("copy", "plain")
+TEXTS = ("copy", "fresh")
 ON = ("--llm42-drafts", "ngram")
 WARM_UP = 2  # requests
 
@@ -24,7 +25,8 @@ Loads = Mapping[str, Sequence[Sequence[Outcome]]]
 Text = Annotated[
     str,
     typer.Option(
-        help="copy: a prompt is a text, again that text, and its beginning; plain: a text alone."
+        help="copy: a prompt is a text twice and its beginning, answered at temperature 0; fresh:"
+        " a text alone, answered at temperature 1, so that hardly anything repeats itself."
     ),
 ]
 
@@ -55,7 +57,7 @@ def drafts(
     flags = servers.Flags.of(source.model, context.args, 2 * in_flight * most)
     work = [asked(source, text, requests, number) for number in range(rounds)]
     workload = source.describe() | {
-        "workload": text,
+        "answers": text,
         "requests": requests,
         "in_flight": in_flight,
         "rounds": rounds,
@@ -74,8 +76,9 @@ def drafts(
 
 def asked(source: Source, text: str, count: int, number: int) -> list[LoadRequest]:
     """The requests of a round."""
-    plain = source.requests(count, number)
-    return mark(copies(plain) if text == "copy" else plain, 100)
+    if text == "copy":
+        return mark(source.copies(count, number), 100)
+    return mark([replace(one, temperature=1.0) for one in source.requests(count, number)], 100)
 
 
 def measure(

@@ -4,13 +4,16 @@ import json
 import sys
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import pytest
 
-from llm42_sglang.cli.bench import passes, servers
+from llm42_sglang.cli.bench import drafts, passes, servers
+from llm42_sglang.cli.bench.load import Load
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
 from llm42_sglang.core.config import Config
+from llm42_sglang.errors import UserError
 from llm42_sglang.files import replacing
 
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
@@ -21,8 +24,13 @@ def fakes(fake, monkeypatch):
     """Options of the fake servers that commands start, by name. A test fills them in."""
     options: dict[str, list[str]] = {"stock": [], "serial": [], "ours": []}
     for name in options:
-        monkeypatch.setattr(servers, name, lambda flags, name=name: fake(*options[name], name=name))
+        monkeypatch.setattr(servers, name, _starting(fake, options, name))
     return options
+
+
+def _starting(fake, options: dict[str, list[str]], server: str):
+    """A function that stands in for one of `servers`."""
+    return lambda flags, name=server, more=(): fake(*options[server], name=name)
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +123,30 @@ def test_latency_tells_kinds_apart(bench, fakes):
     assert result["rates_per_s"].keys() == {"90/s", "50 % of stock"}
 
 
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("text", ["copy", "fresh"])
+def test_drafts_compares_with_and_without_them_within_a_round(bench, text):
+    sizes = ["--requests", "2", "--in-flight", "2", "--rounds", "2", "--text", text]
+    result, shown = bench("drafts", *sizes, *SMALL)
+    speeds = result["tokens_per_s"]
+    for other in ("stock", "llm42"):
+        pairs = zip(speeds["drafts"], speeds[other], strict=True)
+        assert result[f"ratios_to_{other}"] == [fast / slow for fast, slow in pairs]
+        assert result[f"ratio_to_{other}"] == median(result[f"ratios_to_{other}"])
+    assert result["rollbacks"] == {"llm42": 4, "drafts": 4}  # the fake's receipts: one each
+    assert "drafts over it" in shown and text in shown
+
+
+def test_drafts_that_change_an_answer_are_an_error(monkeypatch):
+    answers = iter(range(99))
+    monkeypatch.setattr(
+        drafts.load, "run", lambda *loaded: [SimpleNamespace(output_ids=next(answers))]
+    )
+    monkeypatch.setattr(drafts, "tokens_per_s", lambda outcomes: 1.0)
+    with pytest.raises(UserError, match="drafts have changed an answer"):
+        drafts.measure(dict.fromkeys(drafts.SERVERS), [[]], Load.closed(1))
+
+
 def costs(pass_s: dict[int, float], decode_s: dict[int, float]) -> dict:
     """Costs that are the same at both places."""
     kinds = {"pass": (pass_s, "0", "20"), "decode": (decode_s, "64", "512")}
@@ -176,6 +208,7 @@ def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
         (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
+        (["drafts", "--text", "poem"], "--text takes copy or fresh, not 'poem'"),
         (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
         (["passes", "--llm42-group", "4"], "--llm42-group is what `bench passes` recommends"),
@@ -206,6 +239,9 @@ def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are
     assert spans(text, *lengths, 5, seed=3) == requests[:5] != spans(text, *lengths, 5, seed=4)
     source = Source.of("4096", "1", model, seed=0)  # the real text is long enough for that
     assert source.requests(3, 0) != source.requests(3, 1) == source.requests(3, 1)
+    for request, copied in zip(source.requests(2), source.copies(2), strict=True):
+        text = request.prompt_ids  # this tokenizer has no token for the gap
+        assert copied.prompt_ids == (*text, *text, *text[:16])
     for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):
         marked = mark(requests[:count], share)
         assert [i for i, request in enumerate(marked) if request.deterministic] == places
