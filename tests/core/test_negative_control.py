@@ -201,8 +201,10 @@ def rolls_back_part_of_a_page(engine: Engine, request: Request) -> None:
 
 
 def believes_drafts(engine: Engine, request: Request, right: int, shift: int) -> None:
-    """A page that its request owns is filled without a pass."""
-    while request in engine.live and request.track.settled and request.track.room > 0:
+    """They are committed as far as the request has pages, without a pass."""
+    while (
+        request in engine.live and request.track.settled and request.track.page < len(request.pages)
+    ):
         token = request.draw(request.known)
         engine._release(request, engine._advance(request, Stepped(token)))
 
