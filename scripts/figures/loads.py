@@ -77,7 +77,7 @@ def drafts(*results: Result) -> Iterator[str]:
     yield "`--llm42-drafts ngram` over stock SGLang, and over the same server without drafts: the"
     yield "median of the rounds, and in brackets least and most. All requests are deterministic."
     yield "Their answers are the same with and without drafts. `copy` goes on with a text that its"
-    yield "prompt has twice. `fresh` is drawn at temperature 1, where hardly anything repeats itself."
+    yield "prompt has twice. `fresh` is drawn at temperature 1, so that little repeats itself."
     yield ""
     rows = [
         [

@@ -11,10 +11,10 @@ CHEAP = Costs({1: 1.0, 8: 1.0}, {1: 1.0, 64: 1.0})
 DEAR = Costs({1: 1.5, 8: 1.5}, CHEAP.steps)  # a pass takes longer than a step
 
 
-def repeating(name: str = "a", token: int = 0, tokens: int = 8, **more) -> DeterministicReq:
+def repeating(name: str = "a", token: int = 0, tokens: int = T + 8, **more) -> DeterministicReq:
     """A request whose text is one token over and over; token 0 is what every pass draws.
 
-    Eight of them and one of output leave room for seven candidates in the page.
+    With one token of output there is room for seven candidates in its second page.
     """
     req = decoding(name, prompt=[token] * tokens, output=[token], **more)
     req.kv.kv_allocated_len = req.track.kv_len
