@@ -87,14 +87,14 @@ def test_nobody_ordinary_waits_longer_than_for_a_step(costs, others, waiting, ev
 
 
 def test_pages_to_verify_take_the_free_slots():
-    due = decoding("b", candidates=FULL)  # it waits for the third one
-    loop = loop_of(repeating(), due, decoding("c", candidates=1))
+    due = decoding("c", candidates=FULL)  # it waits for the last one
+    loop = loop_of(repeating(), repeating("b"), due, decoding("d", candidates=1))
     loop.verifier.drafting, drafting = None, loop.verifier.drafting
     loop.before_step()
     assert loop.events == []
     loop.verifier.drafting = drafting
     loop.before_step()
-    assert loop.events == ["pass", "commit a", "commit b"]
+    assert loop.events == ["pass", "commit a", "commit b", "commit c"]
 
 
 @pytest.mark.parametrize("token", [0, 3])

@@ -17,7 +17,7 @@ from llm42_sglang.errors import UserError
 SERVERS = ("stock", "llm42", "drafts")  # the second one has none
 TEXTS = ("copy", "fresh")
 ON = ("--llm42-drafts", "ngram")
-WARM_UP = 2  # requests
+WARM_UP_TOKENS = 8
 
 # By server, the loads of all rounds in order.
 Loads = Mapping[str, Sequence[Sequence[Outcome]]]
@@ -90,7 +90,8 @@ def measure(
     """
     loads: dict[str, list[list[Outcome]]] = {name: [] for name in SERVERS}
     for name in SERVERS:
-        load.run(targets[name], work[0][:WARM_UP], loop, f"warming up {name}")
+        short = [replace(request, new_tokens=WARM_UP_TOKENS) for request in work[0]]
+        load.run(targets[name], short, loop, f"warming up {name}")
     for number, requests in enumerate(work):
         for name in SERVERS[:: -1 if number % 2 else 1]:
             title = f"round {number + 1}, {loop.name}, {name}"
