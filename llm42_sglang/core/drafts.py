@@ -101,7 +101,7 @@ class Drafter:
         repeating itself."""
         if self.source is None:
             return []
-        period = self.text.tokens[self.source :]
+        period = self.text.tokens[self.source : self.source + most]
         return [period[i % len(period)] for i in range(most)]
 
     def expected(self, most: int) -> float:

@@ -1,11 +1,24 @@
 """Drafts in the loop: who gets a pass for one, and what becomes of wrong ones. No server."""
 
 import pytest
+from sglang.srt.managers.schedule_batch import Req
+from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.core.drafts import Costs
 from llm42_sglang.engine.loop.drafting import Drafting, room_of
 from llm42_sglang.engine.loop.request import DeterministicReq
-from tests.engine.fakes import FULL, Loop, T, decoding, end, lane, ordinary, prompt, request
+from tests.engine.fakes import (
+    FULL,
+    Loop,
+    T,
+    batch_of,
+    decoding,
+    end,
+    lane,
+    ordinary,
+    prompt,
+    request,
+)
 
 CHEAP = Costs({1: 1.0, 8: 1.0}, {1: 1.0, 64: 1.0})
 DEAR = Costs({1: 1.5, 8: 1.5}, CHEAP.steps)  # a pass takes longer than a step
@@ -75,7 +88,7 @@ def test_a_draft_goes_on_from_candidates():
         (DEAR, [ordinary()], [], []),
         (DEAR, [end(ordinary())], [], ["pass", "commit a"]),
         (DEAR, [decoding("b")], [], ["pass", "commit a"]),
-        (DEAR, [], [request(kind=type(ordinary()))], []),
+        (DEAR, [], [request(Req)], []),
         (DEAR, [], [prompt()], ["pass", "commit a"]),
     ],
 )
@@ -84,6 +97,18 @@ def test_nobody_ordinary_waits_longer_than_for_a_step(costs, others, waiting, ev
     loop.waiting_queue += waiting
     loop.before_step()
     assert loop.events == events
+
+
+def test_so_do_prompts_of_which_some_or_all_has_run():
+    loop = loop_of(repeating(), costs=DEAR)
+    loop.verifier.between_steps(loop.running_batch, batch_of(ordinary(), mode=ForwardMode.EXTEND))
+    assert loop.events == []
+    loop.chunked_req = ordinary()
+    loop.before_step()
+    assert loop.events == []
+    loop.chunked_req = None
+    loop.before_step()
+    assert loop.events == ["pass", "commit a"]
 
 
 def test_pages_to_verify_take_the_free_slots():

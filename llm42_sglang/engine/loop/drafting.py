@@ -23,6 +23,7 @@ class Drafting:
     def choose(self, batch: ScheduleBatch, waiting: Sequence[Req]) -> list[DeterministicReq]:
         """The requests of a decode batch whose drafts are worth a pass now, the best first.
 
+        waiting: all others, who would wait for that pass too.
         While steps are in flight this is a forecast, by the tokens known so far.
         """
         going = [req for req in batch.reqs if not req.finished()]

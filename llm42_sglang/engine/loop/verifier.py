@@ -76,7 +76,7 @@ class Verifier:
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
         """Verify before the next step is planned. `last`: a batch that may not be merged yet."""
         batches = [running] if last is None or last is running else [running, last]
-        while reqs := self._plan(batches) or self._draft(running):
+        while reqs := self._plan(batches) or self._draft(batches):
             self._settle(batches, self._run(reqs))
 
     def planned(self, batch: ScheduleBatch | None) -> None:
@@ -126,18 +126,21 @@ class Verifier:
             self.scheduler.end_all(self.scheduler.not_ended(batches), batches)
         return []
 
-    def _draft(self, batch: ScheduleBatch) -> list[DeterministicReq]:
+    def _draft(self, batches: Batches) -> list[DeterministicReq]:
         """The requests whose drafts run in a pass now, at most one between two steps.
 
         Pages to verify take the free slots.
         """
         if self.drafting is None or self.since.passes or not self.service.live:
             return []
-        waiting = self.scheduler.waiting_queue
-        chosen = self.drafting.choose(batch, waiting)
+        running, *merging = batches
+        waiting = [*self.scheduler.waiting_queue, *(req for one in merging for req in one.reqs)]
+        if self.scheduler.chunked_req is not None:
+            waiting.append(self.scheduler.chunked_req)
+        chosen = self.drafting.choose(running, waiting)
         if chosen and self._queue:
             self._take_results()
-            chosen = self.drafting.choose(batch, waiting) if self.service.live else []
+            chosen = self.drafting.choose(running, waiting) if self.service.live else []
         for req in chosen:
             self.drafting.propose(req)
         riders = self._free_riders(self.lane.forward.shape.free_slots(len(chosen)))
