@@ -68,12 +68,9 @@ def _flags(result: Result) -> str:
     return " ".join(re.findall(r"--llm42-\S+(?: (?!--)\S+)?", result["workload"]["flags"]))
 
 
-def drafts(*results: Result) -> Iterator[str]:
-    """The section on `llm42 bench drafts`: a row for each run."""
-    results = tuple(
-        sorted(results, key=lambda one: (one["workload"]["answers"], one["workload"]["in_flight"]))
-    )
-    yield from head("Drafts", *results)
+def drafts(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench drafts`: a row for each load."""
+    yield from head("Drafts", result)
     yield "`--llm42-drafts ngram` over stock SGLang, and over the same server without drafts: the"
     yield "median of the rounds, and in brackets least and most. All requests are deterministic."
     yield "Their answers are the same with and without drafts. `copy` goes on with a text that its"
@@ -81,18 +78,15 @@ def drafts(*results: Result) -> Iterator[str]:
     yield ""
     rows = [
         [
-            one["workload"]["answers"],
-            str(one["workload"]["in_flight"]),
-            rounds(one["workload"]),
-            *(_with_range(one[f"ratios_to_{name}"]) for name in ("stock", "llm42")),
+            one["asked"],
+            str(one["in_flight"]),
+            *(_with_range(one["ratios"][name]) for name in ("stock", "llm42")),
             *(f"{median(one['tokens_per_s'][name]):.1f}" for name in ("drafts", "llm42", "stock")),
         ]
-        for one in results
+        for one in result["points"]
     ]
     speeds = ("tokens/s, drafts", "tokens/s, without", "tokens/s, stock")
-    yield from table(
-        ("answers", "in flight", "measured", "over stock", "over no drafts", *speeds), rows
-    )
+    yield from table(("asked", "in flight", "over stock", "over no drafts", *speeds), rows)
 
 
 def _with_range(ratios: list[float]) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,25 +20,43 @@ TEXTS = ("copy", "fresh")
 ON = ("--llm42-drafts", "ngram")
 WARM_UP_TOKENS = 8
 
-# By server, the loads of all rounds in order.
-Loads = Mapping[str, Sequence[Sequence[Outcome]]]
 
-Text = Annotated[
+class Asked(NamedTuple):
+    """What is asked, and of how many at once."""
+
+    text: str  # one of TEXTS
+    in_flight: int
+
+    def requests(self, source: Source, count: int, round_number: int) -> list[LoadRequest]:
+        """So many for each that is in flight, all deterministic."""
+        count *= self.in_flight
+        if self.text == "copy":
+            return mark(source.copies(count, round_number), 100)
+        plain = source.requests(count, round_number)
+        return mark([replace(request, temperature=1.0) for request in plain], 100)
+
+
+# By what was asked and by server, the loads of all rounds in order.
+Loads = Mapping[Asked, Mapping[str, Sequence[Sequence[Outcome]]]]
+
+LoadList = Annotated[
     str,
     typer.Option(
-        help="copy: a prompt is a text twice and its beginning, answered at temperature 0; fresh:"
-        " a text alone, answered at temperature 1, so that hardly anything repeats itself."
+        "--loads",
+        help="With commas: what is asked, and how many requests are in flight. copy: a"
+        " prompt is a text twice and its beginning, answered at temperature 0. fresh: a text alone,"
+        " answered at temperature 1, so that little repeats itself.",
     ),
 ]
+Each = Annotated[int, typer.Option("--requests", min=1, help="Requests for each in flight.")]
 
 
 def drafts(
     context: typer.Context,
-    text: Text = "copy",
-    requests: options.Requests = 4,
-    in_flight: options.InFlight = 1,
+    loads: LoadList = "copy:1,copy:8,fresh:8",
+    requests: Each = 1,
     prompt: options.Prompt = "400",
-    new: options.New = "256",
+    new: options.New = "128",
     rounds: options.Rounds = 3,
     model: options.Model = None,
     seed: options.Seed = 0,
@@ -49,17 +68,15 @@ def drafts(
     other. The answers with and without drafts must be the same. Other flags are passed on to the
     servers.
     """
-    if text not in TEXTS:
-        raise UserError(f"--text takes {' or '.join(TEXTS)}, not {text!r}")
+    asked = parse(loads)
     require_writable(out)
     source = Source.of(prompt, new, model, seed)
-    most = 3 * source.prompt.most + source.new.most
-    flags = servers.Flags.of(source.model, context.args, 2 * in_flight * most)
-    work = [asked(source, text, requests, number) for number in range(rounds)]
+    source.requests(1)  # raises now what it would raise after the servers have started
+    most = max(one.in_flight for one in asked) * (3 * source.prompt.most + source.new.most)
+    flags = servers.Flags.of(source.model, context.args, most)
     workload = source.describe() | {
-        "answers": text,
-        "requests": requests,
-        "in_flight": in_flight,
+        "loads": ", ".join(f"{one.text} {one.in_flight}" for one in asked),
+        "requests": requests * sum(one.in_flight for one in asked),
         "rounds": rounds,
         "flags": flags.text,
     }
@@ -68,59 +85,66 @@ def drafts(
         llm42=servers.ours(flags),
         drafts=servers.ours(flags, "drafts", ON),
     ) as targets:
-        loads = measure(targets, work, Load.closed(in_flight))
-    result = summary(loads)
+        measured = measure(targets, source, asked, requests, rounds)
+    result = {"points": [point(one, of_load) for one, of_load in measured.items()]}
     report.show("output tokens per second", workload, COLUMNS, list(_rows(result)))
     report.finish(result, workload, out)
 
 
-def asked(source: Source, text: str, count: int, number: int) -> list[LoadRequest]:
-    """The requests of a round."""
-    if text == "copy":
-        return mark(source.copies(count, number), 100)
-    return mark([replace(one, temperature=1.0) for one in source.requests(count, number)], 100)
+def parse(text: str) -> list[Asked]:
+    """The loads of a list with commas. Raises UserError."""
+    loads = []
+    for part in map(str.strip, text.split(",")):
+        name, _, number = part.partition(":")
+        if name not in TEXTS or not number.isdecimal() or not int(number):
+            raise UserError(f"--loads takes copy:N or fresh:N, N in flight, not {part!r}")
+        loads.append(Asked(name, int(number)))
+    return list(dict.fromkeys(loads))
 
 
 def measure(
-    targets: Mapping[str, Target], work: Sequence[Sequence[LoadRequest]], loop: Load
+    targets: Mapping[str, Target], source: Source, asked: Sequence[Asked], count: int, rounds: int
 ) -> Loads:
     """Warm up every server, and load one after the other in each round.
 
     Raises UserError if an answer differs between the servers with and without drafts.
     """
-    loads: dict[str, list[list[Outcome]]] = {name: [] for name in SERVERS}
+    loads: dict[Asked, dict[str, list[list[Outcome]]]] = {
+        one: {name: [] for name in SERVERS} for one in asked
+    }
     for name in SERVERS:
-        short = [replace(request, new_tokens=WARM_UP_TOKENS) for request in work[0]]
-        load.run(targets[name], short, loop, f"warming up {name}")
-    for number, requests in enumerate(work):
+        short = [replace(r, new_tokens=WARM_UP_TOKENS) for r in asked[0].requests(source, 1, 0)]
+        load.run(targets[name], short, Load.closed(asked[0].in_flight), f"warming up {name}")
+    for number, one in product(range(rounds), asked):
+        requests = one.requests(source, count, number)
         for name in SERVERS[:: -1 if number % 2 else 1]:
-            title = f"round {number + 1}, {loop.name}, {name}"
-            outcomes = load.run(targets[name], requests, loop, title)
+            title = f"round {number + 1}, {one.text}, {one.in_flight} in flight, {name}"
+            outcomes = load.run(targets[name], requests, Load.closed(one.in_flight), title)
             say(f"{title}: {tokens_per_s(outcomes):.1f} tokens/s")
-            loads[name].append(outcomes)
-        without, drafted = (loads[name][-1] for name in SERVERS[1:])
-        if [one.output_ids for one in without] != [one.output_ids for one in drafted]:
-            raise UserError("drafts have changed an answer: this is an error in llm42, report it")
+            loads[one][name].append(outcomes)
+        _require_same(*(loads[one][name][-1] for name in SERVERS[1:]))
     return loads
 
 
-def summary(loads: Loads) -> dict[str, Any]:
-    """The JSON. Ratios are those of the server with drafts; the medians are of the rounds'."""
+def _require_same(without: Sequence[Outcome], drafted: Sequence[Outcome]) -> None:
+    if [one.output_ids for one in without] != [one.output_ids for one in drafted]:
+        raise UserError("drafts have changed an answer: this is an error in llm42, report it")
+
+
+def point(asked: Asked, loads: Mapping[str, Sequence[Sequence[Outcome]]]) -> dict[str, Any]:
+    """One load in the JSON. Ratios are the speed with drafts over another, round by round."""
     speeds = {name: [*map(tokens_per_s, of_server)] for name, of_server in loads.items()}
-    ratios = {
-        f"ratios_to_{name}": [
-            fast / slow for fast, slow in zip(speeds["drafts"], speeds[name], strict=True)
-        ]
-        for name in SERVERS[:2]
-    }
     verified = {
         name: recompute(outcome for outcomes in loads[name] for outcome in outcomes)
         for name in SERVERS[1:]
     }
     return {
-        "ratio_to_stock": median(ratios["ratios_to_stock"]),
-        "ratio_to_llm42": median(ratios["ratios_to_llm42"]),
-        **ratios,
+        "asked": asked.text,
+        "in_flight": asked.in_flight,
+        "ratios": {
+            name: [fast / slow for fast, slow in zip(speeds["drafts"], speeds[name], strict=True)]
+            for name in SERVERS[:2]
+        },
         "tokens_per_s": speeds,
         "rollbacks": {name: one.rollbacks for name, one in verified.items()},
         "recompute_rate": {name: one.rate for name, one in verified.items()},
@@ -128,13 +152,12 @@ def summary(loads: Loads) -> dict[str, Any]:
     }
 
 
-COLUMNS = ("server", "tokens/s", "drafts over it", "least", "most", "canonical steps %")
+COLUMNS = ("asked", "in flight", "server", "tokens/s", "drafts over it", "least", "most")
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    for name in SERVERS:
-        ratios = result.get(f"ratios_to_{name}")
+    for one, name in product(result["points"], SERVERS):
+        ratios = one["ratios"].get(name)
         compared = [median(ratios), min(ratios), max(ratios)] if ratios else [None] * 3
-        rate = result["canonical_step_rate"].get(name)
-        speed = median(result["tokens_per_s"][name])
-        yield name, speed, *compared, None if rate is None else 100 * rate
+        speed = median(one["tokens_per_s"][name])
+        yield one["asked"], one["in_flight"], name, speed, *compared

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from llm42_sglang.cli.bench import drafts, passes, servers
-from llm42_sglang.cli.bench.load import Load
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
 from llm42_sglang.core.config import Config
@@ -124,27 +123,31 @@ def test_latency_tells_kinds_apart(bench, fakes):
 
 
 @pytest.mark.usefixtures("fakes")
-@pytest.mark.parametrize("text", ["copy", "fresh"])
-def test_drafts_compares_with_and_without_them_within_a_round(bench, text):
-    sizes = ["--requests", "2", "--in-flight", "2", "--rounds", "2", "--text", text]
-    result, shown = bench("drafts", *sizes, *SMALL)
-    speeds = result["tokens_per_s"]
-    for other in ("stock", "llm42"):
-        pairs = zip(speeds["drafts"], speeds[other], strict=True)
-        assert result[f"ratios_to_{other}"] == [fast / slow for fast, slow in pairs]
-        assert result[f"ratio_to_{other}"] == median(result[f"ratios_to_{other}"])
-    assert result["rollbacks"] == {"llm42": 4, "drafts": 4}  # the fake's receipts: one each
-    assert "drafts over it" in shown and text in shown
+def test_drafts_compares_with_and_without_them_within_a_round(bench):
+    result, shown = bench("drafts", "--loads", "copy:1,fresh:2", "--rounds", "2", *SMALL)
+    assert [(one["asked"], one["in_flight"]) for one in result["points"]] == [
+        ("copy", 1),
+        ("fresh", 2),
+    ]
+    for one in result["points"]:
+        speeds = one["tokens_per_s"]
+        for other in ("stock", "llm42"):
+            pairs = zip(speeds["drafts"], speeds[other], strict=True)
+            assert one["ratios"][other] == [fast / slow for fast, slow in pairs]
+        rollbacks = 2 * one["in_flight"]  # the fake's receipts: one each
+        assert one["rollbacks"] == {"llm42": rollbacks, "drafts": rollbacks}
+    assert "drafts over it" in shown and "fresh" in shown
 
 
-def test_drafts_that_change_an_answer_are_an_error(monkeypatch):
+def test_drafts_that_change_an_answer_are_an_error(monkeypatch, model):
     answers = iter(range(99))
     monkeypatch.setattr(
         drafts.load, "run", lambda *loaded: [SimpleNamespace(output_ids=next(answers))]
     )
     monkeypatch.setattr(drafts, "tokens_per_s", lambda outcomes: 1.0)
+    source, asked = Source.of("4", "1", model, seed=0), [drafts.Asked("copy", 1)]
     with pytest.raises(UserError, match="drafts have changed an answer"):
-        drafts.measure(dict.fromkeys(drafts.SERVERS), [[]], Load.closed(1))
+        drafts.measure(dict.fromkeys(drafts.SERVERS), source, asked, count=1, rounds=1)
 
 
 def costs(pass_s: dict[int, float], decode_s: dict[int, float]) -> dict:
@@ -208,7 +211,8 @@ def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
         (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
-        (["drafts", "--text", "poem"], "--text takes copy or fresh, not 'poem'"),
+        (["drafts", "--loads", "copy:1,poem:1"], "--loads takes copy:N or fresh:N, N in flight"),
+        (["drafts", "--loads", "copy:0"], "not 'copy:0'"),
         (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
         (["passes", "--llm42-group", "4"], "--llm42-group is what `bench passes` recommends"),
