@@ -18,7 +18,7 @@ from llm42_sglang.cli import (
     serve,
     verify,
 )
-from llm42_sglang.cli.bench import latency, options, passes, throughput
+from llm42_sglang.cli.bench import drafts, latency, options, passes, throughput
 from llm42_sglang.cli.launch import leave_on_signals
 from llm42_sglang.errors import UserError, printable
 
@@ -38,7 +38,7 @@ app.command("verify")(verify.verify)
 app.command("key")(key.key)
 app.command("probe")(probe.probe)
 bench = typer.Typer(help="Measure what determinism costs on this machine.")
-for command in (throughput.throughput, latency.latency, passes.passes):
+for command in (throughput.throughput, latency.latency, passes.passes, drafts.drafts):
     bench.command(context_settings=options.CONTEXT)(command)
 app.add_typer(bench, name="bench", callback=leave_on_signals)
 app.command("serve", context_settings=serve.CONTEXT)(serve.serve)

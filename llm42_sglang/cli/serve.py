@@ -65,6 +65,15 @@ SigningKey = Annotated[
     ),
 ]
 
+Drafts = Annotated[
+    str,
+    typer.Option(
+        "--llm42-drafts",
+        help="ngram: what stands earlier in a request's own text proposes tokens, which passes"
+        " verify; off: decode steps alone propose. The answers are the same.",
+    ),
+]
+
 
 def serve(
     context: typer.Context,
@@ -80,6 +89,7 @@ def serve(
     recheck: Recheck = _DEFAULT.recheck,
     max_n: MaxN = _DEFAULT.max_n,
     signing_key: SigningKey = _DEFAULT.signing_key,
+    drafts: Drafts = _DEFAULT.drafts,
 ) -> None:
     """Serve a model, with deterministic and ordinary requests.
 
@@ -102,6 +112,7 @@ def serve(
             recheck=recheck,
             max_n=max_n,
             signing_key=signing_key,
+            drafts=drafts,
         )
     except ConfigError as error:
         raise UserError(str(error)) from None

@@ -7,6 +7,7 @@ PAGE_SIZES = (16, 32, 64)
 GROUPS = (1, 2, 4, 8, 16, 32)
 VERIFY = ("uncertified", "always")
 DIGESTS = ("content", "version")
+DRAFTS = ("off", "ngram")
 
 
 class ConfigError(ValueError):
@@ -36,6 +37,8 @@ class Config:
     recheck: bool = True  # whether a small part of certification runs again after a weight update
     max_n: int = 64  # the largest `n` of any request; each sample is a request of its own
     signing_key: str | None = None  # the file with the key that signs receipts
+    # "ngram": a request's own text proposes candidates, where verifying them saves time.
+    drafts: str = "off"
 
     def __post_init__(self) -> None:
         _expect_one_of("--llm42-page", self.page, PAGE_SIZES)
@@ -45,6 +48,7 @@ class Config:
         _expect_one_of("--llm42-verify", self.verify, VERIFY)
         _expect_one_of("--llm42-weights-digest", self.weights_digest, DIGESTS)
         _expect_between("--llm42-max-n", self.max_n, 1, 4096)
+        _expect_one_of("--llm42-drafts", self.drafts, DRAFTS)
         if not isinstance(self.signing_key, str | None):
             raise ConfigError(f"--llm42-signing-key names a file, got {self.signing_key!r}")
         for flag, value in (("default", self.default), ("recheck", self.recheck)):

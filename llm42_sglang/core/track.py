@@ -109,7 +109,10 @@ class Stepped(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A decode step gave a candidate. `may_finish`: the candidate could end the request."""
+    """A decode step or a draft gave a candidate. `may_finish`: it could end the request.
+
+    A draft need not say so, for a pass verifies it at once.
+    """
 
     token: int
     may_finish: bool

@@ -68,6 +68,8 @@ class LaneMetrics:
             "rolled_back_tokens", "Candidates that verification has dropped"
         )
         self._rollbacks = make.counter("rollbacks", "Verifications that dropped candidates")
+        self._drafted = make.counter("drafted_tokens", "Candidates that drafts have proposed")
+        self._accepted = make.counter("accepted_tokens", "Those of them that were committed")
         self._audit_failures = make.counter(
             "audit_failures", "Audited pages that came out otherwise"
         )
@@ -99,6 +101,11 @@ class LaneMetrics:
         self._committed.inc(committed)
         self._dropped.inc(dropped)
         self._rollbacks.inc(dropped > 0)
+
+    def drafted(self, tokens: int, accepted: int) -> None:
+        """A draft of so many tokens has been verified, and so many were right."""
+        self._drafted.inc(tokens)
+        self._accepted.inc(accepted)
 
     def audited(self, equal: bool) -> None:
         """The audit has run a committed page again. equal: with the same bits."""

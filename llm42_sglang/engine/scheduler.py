@@ -33,6 +33,7 @@ from llm42_sglang.engine.loop.admission import (
     ordinary_decodes,
 )
 from llm42_sglang.engine.loop.claim import ClaimReq
+from llm42_sglang.engine.loop.drafting import Drafting
 from llm42_sglang.engine.loop.fastpath import drawing
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
@@ -85,7 +86,9 @@ class DeterministicScheduler(Scheduler):
         service = self.llm42_service
         forward = self.llm42.forward
         lane = CanonicalLane(forward, config, service, metrics)
-        self.llm42_verifier = Verifier(self, lane, config)
+        costs = self.llm42.costs
+        drafting = None if costs is None else Drafting(costs)
+        self.llm42_verifier = Verifier(self, lane, config, drafting)
         self.llm42_updates = WeightUpdates(
             self, self.llm42.identity, service, forward.ranks, partial(recheck, forward)
         )

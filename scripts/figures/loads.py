@@ -68,6 +68,31 @@ def _flags(result: Result) -> str:
     return " ".join(re.findall(r"--llm42-\S+(?: (?!--)\S+)?", result["workload"]["flags"]))
 
 
+def drafts(result: Result) -> Iterator[str]:
+    """The section on `llm42 bench drafts`: a row for each load."""
+    yield from head("Drafts", result)
+    yield "`--llm42-drafts ngram` over stock SGLang, and over the same server without drafts: the"
+    yield "median of the rounds, and in brackets least and most. All requests are deterministic."
+    yield "Their answers are the same with and without drafts. `copy` goes on with a text that its"
+    yield "prompt has twice. `fresh` is drawn at temperature 1, so that little repeats itself."
+    yield ""
+    rows = [
+        [
+            one["asked"],
+            str(one["in_flight"]),
+            *(_with_range(one["ratios"][name]) for name in ("stock", "llm42")),
+            *(f"{median(one['tokens_per_s'][name]):.1f}" for name in ("drafts", "llm42", "stock")),
+        ]
+        for one in result["points"]
+    ]
+    speeds = ("tokens/s, drafts", "tokens/s, without", "tokens/s, stock")
+    yield from table(("asked", "in flight", "over stock", "over no drafts", *speeds), rows)
+
+
+def _with_range(ratios: list[float]) -> str:
+    return f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 # -- Latency --
 
 

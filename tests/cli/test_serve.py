@@ -32,11 +32,18 @@ def test_the_flags_of_0_3_still_work_and_a_line_says_what_to_write(
     assert [line.partition("; ")[2] for line in error.splitlines()] == message
 
 
-def test_what_stands_for_the_weights_can_be_chosen(served, llm42):
-    status, _, error = llm42("serve", "--model-path", "x", "--llm42-weights-digest", "version")
-    assert status == 0 and served == [Config(weights_digest="version")] and not error
-    status, _, line = llm42("serve", "--model-path", "x", "--llm42-weights-digest", "none")
-    assert status == 1 and is_one_line(line) and "choose one of content, version" in line
+@pytest.mark.parametrize(
+    ("flag", "value", "config", "choices"),
+    [
+        ("weights-digest", "version", Config(weights_digest="version"), "content, version"),
+        ("drafts", "ngram", Config(drafts="ngram"), "off, ngram"),
+    ],
+)
+def test_a_setting_with_names_takes_these_and_no_other(served, llm42, flag, value, config, choices):
+    status, _, error = llm42("serve", "--model-path", "x", f"--llm42-{flag}", value)
+    assert status == 0 and served == [config] and not error
+    status, _, line = llm42("serve", "--model-path", "x", f"--llm42-{flag}", "none")
+    assert status == 1 and is_one_line(line) and f"choose one of {choices}" in line
     assert len(served) == 1
 
 

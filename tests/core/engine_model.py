@@ -77,6 +77,23 @@ class Engine:
         self._advance(request, protocol.Proposed(token, ends(tokens, request.asked)))
         assert request.track.candidates[-1:] == (token,)
 
+    def draft(self, request: Request, right: int, shift: int) -> None:
+        """Candidates that no step has computed, up to the end of the page; a pass follows at once.
+
+        So many are the oracle's, and one that is shifted follows.
+        """
+        track = request.track
+        if not request.born or track.finish_suspected or track.kv_len <= track.due_span.start:
+            return
+        for offset in [*[0] * right, shift][: max(0, track.room)]:
+            token = (request.draw(request.known) + offset) % VOCAB
+            self._advance(request, protocol.Proposed(token, may_finish=False))
+        filled, rollbacks = request.track.room == 0, request.rollbacks
+        self.run_passes([request], chunk_pages=1, early=True)
+        self.seen["a draft on top of candidates"] += bool(track.candidates)
+        self.seen["a draft of the wrong token"] += request.rollbacks > rollbacks
+        self.seen["a draft that fills a page"] += filled and request.rollbacks == rollbacks
+
     def run_passes(
         self,
         picked: Sequence[Request],

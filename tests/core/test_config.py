@@ -29,6 +29,7 @@ def test_every_supported_value_survives_the_environment() -> None:
         ({"wait": -1}, "--llm42-wait -1", "0 to 32"),
         ({"page": 16, "wait": 17}, "--llm42-wait 17", "0 to 16"),
         ({"weights_digest": "sha256"}, "--llm42-weights-digest sha256", "content, version"),
+        ({"drafts": "on"}, "--llm42-drafts on", "off, ngram"),
     ],
 )
 def test_a_bad_value_is_named_with_its_remedy(

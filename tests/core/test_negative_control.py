@@ -200,6 +200,15 @@ def rolls_back_part_of_a_page(engine: Engine, request: Request) -> None:
     engine.pool.give(surplus)
 
 
+def believes_drafts(engine: Engine, request: Request, right: int, shift: int) -> None:
+    """They are committed as far as the request has pages, without a pass."""
+    while (
+        request in engine.live and request.track.settled and request.track.page < len(request.pages)
+    ):
+        token = request.draw(request.known)
+        engine._release(request, engine._advance(request, Stepped(token)))
+
+
 BROKEN: list[tuple[object, str, Callable[..., object]]] = [
     (protocol, "judge", commits_without_checking),
     (protocol, "judge", last_row_rolls_nothing_back),
@@ -230,6 +239,7 @@ BROKEN: list[tuple[object, str, Callable[..., object]]] = [
     (packing, "pack", packs_backwards),
     (packing, "jobs_for", loses_the_last_page),
     (Engine, "_cache", caches_provisional_pages),
+    (Engine, "draft", believes_drafts),
     (Engine, "_trim", keeps_pages_after_a_rollback),
     (Engine, "_trim", rolls_back_part_of_a_page),
 ]

@@ -105,6 +105,13 @@ class Protocol(RuleBasedStateMachine):
                 if request.born and request in self.engine.live:  # one may take another's memory
                     self.engine.decode(request, offset, run_ahead, bool(sizes >> i & 1))
 
+    @precondition(lambda self: self.engine.live)
+    @rule(mask=masks, right=st.integers(0, 4), shift=shifts)
+    def draft(self, mask: int, right: int, shift: int) -> None:
+        self.checked = False
+        for request in self.pick(mask):
+            self.engine.draft(request, right, shift)
+
     @precondition(lambda self: len(self.engine.live) > 1)
     @rule(
         index=which,
@@ -138,6 +145,9 @@ class Protocol(RuleBasedStateMachine):
 # What the run must have met, lest it prove nothing.
 SITUATIONS = (
     "a certified step on top of candidates",
+    "a draft of the wrong token",
+    "a draft on top of candidates",
+    "a draft that fills a page",
     "a page filled by canonical steps",
     "a page with rows of canonical steps",
     "aborted in flight",

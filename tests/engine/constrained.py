@@ -26,6 +26,10 @@ OPTIONS = {
     "presence": {"presence_penalty": 1.5, **SAMPLED},
     "repetition": {"repetition_penalty": 1.3},
     "bias": {"logit_bias": {"28": 6.0, "30": 4.0}, **SAMPLED},
+    # These repeat themselves, so that drafts of them are right at times.
+    "one token": {"logit_bias": {"28": 50.0}},
+    "two tokens": {"logit_bias": {"28": 5.0, "30": 5.0}},
+    "verse": {"regex": "(abc de fgh, ){9}"},
     "min_new_tokens": {"min_new_tokens": 50, "ignore_eos": False, "stop_token_ids": [28, 30]},
     "all": {
         "frequency_penalty": 0.3,

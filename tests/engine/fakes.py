@@ -15,6 +15,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.track import Track
+from llm42_sglang.engine.loop.drafting import Drafting
 from llm42_sglang.engine.loop.lane import CanonicalLane
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.engine.loop.verifier import Verifier
@@ -121,7 +122,7 @@ def lane(*widths: int, **more) -> CanonicalLane:
 class Loop:
     """SGLang's scheduler, as the verifier sees it; `events` says what happened, in order."""
 
-    def __init__(self, *reqs: Req, lane: CanonicalLane):
+    def __init__(self, *reqs: Req, lane: CanonicalLane, drafting: Drafting | None = None):
         self.events: list[str] = []
         self.running_batch = batch_of(*reqs)
         self.result_queue: deque = deque()  # steps in flight: (batch, result)
@@ -130,7 +131,7 @@ class Loop:
         self.future_map = SimpleNamespace(stash=lambda rows, payload: None)
         self.batch_result_processor = SimpleNamespace(commit=self._commit)
         lane.forward.happened = self.events.append
-        self.verifier = Verifier(self, lane, lane.config)
+        self.verifier = Verifier(self, lane, lane.config, drafting)
         self.llm42_service = lane.service
 
     def before_step(self) -> None:

@@ -25,6 +25,8 @@ ENV = {
 CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}
 # Every 7th decode step proposes wrong tokens, and every token is verified.
 DECODE, VERIFIED = {"LLM42_FAULT": "decode"}, ("--llm42-verify", "always")
+# Drafts change no bit: their answers must be those of servers without.
+DRAFTS = ("--llm42-drafts", "ngram")
 
 SMALL = ("--llm42-page", "16", "--llm42-group", "4")
 # Certification looks at every size of a decode step up to the most that may run.
@@ -53,10 +55,10 @@ MOE = (*SMALL, *POOL, *tiny_models.FP32)
 # In the order in which they are started. At the end those that tests start by themselves.
 CONFIGURATIONS: dict[str, Configuration] = {
     "tiny": Configuration("qwen3", (*BASE, "--llm42-default")),
-    # Another loop, no --llm42-default, and wrong candidates.
+    # Another loop, no --llm42-default, wrong candidates, and drafts.
     "faulty": Configuration(
         "qwen3",
-        (*BASE, *VERIFIED, "--disable-overlap-schedule", "--enable-metrics"),
+        (*BASE, *VERIFIED, *DRAFTS, "--disable-overlap-schedule", "--enable-metrics"),
         DECODE,
         signs=True,
     ),
@@ -83,7 +85,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
         "gemma3",
         (*SMALL, *POOL, "--disable-hybrid-swa-memory", "--llm42-weights-digest", "version"),
     ),
-    "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED), DECODE | CORES),
+    "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED, *DRAFTS), DECODE | CORES),
     "two replicas": Configuration("qwen3_moe", (*MOE, *DATA, *VERIFIED), DECODE | CORES, "serve"),
     "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),  # T, G by default
     "a rank strays": Configuration(

@@ -29,6 +29,8 @@ def test_what_happened_is_what_is_counted(registry):
     metrics.prefilled(3)
     metrics.verified(waited=4, judged=31, committed=20, dropped=12)
     metrics.verified(waited=0, judged=31, committed=32, dropped=0)
+    metrics.drafted(12, accepted=5)
+    metrics.drafted(0, accepted=0)
     for equal in (True, False):
         metrics.audited(equal)
     for status in (400, 503, 400):
@@ -41,6 +43,8 @@ def test_what_happened_is_what_is_counted(registry):
         "committed_tokens_total": 52,
         "rolled_back_tokens_total": 12,
         "rollbacks_total": 1,
+        "drafted_tokens_total": 12,
+        "accepted_tokens_total": 5,
         "wait_steps_sum": 4,
         "audit_failures_total": 1,
     }

@@ -1,7 +1,7 @@
 """Verification really works: a fast path that is often wrong changes nothing but the rollbacks.
 
-Every 7th decode step of the server proposes wrong tokens; its loop does not overlap. The answers
-must be those of the undisturbed server, asked one by one.
+Every 7th decode step of the server proposes wrong tokens; its loop does not overlap, and requests
+draft from their own text. The answers must be those of the undisturbed server, asked one by one.
 """
 
 import json
@@ -41,6 +41,26 @@ def test_constrained_answers_are_the_undisturbed_ones(url, recorded):
         assert (answer.ids, answer.text) == (expected.ids, expected.text)
         assert answer.meta["finish_reason"] == expected.meta["finish_reason"]
     assert client.total(answers, "rollbacks") > len(answers)
+
+
+def test_drafts_change_no_bit_and_are_right_at_times(url, recorded):
+    """The recorded answers are of a server without them. Wrong guesses are rolled back."""
+    before, requests = drafts(url), constrained.requests(recorded.reference)
+    for name, request, expected in zip(
+        constrained.OPTIONS, requests, recorded.constrained, strict=False
+    ):
+        if name in ("regex", "one token", "two tokens", "verse"):
+            answer = client.ask(url, request)
+            assert (answer.ids, answer.text) == (expected.ids, expected.text)
+    drafted, accepted = (now - then for now, then in zip(drafts(url), before, strict=True))
+    assert drafted > accepted > 10
+
+
+def drafts(url: str) -> tuple[float, float]:
+    """The tokens that the server has drafted, and those of them that were right."""
+    page = client.get(url, "/metrics").text
+    names = ("llm42_drafted_tokens_total", "llm42_accepted_tokens_total")
+    return tuple(float(re.search(rf"^{name}{{.*}} (\S+)$", page, re.M)[1]) for name in names)
 
 
 def test_grammars_are_obeyed(recorded):

@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from llm42_sglang.core.drafts import Costs
 from llm42_sglang.engine.errors import RanksDisagreeError
 from llm42_sglang.engine.loop.audit import Audit
 from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.service import Service
-from llm42_sglang.engine.start import certify
+from llm42_sglang.engine.start import certify, timing
 from tests.engine.fakes import Forward, T, decoding
 
 
@@ -92,6 +93,19 @@ def page(value: float) -> list:
 def test_a_difference_on_another_rank_is_everybodys(there, here, told):
     with pytest.raises(certify.CertificationError, match=told) if told else nullcontext():
         assert certify._compared_by_all(beside(there), "A1", page(1), page(here)) == 2
+
+
+def test_every_rank_decides_about_drafts_by_the_costs_of_the_first(monkeypatch):
+    forward = Forward(widths=(1, 8))
+    forward.req_to_token = torch.zeros(5, 64)
+    forward.runner = SimpleNamespace(req_to_token_pool=SimpleNamespace(size=4))
+    monkeypatch.setattr(timing, "pass_seconds", lambda forward, shape, page: shape.widths[0] + page)
+    monkeypatch.setattr(timing, "decode_seconds", lambda forward, rows, context: rows / context)
+    mine = timing.measure_costs(forward)
+    assert mine == Costs({1: 4, 8: 11}, {1: 1 / 64, 4: 4 / 64})
+    first = Costs({1: 2.0}, {1: 1.0})
+    forward.ranks = SimpleNamespace(gather=lambda mine: [first, mine])
+    assert timing.measure_costs(forward) == first
 
 
 @pytest.mark.parametrize("other", [True, False])

@@ -14,6 +14,7 @@ from llm42_sglang.cli.output import say
 STOCK = (sys.executable, "-m", "sglang.launch_server", "--port", "{port}")
 # Stock SGLang gets our platform plugin only, without which it does not run on a plain CPU.
 STOCK_ENV = {"SGLANG_PLUGINS": "llm42_cpu"}
+STOCK_NAMES = ("stock", "serial")
 LEAST_KV_TOKENS = 20000
 
 
@@ -66,9 +67,9 @@ def serial(flags: Flags) -> ServerProcess:
     return stock(flags, "serial", ("--max-running-requests", "1"))
 
 
-def ours(flags: Flags) -> ServerProcess:
+def ours(flags: Flags, name: str = "llm42", more: Sequence[str] = ()) -> ServerProcess:
     """An `llm42 serve` server."""
-    return ServerProcess([*flags.common, *flags.ours], log_path=log_path("llm42"))
+    return ServerProcess([*flags.common, *flags.ours, *more], log_path=log_path(name))
 
 
 @contextmanager
@@ -78,7 +79,9 @@ def running(**processes: ServerProcess) -> Iterator[dict[str, Target]]:
         for name, process in processes.items():
             say(f"starting {name}: about a minute; log: {process.log_path}")
             stack.enter_context(process)
-        yield {name: Target(server.url, name == "llm42") for name, server in processes.items()}
+        yield {
+            name: Target(server.url, name not in STOCK_NAMES) for name, server in processes.items()
+        }
 
 
 def log_path(name: str) -> Path:

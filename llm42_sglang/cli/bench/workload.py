@@ -11,19 +11,22 @@ from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.output import say
 from llm42_sglang.errors import UserError
 
+BEGINNING = 16  # tokens of a text that is to be copied, in the prompt for the third time
+
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """One greedy request. It ignores ends of text, so its work does not depend on the answer."""
+    """One request. It ignores ends of text, so its work does not depend on the answer."""
 
     prompt_ids: tuple[int, ...]
     new_tokens: int
     deterministic: bool = False
+    temperature: float = 0.0
 
     def body(self, marked: bool) -> dict[str, Any]:
         """The body for /generate. With `marked` false it is that of an ordinary request."""
         params: dict[str, Any] = {
-            "temperature": 0,
+            "temperature": self.temperature,
             "max_new_tokens": self.new_tokens,
             "ignore_eos": True,
         }
@@ -103,6 +106,15 @@ class Source:
         seed = 1000 * self.seed + round_number
         return spans(self._text, self.prompt, self.new, count, seed)
 
+    def copies(self, count: int, round_number: int = 0) -> list[LoadRequest]:
+        """The same, but each prompt is its text twice and the text's beginning, to go on with."""
+        gap = self._tokenizer.encode("\n\n").ids
+        return [
+            replace(request, prompt_ids=(*text, *gap, *text, *gap, *text[:BEGINNING]))
+            for request in self.requests(count, round_number)
+            for text in [request.prompt_ids]
+        ]
+
     def describe(self) -> dict[str, Any]:
         """The facts for the line above the table."""
         return {
@@ -118,10 +130,14 @@ class Source:
         """Token ids of Python's language reference, a long English text that every Python has."""
         from pydoc_data.topics import topics
 
+        text = " ".join(topics[name] for name in sorted(topics))
+        return self._tokenizer.encode(text).ids
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
         file = self.model / "tokenizer.json"
         if not file.is_file():
             raise UserError(f"{file} is missing; --model names a folder that has one")
-        text = " ".join(topics[name] for name in sorted(topics))
-        return Tokenizer.from_file(str(file)).encode(text).ids
+        return Tokenizer.from_file(str(file))

@@ -15,6 +15,7 @@ from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_TOKEN, Req
 from sglang.srt.sampling.sampling_params import SamplingParams
 
+from llm42_sglang.core.drafts import Drafter
 from llm42_sglang.core.pages import page_index, page_span
 from llm42_sglang.core.track import (
     Action,
@@ -68,6 +69,8 @@ class DeterministicReq(Req):
         self.audited_len: int | None = None  # the audit has decided about rows up to here
         self.stepped = False  # whether the step that was seen last was canonical
         self.withdrawn = False
+        self.drafter = Drafter()
+        self.drafted = 0  # the last candidates of so many are a draft
         super().__init__(*args, extra_key=self.lineage.cache_key, **kwargs)
         self.asked = self.sampling_params
         self.sampling_params = plain_copy(self.asked)

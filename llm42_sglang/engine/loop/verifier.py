@@ -27,6 +27,7 @@ from sglang.srt.managers.scheduler import Scheduler
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.fairness import SinceStep
 from llm42_sglang.core.policy import Due, LanePolicy
+from llm42_sglang.engine.loop.drafting import Drafting
 from llm42_sglang.engine.loop.lane import CanonicalLane, PageRows
 from llm42_sglang.engine.loop.request import DeterministicReq, Outlook
 
@@ -54,12 +55,19 @@ class View:
 class Verifier:
     """Verifies for one scheduler."""
 
-    def __init__(self, scheduler: Scheduler, lane: CanonicalLane, config: Config):
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        lane: CanonicalLane,
+        config: Config,
+        drafting: Drafting | None = None,
+    ):
         self.scheduler = scheduler
         self.lane = lane
         self.service = lane.service
         self.page = config.page
         self.policy = LanePolicy(config.group, wait_steps=config.wait, run_ahead=config.wait)
+        self.drafting = drafting
         self.since = SinceStep()
         self._of_prefill: list[Decision] = []  # on pages that were verified in its passes
 
@@ -68,7 +76,7 @@ class Verifier:
     def between_steps(self, running: ScheduleBatch, last: ScheduleBatch | None) -> None:
         """Verify before the next step is planned. `last`: a batch that may not be merged yet."""
         batches = [running] if last is None or last is running else [running, last]
-        while reqs := self._plan(batches):
+        while reqs := self._plan(batches) or self._draft(batches):
             self._settle(batches, self._run(reqs))
 
     def planned(self, batch: ScheduleBatch | None) -> None:
@@ -118,6 +126,26 @@ class Verifier:
             self.scheduler.end_all(self.scheduler.not_ended(batches), batches)
         return []
 
+    def _draft(self, batches: Batches) -> list[DeterministicReq]:
+        """The requests whose drafts run in a pass now, at most one between two steps.
+
+        Pages to verify take the free slots.
+        """
+        if self.drafting is None or self.since.passes or not self.service.live:
+            return []
+        running, *merging = batches
+        waiting = [*self.scheduler.waiting_queue, *(req for one in merging for req in one.reqs)]
+        if self.scheduler.chunked_req is not None:
+            waiting.append(self.scheduler.chunked_req)
+        chosen = self.drafting.choose(running, waiting)
+        if chosen and self._queue:
+            self._take_results()
+            chosen = self.drafting.choose(running, waiting) if self.service.live else []
+        for req in chosen:
+            self.drafting.propose(req)
+        riders = self._free_riders(self.lane.forward.shape.free_slots(len(chosen)))
+        return [*chosen, *(req for req in riders if req not in chosen)]
+
     def _look(self, batches: Batches) -> View:
         """Look at each request once, as it will stand when the steps in flight are seen."""
         reqs = {id(req): req for batch in batches for req in batch.reqs}.values()
@@ -155,6 +183,8 @@ class Verifier:
         judged = before - len(req.track.candidates)
         self.lane.forward.ranks.note(req.rid, action.commit, action.dropped)
         self.lane.metrics.verified(waited, judged, len(action.commit), action.dropped)
+        self.lane.metrics.drafted(req.drafted, max(0, req.drafted - action.dropped))
+        req.drafted = 0
         if action.dropped:
             logger.debug(
                 "llm42: rollback rid=%s dropped=%d committed=%d position=%d",

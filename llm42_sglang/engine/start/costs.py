@@ -8,25 +8,21 @@ eager, even if SGLang has CUDA graphs.
 """
 
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 from sglang.benchmark.one_batch import load_model
 from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs
 
 from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.engine.passes.backends import canonical_mode
-from llm42_sglang.engine.passes.canonical import CanonicalForward, DecodeRows, Slot
+from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.start import launch
 from llm42_sglang.engine.start.exam import has_room
-from llm42_sglang.engine.start.step_exam import decode_step
+from llm42_sglang.engine.start.timing import decode_seconds, pass_seconds
 
-ROUNDS = 3  # of which the median is taken
 GROUPS = (1, 2, 4, 8, 16)  # slots of a pass
 PAGES = (0, 20)  # the page in each slot, by its index
 ROWS = (1, 4)  # requests of a decode step, beside the number that the caller names
@@ -58,62 +54,14 @@ def measure(forward: CanonicalForward, groups: Sequence[int], rows: Sequence[int
     lengths = [length for length in CONTEXTS if length < context]
     passes = {}
     for group in (group for group in groups if has_room(forward, group)):
-        passes[str(group)] = {str(page): pass_seconds(forward, group, page) for page in pages}
+        shape = Shape((group,))
+        passes[str(group)] = {str(page): pass_seconds(forward, shape, page) for page in pages}
     decode = {
         str(n): {str(length): decode_seconds(forward, n, length) for length in lengths}
         for n in dict.fromkeys(rows)
         if n <= forward.runner.req_to_token_pool.size
     }
     return {"pass": passes, "decode": decode}
-
-
-@torch.no_grad()
-def pass_seconds(forward: CanonicalForward, width: int, page: int) -> float:
-    """Return the median seconds of a pass of `width` slots, each with page number `page`."""
-    tokens = tuple(range(100, 100 + forward.config.page))
-    _place(forward, range(1, width + 1), page + 1)
-    slots = [Slot(row, page, tokens) for row in range(1, width + 1)]
-    return _median(lambda: forward.run(slots, Shape((width,))))
-
-
-@torch.no_grad()
-def decode_seconds(forward: CanonicalForward, rows: int, context: int) -> float:
-    """Return the median seconds of a decode step of `rows` requests with `context` tokens each.
-
-    Sampling is not included: it is SGLang's, and the same for every request.
-    """
-    device = forward.runner.device
-    _place(forward, range(1, rows + 1), context // forward.config.page + 1)
-    batch = DecodeRows(
-        torch.full((rows,), 100, dtype=torch.int64, device=device),
-        torch.arange(1, rows + 1, dtype=torch.int64, device=device),
-        torch.full((rows,), context, dtype=torch.int64, device=device),
-        forward.req_to_token[1 : rows + 1, context - 1].to(torch.int64),
-    )
-    return _median(lambda: decode_step(forward.runner, batch))
-
-
-def _place(forward: CanonicalForward, rows: range, pages: int) -> None:
-    """Write KV pages into the rows of req_to_token. In a small pool requests share pages."""
-    size = forward.config.page
-    have = forward.runner.token_to_kv_pool_allocator.size // size
-    for row in rows:
-        for page in range(pages):
-            where = (1 + (row * pages + page) % (have - 1)) * size + forward.offsets
-            span = slice(page * size, (page + 1) * size)
-            forward.req_to_token[row, span] = where.to(forward.req_to_token.dtype)
-
-
-def _median(run: Callable[[], object]) -> float:
-    run()  # warm-up
-    seconds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.model_executor.model_runner import ModelRunner
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.core.drafts import Costs
 from llm42_sglang.engine import faults
 from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends import canonical_mode
@@ -16,6 +17,7 @@ from llm42_sglang.engine.passes.ranks import join_ranks
 from llm42_sglang.engine.start.certify import Certificate, certify
 from llm42_sglang.engine.start.fingerprint import facts_of
 from llm42_sglang.engine.start.limits import require_whole_pages
+from llm42_sglang.engine.start.timing import measure_costs
 from llm42_sglang.engine.weights.identity import Identity
 from llm42_sglang.engine.weights.naming import ByContent, ByVersion
 
@@ -28,6 +30,7 @@ class Ready(NamedTuple):
     forward: CanonicalForward  # of the certified shape
     certificate: Certificate
     identity: Identity
+    costs: Costs | None  # None: there are no drafts
 
 
 def make_ready(scheduler: Scheduler, config: Config) -> Ready:
@@ -53,7 +56,8 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
             "the ranks differ in device, threads or versions; make them the same"
         )
     logger.info("llm42: fingerprint %s", identity.fingerprint)
-    return Ready(forward, certificate, identity)
+    costs = measure_costs(forward) if config.drafts == "ngram" else None
+    return Ready(forward, certificate, identity, costs)
 
 
 def _require_supported_model(scheduler: Scheduler, config: Config) -> None:

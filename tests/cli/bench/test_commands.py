@@ -4,13 +4,15 @@ import json
 import sys
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import pytest
 
-from llm42_sglang.cli.bench import passes, servers
+from llm42_sglang.cli.bench import drafts, passes, servers
 from llm42_sglang.cli.bench.servers import Flags, ours, serial, stock
 from llm42_sglang.cli.bench.workload import Lengths, Source, mark, spans
 from llm42_sglang.core.config import Config
+from llm42_sglang.errors import UserError
 from llm42_sglang.files import replacing
 
 SMALL = ["--prompt-tokens", "4-9", "--new-tokens", "12"]
@@ -21,8 +23,13 @@ def fakes(fake, monkeypatch):
     """Options of the fake servers that commands start, by name. A test fills them in."""
     options: dict[str, list[str]] = {"stock": [], "serial": [], "ours": []}
     for name in options:
-        monkeypatch.setattr(servers, name, lambda flags, name=name: fake(*options[name], name=name))
+        monkeypatch.setattr(servers, name, _starting(fake, options, name))
     return options
+
+
+def _starting(fake, options: dict[str, list[str]], server: str):
+    """A function that stands in for one of `servers`."""
+    return lambda flags, name=server, more=(): fake(*options[server], name=name)
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +122,34 @@ def test_latency_tells_kinds_apart(bench, fakes):
     assert result["rates_per_s"].keys() == {"90/s", "50 % of stock"}
 
 
+@pytest.mark.usefixtures("fakes")
+def test_drafts_compares_with_and_without_them_within_a_round(bench):
+    result, shown = bench("drafts", "--loads", "copy:1,fresh:2", "--rounds", "2", *SMALL)
+    assert [(one["asked"], one["in_flight"]) for one in result["points"]] == [
+        ("copy", 1),
+        ("fresh", 2),
+    ]
+    for one in result["points"]:
+        speeds = one["tokens_per_s"]
+        for other in ("stock", "llm42"):
+            pairs = zip(speeds["drafts"], speeds[other], strict=True)
+            assert one["ratios"][other] == [fast / slow for fast, slow in pairs]
+        rollbacks = 2 * one["in_flight"]  # the fake's receipts: one each
+        assert one["rollbacks"] == {"llm42": rollbacks, "drafts": rollbacks}
+    assert "drafts over it" in shown and "fresh" in shown
+
+
+def test_drafts_that_change_an_answer_are_an_error(monkeypatch, model):
+    answers = iter(range(99))
+    monkeypatch.setattr(
+        drafts.load, "run", lambda *loaded: [SimpleNamespace(output_ids=next(answers))]
+    )
+    monkeypatch.setattr(drafts, "tokens_per_s", lambda outcomes: 1.0)
+    source, asked = Source.of("4", "1", model, seed=0), [drafts.Asked("copy", 1)]
+    with pytest.raises(UserError, match="drafts have changed an answer"):
+        drafts.measure(dict.fromkeys(drafts.SERVERS), source, asked, count=1, rounds=1)
+
+
 def costs(pass_s: dict[int, float], decode_s: dict[int, float]) -> dict:
     """Costs that are the same at both places."""
     kinds = {"pass": (pass_s, "0", "20"), "decode": (decode_s, "64", "512")}
@@ -176,6 +211,8 @@ def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
         (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
+        (["drafts", "--loads", "copy:1,poem:1"], "--loads takes copy:N or fresh:N, N in flight"),
+        (["drafts", "--loads", "copy:0"], "not 'copy:0'"),
         (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
         (["passes", "--llm42-group", "4"], "--llm42-group is what `bench passes` recommends"),
@@ -206,6 +243,9 @@ def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are
     assert spans(text, *lengths, 5, seed=3) == requests[:5] != spans(text, *lengths, 5, seed=4)
     source = Source.of("4096", "1", model, seed=0)  # the real text is long enough for that
     assert source.requests(3, 0) != source.requests(3, 1) == source.requests(3, 1)
+    for request, copied in zip(source.requests(2), source.copies(2), strict=True):
+        text = request.prompt_ids  # this tokenizer has no token for the gap
+        assert copied.prompt_ids == (*text, *text, *text[:16])
     for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):
         marked = mark(requests[:count], share)
         assert [i for i, request in enumerate(marked) if request.deterministic] == places
