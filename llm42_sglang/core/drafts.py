@@ -113,17 +113,17 @@ class Drafter:
         return self.rate * (1 - self.rate**most) / (1 - self.rate)
 
     def _learn(self, token: int) -> None:
-        tokens, source = self.text.tokens, self.source
-        right = source is not None and tokens[source] == token
+        source = self.source
+        right = source is not None and self.text.tokens[source] == token
         if source is not None:
             self.rate += SMOOTHING * (right - self.rate)
         self.text.push(token)
+        after = None if source is None else source + 1
         if right:
-            self.source = source + 1
+            self.source = after
         else:
             found = self.text.follower()
-            # One token may have been replaced by another one.
-            self.source = found if found is not None or source is None else source + 1
+            self.source = after if found is None else found  # one token may have been replaced
 
 
 @dataclass(frozen=True, slots=True)
