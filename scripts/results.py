@@ -19,7 +19,7 @@ SECTIONS = {  # by name of the file, without `.json`
     "throughput_*": loads.other_throughput,
     "latency": loads.latency,
     "latency_staggered": loads.latency,
-    "drafts": loads.drafts,
+    "drafts*": loads.drafts,
     "attention": costs.attention,
     "passes": costs.passes,
     "digest": costs.digest,

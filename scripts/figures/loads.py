@@ -68,25 +68,29 @@ def _flags(result: Result) -> str:
     return " ".join(re.findall(r"--llm42-\S+(?: (?!--)\S+)?", result["workload"]["flags"]))
 
 
-def drafts(result: Result) -> Iterator[str]:
-    """The section on `llm42 bench drafts`: a row for each load."""
-    yield from head("Drafts", result)
+def drafts(*results: Result) -> Iterator[str]:
+    """The section on `llm42 bench drafts`: a row for each load of each run."""
+    yield from head("Drafts", *results)
     yield "`--llm42-drafts ngram` over stock SGLang, and over the same server without drafts: the"
     yield "median of the rounds, and in brackets least and most. All requests are deterministic."
-    yield "Their answers are the same with and without drafts. `copy` goes on with a text that its"
-    yield "prompt has twice. `fresh` is drawn at temperature 1, so that little repeats itself."
+    yield "Their answers are the same with and without drafts. `copy` goes on with a text that is"
+    yield "twice in its prompt. `fresh` is drawn at temperature 1, so that little repeats itself."
     yield ""
     rows = [
         [
             one["asked"],
             str(one["in_flight"]),
+            f"{result['workload']['prompt_tokens']}, {result['workload']['new_tokens']}",
+            f"{result['workload']['rounds']}",
             *(_with_range(one["ratios"][name]) for name in ("stock", "llm42")),
             *(f"{median(one['tokens_per_s'][name]):.1f}" for name in ("drafts", "llm42", "stock")),
         ]
+        for result in results
         for one in result["points"]
     ]
     speeds = ("tokens/s, drafts", "tokens/s, without", "tokens/s, stock")
-    yield from table(("asked", "in flight", "over stock", "over no drafts", *speeds), rows)
+    columns = ("asked", "in flight", "tokens of a text, of an answer", "rounds")
+    yield from table((*columns, "over stock", "over no drafts", *speeds), rows)
 
 
 def _with_range(ratios: list[float]) -> str:
