@@ -111,27 +111,32 @@ def _wrong_answer(
     if not whole and not cut and not line.get("left"):
         yield f"{name}: the stream has no end"
     counts["retractions"] += got["retractions"]
-    if not event["deterministic"]:
+    if event["deterministic"]:
+        yield from _not_alones(name, event, got, expected, counts)
+    else:
         counts["ordinary answers"] += whole
-        return
+
+
+def _not_alones(
+    name: str, event: dict, got: dict, expected: dict, counts: Counter
+) -> Iterator[str]:
+    """Yield where a deterministic answer, or the beginning of one, is not what comes alone."""
+    whole = got["finish"] is not None and got["finish"]["type"] != "abort"
     if got["segments"] > 1:  # other weights; each segment is checked elsewhere
         counts["answers of several segments"] += 1
         return
     if whole and got["fingerprint"] != expected["fingerprint"]:
         counts["answers of other weights"] += 1
         return
-    ids, count = got["ids"], len(got["ids"])
-    if (
-        ids != expected["ids"][:count]
-        or got["logprobs"] != expected["logprobs"][: len(got["logprobs"])]
-    ):
-        yield f"{name}: other tokens or logprobs than alone"
+    for part in ("ids", "logprobs"):
+        if got[part] != expected[part][: len(got[part])]:
+            yield f"{name}: other {part} than alone"
     if not whole:
         counts["beginnings"] += 1
         return
     counts["deterministic answers"] += 1
     counts["claims confirmed"] += event["claim"] != ""
-    counts["tokens"] += count
+    counts["tokens"] += len(got["ids"])
     for counter in ("verify_passes", "canonical_steps", "rollbacks", "tokens_rolled_back"):
         counts[counter] += got[counter]
     if not got["verified"]:
