@@ -8,7 +8,7 @@ in flight, other flags of the server.
 import json
 from pathlib import Path
 
-from scripts.figures import costs, loads, models
+from scripts.figures import costs, fire, loads, models
 from scripts.figures.parts import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,9 +50,14 @@ def architectures(folder: Path = RESULTS) -> str:
     return "\n".join(models.models(*_read(folder, "models")))
 
 
+def traces(folder: Path = RESULTS) -> str:
+    """Markdown for docs/fire.md: the table."""
+    return "\n".join(fire.soak(*_read(folder, "soak")))
+
+
 def unused(folder: Path = RESULTS) -> set[str]:
     """Files that nothing shows."""
-    shown = {file for name in (*SECTIONS, "models") for file in folder.glob(f"{name}.json")}
+    shown = {file for name in (*SECTIONS, "models", "soak") for file in folder.glob(f"{name}.json")}
     return {file.name for file in set(folder.glob("*.json")) - shown}
 
 
@@ -65,6 +70,7 @@ PAGES = {
     ROOT / "README.md": summary,
     ROOT / "docs" / "performance.md": figures,
     ROOT / "docs" / "models.md": architectures,
+    ROOT / "docs" / "fire.md": traces,
 }
 
 

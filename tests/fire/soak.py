@@ -21,7 +21,7 @@ from tests.fire import play
 from tests.fire.judge import judge, read
 from tests.fire.trace import Mixture, make
 
-MIXTURE = Mixture(seconds=60, per_second=6, requests=120)
+MIXTURE = Mixture(seconds=120, per_second=8, requests=100)
 
 
 def soak(name: str, seeds: range, deadline: float, folder: Path) -> tuple[Counter, list[str]]:
