@@ -52,7 +52,7 @@ def architectures(folder: Path = RESULTS) -> str:
 
 def traces(folder: Path = RESULTS) -> str:
     """Markdown for docs/fire.md: the table."""
-    return "\n".join(fire.soak(*_read(folder, "soak")))
+    return "\n".join(line for result in _read(folder, "soak") for line in fire.soak(result))
 
 
 def unused(folder: Path = RESULTS) -> set[str]:

@@ -132,6 +132,7 @@ class Costs:
 
     passes: Mapping[int, float]  # by width
     steps: Mapping[int, float]  # by number of requests
+    context: int = 256  # tokens of the texts that were measured
 
     def pass_s(self, pages: int) -> float:
         """The seconds of the narrowest pass that holds so many pages."""

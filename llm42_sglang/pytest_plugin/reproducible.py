@@ -14,7 +14,7 @@ from llm42_sglang.repro.conditions import CONDITIONS, USUAL, Condition, Observat
 from llm42_sglang.repro.documents import validated
 from llm42_sglang.repro.endpoint import Endpoint
 from llm42_sglang.repro.golden import Block, GoldenFile, load_golden, save_golden, with_output
-from llm42_sglang.repro.judge import CheckVerdict, judge
+from llm42_sglang.repro.judge import CheckVerdict, fullest, judge
 from llm42_sglang.repro.output import Output
 from llm42_sglang.repro.suite import Case
 
@@ -85,21 +85,27 @@ class Reproducible:
         if not asked.asks_the_same(case):
             raise UserError(f"{self.golden.name} holds the answer to another question; {HINT}")
         recorded, facts = golden.recorded(asked, self.endpoint.fingerprint)
-        result = judge(recorded, self._observe(recorded), facts, self.endpoint.fingerprint)
+        observations = self._observe(recorded, self.conditions)
+        result = judge(recorded, observations, facts, self.endpoint.fingerprint)
         if result.verdict is not CheckVerdict.PASSED:
             raise UserError(explanation(result, self.golden.name))
         return result.observations[0].answer.output
 
-    def _observe(self, case: Case) -> list[Observation]:
+    def _observe(self, case: Case, conditions: Sequence[Condition]) -> list[Observation]:
         observations: list[Observation] = []
-        for condition in self.conditions:
+        for condition in conditions:
             observations += observe(self.endpoint, [case], condition, self.in_flight)
         return observations
 
     def _record(self, case: Case, golden: GoldenFile | None) -> Output:
         """Record the answer and return it. Raises UserError if the conditions differ."""
-        observations = self._observe(case)
-        output = observations[0].answer.output
+        claimed = [condition for condition in self.conditions if condition.claimed]
+        asked = [condition for condition in self.conditions if not condition.claimed]
+        if not asked:
+            raise UserError("llm42_conditions: an answer that is only claimed cannot be recorded")
+        observations = self._observe(case, asked)
+        output = fullest([observation.answer.output for observation in observations])
+        observations += self._observe(with_output(case, output), claimed)
         facts = self.endpoint.fingerprint
         result = judge(with_output(case, output), observations, facts, facts)
         if result.verdict is not CheckVerdict.PASSED:

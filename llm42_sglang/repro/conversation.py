@@ -92,7 +92,7 @@ class Message(Strict):
             raise ValueError("a message has content, or an assistant's has tool_calls")
         if self.tool_calls is not None and self.role != "assistant":
             raise ValueError(f"tool_calls are an assistant's, not of role {self.role!r:.40}")
-        if (self.tool_call_id is not None) != (self.role == "tool"):
+        if self.tool_call_id is not None and self.role != "tool":
             raise ValueError("tool_call_id says which call a message of role 'tool' answers")
         return self
 

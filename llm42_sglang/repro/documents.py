@@ -37,10 +37,20 @@ def read_document(kind: type[Document], path: Path) -> Document:
 def parsed(kind: type[Document], text: str, where: object) -> Document:
     """JSON text as a document of this kind; `where` names the file. Raises UserError."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON, or was cut off: {error}") from None
     return validated(kind, content, where)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names stand once each: of two, as a merge may leave them, one would win."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"{twice!r:.60} stands twice in an object")
+    return content
 
 
 def validated(kind: type[Document], content: Any, where: object) -> Document:

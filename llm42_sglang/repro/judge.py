@@ -54,9 +54,14 @@ class CaseResult:
     @property
     def consistent(self) -> bool:
         """Whether all conditions gave the same bits. They need not be the recorded ones."""
-        outputs = [observation.answer.output for observation in self.observations]
-        same = all(mismatch(a, b) is None for a, b in combinations(outputs, 2))
+        same = all(mismatch(a, b) is None for a, b in combinations(self.outputs, 2))
         return self.complete and same
+
+    @property
+    def outputs(self) -> list[Output]:
+        """Those of the observations. A claim that was refuted has none."""
+        answers = [observation.answer for observation in self.observations]
+        return [answer.output for answer in answers if answer.refuted is None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +142,10 @@ def judge(
 def _differences(case: RecordedCase, answered: Sequence[Observation]) -> Iterator[Difference]:
     """Yield the differences from the recorded output, then those between conditions."""
     pairs = [("recorded", case.output, observation) for observation in answered]
+    whole = [o for o in answered if o.answer.refuted is None]  # a refuted claim has no answer
     pairs += [
         (f"{place(early.condition)} gave", early.answer.output, late)
-        for early, late in combinations(answered, 2)
+        for early, late in combinations(whole, 2)
     ]
     for source, before, after in pairs:
         if first := mismatch(before, after.answer.output):
@@ -157,6 +163,11 @@ def place(condition: str) -> str:
     return {"load": "in load", "warm": "with a warm cache"}.get(condition, condition)
 
 
+def fullest(outputs: Sequence[Output]) -> Output:
+    """The output with most details, which is to be recorded: those of streams may lack ids."""
+    return max(outputs, key=lambda o: (o.ids is not None, o.logprobs is not None))
+
+
 def updated(golden: GoldenFile, check: CheckResult, model: str) -> GoldenFile:
     """The golden file, with new answers for the cases that were checked.
 
@@ -170,19 +181,19 @@ def updated(golden: GoldenFile, check: CheckResult, model: str) -> GoldenFile:
     new = {}
     for result in check.cases:
         name = result.case.id
-        outputs = [observation.answer.output for observation in result.observations]
+        outputs = result.outputs
         if not result.consistent:
             raise UserError(
                 f"case {name} is not the same under all conditions: {result.reason}; "
                 "the golden file is unchanged"
             )
+        if not outputs:
+            raise UserError(f"case {name} was only claimed; add another condition to record it")
         if any(o.receipt for output in outputs for o in output.choices) and not all(
             output.verified for output in outputs
         ):
             raise UserError(f"case {name} is not verified; the golden file is unchanged")
-        # The output with most details is recorded: those of streams may lack token ids.
-        fullest = max(outputs, key=lambda o: (o.ids is not None, o.logprobs is not None))
-        new[name] = fullest
+        new[name] = fullest(outputs)
     old = golden.of_machine(check.observed)
     if golden.of_fingerprint(check.observed) is not None:
         old = []

@@ -174,7 +174,9 @@ def joined(choices: Sequence[Answer]) -> Answer:
     """One answer, of those of its choices."""
     first, *others = choices
     output = first.output.model_copy(update={"others": [c.output for c in others] or None})
-    return replace(first, output=output, end_to_end_s=sum(c.end_to_end_s for c in choices))
+    seconds = sum(choice.end_to_end_s for choice in choices)
+    refuted = next((choice.refuted for choice in choices if choice.refuted), None)
+    return replace(first, output=output, end_to_end_s=seconds, refuted=refuted)
 
 
 def receipt_in(path: str, response: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -245,15 +247,16 @@ def _openai_answer(parts: Sequence[Mapping[str, Any]]) -> Answer:
         for token in part.get("token_ids") or part.get("response_token_ids") or ()
     ]
     tokens, logprobs, alternatives = _openai_logprobs(parts)
+    text, calls = "".join(map(_text_of, parts)), _tool_calls(parts)
     return _answer(
-        text="".join(map(_text_of, parts)),
+        text=text.strip() if calls else text,  # before a call SGLang strips it, but not in a stream
         finish_reason=next((p["finish_reason"] for p in parts if p.get("finish_reason")), None),
         ids=ids or None,
         tokens=tokens,
         logprobs=logprobs,
         alternatives=alternatives,
         receipt=next((part["llm42"] for part in parts if part["llm42"]), None),
-        tool_calls=_tool_calls(parts) or None,
+        tool_calls=calls or None,
     )
 
 

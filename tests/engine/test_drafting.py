@@ -5,6 +5,7 @@ from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.core.drafts import Costs
+from llm42_sglang.engine.loop import drafting
 from llm42_sglang.engine.loop.drafting import Drafting, room_of
 from llm42_sglang.engine.loop.request import DeterministicReq
 from tests.engine.fakes import (
@@ -163,3 +164,44 @@ def ending() -> DeterministicReq:
 )
 def test_the_room_for_a_draft(req, room):
     assert room_of(req) == room
+
+
+def test_a_long_text_is_learnt_in_parts_and_offers_nothing_before(monkeypatch):
+    monkeypatch.setattr(drafting, "LEARNT", 10)
+    req = repeating()  # 24 tokens of prompt, one of output
+    loop = loop_of(req)
+    looks = 0
+    while not loop.events:
+        assert req.drafter.fixed_len == min(10 * looks, 25)
+        loop.before_step()
+        looks += 1
+    assert looks == 3 and loop.events == ["pass", "commit a"]
+
+
+def test_a_text_that_is_too_long_is_not_learnt(monkeypatch):
+    monkeypatch.setattr(drafting, "LONGEST", 20)
+    req = repeating()
+    loop = loop_of(req)
+    loop.before_step()
+    assert loop.events == [] and req.drafter.fixed_len == 0
+
+
+def test_while_somebody_ordinary_waits_drafts_come_once_in_some_steps():
+    drafting_ = Drafting(CHEAP)
+    req = repeating()
+    batch = batch_of(req, ordinary())
+    assert drafting_.choose(batch, []) == [req]
+    drafting_.propose(req)
+    req = repeating("b")
+    batch = batch_of(req, ordinary())
+    for _ in range(drafting.EVERY):
+        assert drafting_.choose(batch, []) == []
+        drafting_.stepped()
+    assert drafting_.choose(batch, []) == [req]
+    # Alone among deterministic ones it need not wait. Nor does it then matter how it draws.
+    drafting_.propose(req)
+    req = repeating("c", temperature=0.5)
+    assert drafting_.choose(batch_of(req), []) == [req]
+    for _ in range(drafting.EVERY):
+        drafting_.stepped()
+    assert drafting_.choose(batch_of(req, ordinary()), []) == []

@@ -192,7 +192,10 @@ BOMB = "{a: &a [x, x], " + ", ".join(
         ("- {id: a, prompt: x, sampling: {logit_bias: {x: 1}}}", "logit_bias.x"),
         ("- {id: a, prompt: x, sampling: {logit_bias: {7: .inf}}}", "finite"),
         ("- {id: a, messages: [{role: user}]}", "messages.0: a message has content"),
-        ("- {id: a, messages: [{role: tool, content: x}]}", "tool_call_id says which"),
+        (
+            "- {id: a, messages: [{role: user, content: x, tool_call_id: c}]}",
+            "tool_call_id says which",
+        ),
         (
             "- {id: a, messages: [{role: user, content: [{type: image_url, image_url: {}}]}]}",
             "messages.0.content: image_url: a suite asks with text only; put a part of type text",
@@ -224,6 +227,7 @@ def test_mistakes_in_suites_are_named_in_one_line(tmp_path, text, message):
     ("old", "new", "message"),
     [
         ('"ids": [1', "", "is not JSON, or was cut off"),
+        ('"blocks":', '"blocks": [], "blocks":', "'blocks' stands twice in an object"),
         ('"model": "m"', '"modell": "m"', "blocks.0.model: Field required"),
         ("llm42-golden", "llm42-receipt", "format: Input should be"),
         ('"version": 2', '"version": 3', "version: Input should be 2"),

@@ -139,6 +139,17 @@ def test_texts_of_tokens_are_compared_too(receipts, fake, llm42):
     assert said.startswith("NOT AUTHENTIC: token 2: the file says 'EVIL'"), said
 
 
+def test_a_refuted_claim_says_nothing_about_other_conditions(golden, fake, llm42):
+    """After a change of the fingerprint the answers are others, and can be recorded."""
+    other, both = fake("--weights", "2").url, ("--conditions", "alone,claimed")
+    command = llm42("check", golden, "--url", other, *both)
+    assert command.status == 1 and "FAILED" not in command.out
+    assert llm42("check", golden, "--url", other, *both, "--update").status == 0
+    assert llm42("check", golden, "--url", other, *both).status == 0
+    claimed = ("check", golden, "--url", fake("--weights", "3").url, "--conditions", "claimed")
+    assert "was only claimed" in llm42(*claimed, "--update").mistake
+
+
 def exchange(path: str, request: dict, answers: int) -> SavedExchange:
     """With answers whose receipts name seeds 70, 71, ..."""
     receipts = [{"seed": 70 + i} for i in range(answers)]

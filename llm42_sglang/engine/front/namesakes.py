@@ -39,11 +39,12 @@ def abort_left(original, manager, obj: Any) -> BackgroundTasks:
 @around(
     f"{_MANAGER}.abort_request",
     "end all whose names begin so, where a star asks for that",
+    serving_only=True,
 )
 def abort_named(original, manager, rid: str = "", abort_all: bool = False) -> None:
     """One abort for each request that a star stands for."""
     known = list(manager.rid_to_state)
-    if abort_all or not rid.endswith("*") or rid in known:
+    if abort_all or not rid.endswith("*") or rid == "*" or rid in known:
         original(manager, rid, abort_all)
         return
     for one in known:

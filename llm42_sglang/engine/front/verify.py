@@ -85,6 +85,8 @@ async def answer(
         return JSONResponse(await under_way)
     except UserError as error:
         return error_response(400, one_line(str(error)))
+    finally:
+        transport.give_up()
 
 
 def _verdict(endpoint: Endpoint, body: bytes, most: int) -> dict[str, Any]:

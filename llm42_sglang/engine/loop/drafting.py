@@ -13,12 +13,17 @@ from llm42_sglang.core.pages import page_index, page_span
 from llm42_sglang.core.track import Proposed
 from llm42_sglang.engine.loop.request import DeterministicReq
 
+LEARNT = 2000  # tokens that are learnt between two steps, at most: some milliseconds
+LONGEST = 32_768  # tokens of a text that is learnt: it takes half a kilobyte for each
+EVERY = 4  # while somebody ordinary waits, a pass for drafts comes once in so many steps, at most
+
 
 class Drafting:
     """Decides for one scheduler which requests have a draft verified before the next step."""
 
     def __init__(self, costs: Costs):
         self.costs = costs  # the same on all ranks, for they must decide alike
+        self._steps = EVERY  # since the last pass for drafts
 
     def choose(self, batch: ScheduleBatch, waiting: Sequence[Req]) -> list[DeterministicReq]:
         """The requests of a decode batch whose drafts are worth a pass now, the best first.
@@ -27,13 +32,27 @@ class Drafting:
         While steps are in flight this is a forecast, by the tokens known so far.
         """
         going = [req for req in batch.reqs if not req.finished()]
-        offers = [_offer(req) for req in going if isinstance(req, DeterministicReq)]
-        promising = [offer for offer in offers if offer.expected > 0]
+        reqs = [req for req in going if isinstance(req, DeterministicReq)]
         ordinary = any(not isinstance(req, DeterministicReq) for req in [*going, *waiting])
+        if ordinary:
+            # Drawing from their rows takes longer than the pass whose cost was measured.
+            reqs = [req for req in reqs if req.chooser.plain and _within(req, self.costs.context)]
+            if self._steps < EVERY:
+                return []
+        offers, left = [], LEARNT
+        for req in reqs:
+            left -= _learn(req, left)
+            offers.append(_offer(req))
+        promising = [offer for offer in offers if offer.expected > 0]
         return worth_a_pass(promising, self.costs, len(going), ordinary)
+
+    def stepped(self) -> None:
+        """A decode step is launched."""
+        self._steps += 1
 
     def propose(self, req: DeterministicReq) -> None:
         """Make candidates of the request's draft."""
+        self._steps = 0
         draft = req.drafter.draft(room_of(req))
         for token in draft:
             req.apply(Proposed(token, may_finish=False))  # a pass follows at once
@@ -58,11 +77,26 @@ def room_of(req: DeterministicReq) -> int:
     return max(0, min(page_end, last) - req.track.known_len - len(req.in_flight))
 
 
+def _within(req: DeterministicReq, tokens: int) -> bool:
+    """Whether the request has no more tokens. Attention to a longer text takes longer."""
+    return len(req.origin_input_ids) + len(req.output_ids) <= tokens
+
+
+def _learn(req: DeterministicReq, most: int) -> int:
+    """Have the request's drafter learn committed tokens, at most so many. Returns how many."""
+    if not room_of(req) or not _within(req, LONGEST):
+        return 0
+    drafter, prompt = req.drafter, req.origin_input_ids
+    start, end = drafter.fixed_len, drafter.fixed_len + most
+    behind = len(prompt)  # positions of output begin there
+    committed = [*prompt[start:end], *req.output_ids[max(0, start - behind) : max(0, end - behind)]]
+    known = start + len(committed) == behind + len(req.output_ids)
+    drafter.follow(committed, req.track.candidates if known else ())
+    return len(committed)
+
+
 def _offer(req: DeterministicReq) -> Offer[DeterministicReq]:
+    """Nothing, unless the drafter knows the whole text."""
     room = room_of(req)
-    if room:
-        drafter = req.drafter
-        new = drafter.fixed_len - len(req.origin_input_ids)  # of the output
-        committed = [*req.origin_input_ids[drafter.fixed_len :], *req.output_ids[max(0, new) :]]
-        drafter.follow(committed, req.track.candidates)
-    return Offer(req, req.drafter.expected(room) if room else 0.0)
+    known = req.drafter.fixed_len == len(req.origin_input_ids) + len(req.output_ids)
+    return Offer(req, req.drafter.expected(room) if room and known else 0.0)

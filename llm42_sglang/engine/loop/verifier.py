@@ -87,6 +87,8 @@ class Verifier:
     def launching(self, batch: ScheduleBatch) -> None:
         """A decode step with deterministic requests is about to run."""
         certified = len(batch.reqs) in self.lane.forward.shape.step_sizes
+        if self.drafting is not None:
+            self.drafting.stepped()
         for req in batch.reqs:
             if isinstance(req, DeterministicReq):
                 req.launch(certified)
@@ -141,9 +143,10 @@ class Verifier:
         if chosen and self._queue:
             self._take_results()
             chosen = self.drafting.choose(running, waiting) if self.service.live else []
+        # Before the chosen ones have candidates, or their own pages would look like riders.
+        riders = self._free_riders(self.lane.forward.shape.free_slots(len(chosen)))
         for req in chosen:
             self.drafting.propose(req)
-        riders = self._free_riders(self.lane.forward.shape.free_slots(len(chosen)))
         return [*chosen, *(req for req in riders if req not in chosen)]
 
     def _look(self, batches: Batches) -> View:

@@ -30,6 +30,7 @@ def measure_costs(forward: CanonicalForward) -> Costs:
     costs = Costs(
         {shape.widths[0]: pass_seconds(forward, shape, page) for shape in shapes},
         {n: decode_seconds(forward, n, (page + 1) * forward.config.page) for n in rows},
+        (page + 1) * forward.config.page,
     )
     return forward.ranks.gather(costs)[0]
 
