@@ -1,5 +1,6 @@
 """Options of the commands that send requests to a server that is running already."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -19,4 +20,13 @@ Key = Annotated[
 ]
 InFlight = Annotated[
     int, typer.Option("--in-flight", min=1, help="Requests under way at once, in load.")
+]
+SavedAnswer = Annotated[
+    Path, typer.Argument(help='JSON {"request": ..., "response": ...}, or from record --receipts.')
+]
+SignedWith = Annotated[
+    str | None,
+    typer.Option(
+        "--public-key", help="The key that it must be signed with; default: the server's own."
+    ),
 ]

@@ -1,11 +1,10 @@
 """`llm42 replay`: is a receipt authentic?"""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llm42_sglang.cli.endpoints import Key, Url
+from llm42_sglang.cli.endpoints import Key, SavedAnswer, SignedWith, Url
 from llm42_sglang.errors import judging, one_line
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.exchange import load_exchange
@@ -17,20 +16,14 @@ from llm42_sglang.repro.replay import replay as execute_again
 
 @judging
 def replay(
-    receipt: Annotated[
-        Path,
-        typer.Argument(help='JSON {"request": ..., "response": ...}, or from record --receipts.'),
-    ],
+    receipt: SavedAnswer,
     url: Url,
     api_key: Key = None,
     segment: Annotated[
         int | None,
         typer.Option(help="Only this segment, from 1: of an answer whose weights were updated."),
     ] = None,
-    public_key: Annotated[
-        str | None,
-        typer.Option(help="The key that it must be signed with; default: the server's own."),
-    ] = None,
+    public_key: SignedWith = None,
 ) -> None:
     """Check a receipt's hashes, execute its request again, and compare answers and receipts.
 

@@ -1,12 +1,11 @@
 """`llm42 verify`: is a saved answer this server's? Its tokens are checked, not generated."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from llm42_sglang.cli.endpoints import Key, Url
+from llm42_sglang.cli.endpoints import Key, SavedAnswer, SignedWith, Url
 from llm42_sglang.errors import judging, one_line
 from llm42_sglang.repro.claims import verify as check_claims
 from llm42_sglang.repro.claims import worst
@@ -20,16 +19,10 @@ from llm42_sglang.repro.replay import WORDS
 
 @judging
 def verify(
-    answer: Annotated[
-        Path,
-        typer.Argument(help='JSON {"request": ..., "response": ...}, or from record --receipts.'),
-    ],
+    answer: SavedAnswer,
     url: Url,
     api_key: Key = None,
-    public_key: Annotated[
-        str | None,
-        typer.Option(help="The key that it must be signed with; default: the server's own."),
-    ] = None,
+    public_key: SignedWith = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
 ) -> None:
     """Check a saved answer at the price of a prefill: the server draws every token again.

@@ -1,12 +1,23 @@
 """`llm42 verify` and the condition `claimed`: answers are checked, not generated."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from llm42_sglang.repro.exchange import SavedExchange
 from llm42_sglang.repro.samples import samples_of
 from llm42_sglang.repro.wire import deterministic_said
+
+
+def change(path: Path, place: Sequence[str], value: object) -> None:
+    """Put a value into a file of JSON, at the place with these names."""
+    saved = holder = json.loads(path.read_text())
+    for name in place[:-1]:
+        holder = holder[name]
+    holder[place[-1]] = value
+    path.write_text(json.dumps(saved))
 
 
 @pytest.mark.parametrize("case", ["sea", "greeting", "sampled"])
@@ -52,11 +63,7 @@ def test_a_wrong_token_is_placed(receipts, fake, llm42, at):
 )
 def test_other_changes(receipts, fake, llm42, place, value, said):
     path = receipts / "sea.json"
-    saved = holder = json.loads(path.read_text())
-    for name in place[:-1]:
-        holder = holder[name]
-    holder[place[-1]] = value
-    path.write_text(json.dumps(saved))
+    change(path, place, value)
     command = llm42("verify", path, "--url", fake().url)
     assert command.status == 1 and command.out.startswith(said), command.out
 
@@ -90,11 +97,7 @@ def test_the_condition_claimed_finds_what_the_others_find(golden, fake, llm42):
 )
 def test_mistakes_are_one_line(receipts, fake, llm42, place, value, mistake):
     path = receipts / "sea.json"
-    saved = holder = json.loads(path.read_text())
-    for name in place[:-1]:
-        holder = holder[name]
-    holder[place[-1]] = value
-    path.write_text(json.dumps(saved))
+    change(path, place, value)
     assert mistake in llm42("verify", path, "--url", fake().url).mistake
 
 
