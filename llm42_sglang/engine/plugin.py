@@ -17,6 +17,7 @@ from llm42_sglang.engine.front import (
     namesakes,
     openai_api,
     parsers,
+    pauses,
     replicas,
     stream,
     texts,
@@ -37,7 +38,17 @@ from llm42_sglang.engine.weights import updates
 
 # Whose hooks each process registers. Tokenizer and HTTP: without a configuration too, where they
 # refuse deterministic requests.
-FRONT = (gatekeeper, openai_api, front_updates, dead_ends, stream, texts, parsers, namesakes)
+FRONT = (
+    gatekeeper,
+    openai_api,
+    front_updates,
+    dead_ends,
+    stream,
+    texts,
+    parsers,
+    namesakes,
+    pauses,
+)
 CONTROLLER = (replicas,)  # between front and schedulers, with data parallelism
 SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updates)
 # Every symbol of SGLang's that this version relies on and can import.
