@@ -5,6 +5,8 @@ import torch
 
 from llm42_sglang.engine.loop.claim import ClaimReq
 from llm42_sglang.engine.loop.finish import nothing_left
+from llm42_sglang.engine.loop.request import DeterministicReq
+from llm42_sglang.engine.loop.results import DeterministicResultProcessor
 from tests.engine.fakes import request
 
 PROMPT = range(5)
@@ -76,3 +78,15 @@ def test_a_claim_that_begins_again_has_forgotten_everything():
         assert len(req._reader._committed) == 2
         req.reset_for_retract()
         assert not req._reader._committed and not req.begun
+
+
+@pytest.mark.parametrize(("kind", "handed"), [(DeterministicReq, 1), (ClaimReq, 2)])
+def test_a_prompt_hands_over_the_logprob_of_its_own_token(kind, handed):
+    """When it is prefilled again after a retraction, a step may be under way, whose token never
+    comes: it may be retracted again. Only a claim ends with its prompt."""
+    req = request(kind, "id", PROMPT)
+    req.return_logprob = True
+    req.output_ids.extend([3, 4])
+    req._reader.read(rows(4, 5), [4, 5])  # the prompt's own, and that of the step
+    DeterministicResultProcessor._apply_prefill_logprobs(None, req=req, logprob_pt=0)
+    assert len(req.logprob.output_token_logprobs_val) == handed

@@ -102,7 +102,7 @@ def test_every_rank_decides_about_drafts_by_the_costs_of_the_first(monkeypatch):
     monkeypatch.setattr(timing, "pass_seconds", lambda forward, shape, page: shape.widths[0] + page)
     monkeypatch.setattr(timing, "decode_seconds", lambda forward, rows, context: rows / context)
     mine = timing.measure_costs(forward)
-    assert mine == Costs({1: 4, 8: 11}, {1: 1 / 64, 4: 4 / 64})
+    assert mine == Costs({1: 4, 8: 11}, {1: 1 / 64, 4: 4 / 64}, context=64)
     first = Costs({1: 2.0}, {1: 1.0})
     forward.ranks = SimpleNamespace(gather=lambda mine: [first, mine])
     assert timing.measure_costs(forward) == first

@@ -136,7 +136,8 @@ class DeterministicResultProcessor(SchedulerBatchResultProcessor):
             return super()._apply_prefill_logprobs(req=req, logprob_pt=logprob_pt, **kwargs)
         if req.logprobs is not None:
             req.logprobs.hand_over_prompt(req.origin_input_ids, req.logprob_start_len)
-            req.logprobs.hand_over(len(req.output_ids))
+            # Of more than one token only a claim: a step may be under way, and may be for nothing.
+            req.logprobs.hand_over(len(req.output_ids) if isinstance(req, ClaimReq) else 1)
         return logprob_pt
 
     def _apply_chunked_prefill_logprobs(self, *, req: Req, logprob_pt: int, **kwargs) -> int:
