@@ -87,6 +87,7 @@ def test_a_prompt_hands_over_the_logprob_of_its_own_token(kind, handed):
     req = request(kind, "id", PROMPT)
     req.return_logprob = True
     req.logprob_start_len = -1
+    req.logprob.output_token_logprobs_val, req.logprob.output_token_logprobs_idx = [], []
     req.output_ids.extend([3, 4])
     req._reader.read(rows(4, 5), [4, 5])  # the prompt's own, and that of the step
     DeterministicResultProcessor._apply_prefill_logprobs(None, req=req, logprob_pt=0)
