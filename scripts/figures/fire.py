@@ -36,12 +36,8 @@ def soak(result: Result) -> Iterator[str]:
         f"**{wrong or 'none'}**."
     )
     yield ""
-    rows = [
-        [text, *(counts.get(name, 0) for counts in servers.values()), _total(servers, name)]
-        for name, text in ROWS.items()
-    ]
-    yield from table(("", *servers, "in all"), rows)
-
-
-def _total(servers: Result, name: str) -> int:
-    return sum(counts.get(name, 0) for counts in servers.values())
+    rows = []
+    for name, text in ROWS.items():
+        counts = [of_server.get(name, 0) for of_server in servers.values()]
+        rows.append([text, *(f"{count:,}" for count in (*counts, sum(counts)))])
+    yield from table(("what", *servers, "in all"), rows)
