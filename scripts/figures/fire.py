@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scripts.figures.parts import Result, machine, table
+from scripts.figures.parts import Result, command, machine, table
 
 # As the judge of tests/fire counts them: requests and what came of them, then events in between.
 ROWS = {
@@ -28,6 +28,8 @@ ROWS = {
 
 def soak(result: Result) -> Iterator[str]:
     """What `scripts/soak` counted."""
+    yield f"    {command(result)}"
+    yield ""
     hardware, servers = result["hardware"], result["servers"]
     wrong = len(result["wrong"])
     yield (

@@ -6,6 +6,7 @@ as JSON, has the totals.
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -67,7 +68,7 @@ def main() -> None:
         if wrong:
             break
     minutes = round((time.monotonic() - began) / 60, 1)
-    result = {"command": "scripts/soak", "hardware": hardware(), "minutes": minutes}
+    result = {"command": shlex.join(["scripts/soak", *sys.argv[1:]]), "hardware": hardware(), "minutes": minutes}
     result |= {"servers": totals, "wrong": wrong}
     if options.out:
         write_whole(options.out, json.dumps(result, indent=1) + "\n")

@@ -66,7 +66,8 @@ class HomogeneousPrefillAdder(PrefillAdder):
         claim, whose every row is drawn from, nobody has to wait longer than for a pass.
         """
         running = self.running_batch
-        waits = ordinary_decodes(running) or (isinstance(req, ClaimReq) and bool(running.reqs))
+        decodes = running is not None and bool(running.reqs)
+        waits = ordinary_decodes(running) or (decodes and isinstance(req, ClaimReq))
         if not waits or self.rem_chunk_tokens is None:
             return True
         left = self.slots - sum(map(self._pages, self.can_run_list))
