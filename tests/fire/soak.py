@@ -68,7 +68,8 @@ def main() -> None:
         if wrong:
             break
     minutes = round((time.monotonic() - began) / 60, 1)
-    result = {"command": shlex.join(["scripts/soak", *sys.argv[1:]]), "hardware": hardware(), "minutes": minutes}
+    command = shlex.join(["scripts/soak", *sys.argv[1:]])
+    result = {"command": command, "hardware": hardware(), "minutes": minutes}
     result |= {"servers": totals, "wrong": wrong}
     if options.out:
         write_whole(options.out, json.dumps(result, indent=1) + "\n")
