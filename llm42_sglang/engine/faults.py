@@ -3,6 +3,7 @@
     a1, a2, a3    falsify one assumption about canonical passes; a1-kv only in the KV
     width         makes narrower passes differ; that is allowed, and they are not used
     stray         gives other tokens once the server serves
+    kv-later      falsifies A1, in the KV only, once the server serves
     rank1         makes the faults above happen on rank 1 only
     step          falsifies A4, in the KV of steps with an odd number of rows; that is allowed, and
                   these steps are not canonical
@@ -131,6 +132,7 @@ _PASS_FAULTS = {
     "a1": _not_repeatable,
     "a1-kv": _kv_not_repeatable,
     "stray": _strays,
+    "kv-later": lambda: _later(_kv_not_repeatable()),
     "a2": _slot_dependent,
     "a3": _looks_ahead,
     "width": _width_dependent,

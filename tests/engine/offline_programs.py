@@ -4,6 +4,7 @@ import asyncio
 import json
 import runpy
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,11 @@ def stock_fails(arguments: Sequence[str]) -> None:
     from sglang.srt.entrypoints.engine import Engine as StockEngine
 
     StockEngine(model_path=without_weights(Path(arguments[0])), **POOL)
+
+
+def never_ends(arguments: Sequence[str]) -> None:
+    """Wait for what does not come."""
+    threading.Event().wait()
 
 
 def answers(engine: Any) -> dict[str, Any]:

@@ -8,10 +8,12 @@ depends on a fresh import is tested by the servers that are started as users do
 (`servers.CONFIGURATIONS`).
 """
 
+import faulthandler
 import multiprocessing
 import os
 import pkgutil
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
@@ -29,6 +31,7 @@ PRELOADED = (
 )
 CONTEXT = multiprocessing.get_context("forkserver")
 LLM42 = "llm42_sglang.cli.main:main"
+TELL = signal.SIGUSR2  # a process that gets it writes the stack of each thread to the log
 
 
 class Forked:
@@ -43,6 +46,7 @@ class Forked:
         program: str = LLM42,  # "module:function", called with the arguments
     ) -> None:
         log_path.touch()
+        self._log_path = log_path
         self._process = CONTEXT.Process(target=_run, args=(arguments, dict(env), log_path, program))
         self._process.start()
         self.pid = self._process.pid
@@ -57,11 +61,15 @@ class Forked:
 
     def wait(self, timeout: float) -> int:
         """Its exit status. Raises TimeoutError after `timeout` seconds and ends the session: Python
-        waits for such a process when it exits, and would do so for ever."""
+        waits for such a process when it exits, and would do so for ever. The error has the end of
+        the log, which says what each of its processes was doing."""
         self._process.join(timeout)
         if self.returncode is None:
+            os.killpg(self.pid, TELL)
+            time.sleep(1)
             os.killpg(self.pid, signal.SIGKILL)
-            raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
+            log = self._log_path.read_text(errors="replace")[-20_000:]
+            raise TimeoutError(f"process {self.pid} still runs after {timeout} s\n{log}")
         return self.returncode
 
 
@@ -79,6 +87,7 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], log_path: Path, progr
             os.dup2(log.fileno(), output)
     os.environ.clear()
     os.environ.update(env)
+    faulthandler.register(TELL)  # the processes that it forks have it too
     _as_if_imported_now()
     pkgutil.resolve_name(program)(arguments)
 

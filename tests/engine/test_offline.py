@@ -53,6 +53,13 @@ def digests(found: list[Answer]) -> list[str]:
     return [answer.meta["llm42"]["output_digest"] for answer in found]
 
 
+def test_a_program_that_does_not_end_says_where_it_is(servers, tmp_path):
+    """The tests' own: what hangs once in a hundred runs must be understood from one of them."""
+    program = Forked([], os.environ, tmp_path / "log", "tests.engine.offline_programs:never_ends")
+    with pytest.raises(TimeoutError, match="in never_ends"):
+        program.wait(timeout=2)
+
+
 @pytest.mark.parametrize("how", ["alone", "batch"])
 def test_the_bits_are_those_of_the_server(seen, recorded, how):
     """Alone, and in a batch where every second request is an ordinary one."""

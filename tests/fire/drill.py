@@ -1,0 +1,281 @@
+"""One fault after the other, each on a server of its own: `scripts/drill` runs it.
+
+A drill breaks a server on purpose, at its start or under a load, and looks at what comes of it. Its
+end must be one that the drill allows:
+
+    refused   the server does not start, and one line says why
+    ends      the server ends with a status that is not 0, and leaves no process
+    gone      deterministic service ends (503), ordinary requests go on
+    on        the server goes on, and answers are right
+
+Whatever the end is, a deterministic answer must be the one that the request gets alone, or the
+beginning of it if the stream breaks; and nobody may wait longer than LONGEST_S. One fault is an
+exception: when steps that were certified give other bits later, only the audit can tell, and it
+samples. How many answers were wrong until it did is counted.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from llm42_sglang.cli.launch import ServerError
+from tests.engine import client, tiny_models
+from tests.engine.preloaded import Forked
+from tests.engine.servers import CONFIGURATIONS, ENV, Configuration, ForkedServer, errors_in
+from tests.fire.broken import VARIABLE
+from tests.fire.play import kept
+from tests.fire.requests import ordinary, requests
+
+LONGEST_S = 60  # for the whole load
+LEAVES_S = 30  # how long a server that fails may take to end
+KINDS = 17  # as many different requests
+AUDITED = ("--llm42-audit", "1")  # every page
+
+
+@dataclass(frozen=True)
+class Drill:
+    """One fault. `what` names it for the table; those of one name are counted together."""
+
+    what: str
+    ends: tuple[str, ...]  # what may come of it
+    server: str = "tiny"
+    flags: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    rounds: int = 1  # times that the load comes at once
+    says: str = ""  # in the line of a server that is refused
+    silent: bool = False  # answers may be wrong until the audit comes to one of their pages
+    during: Callable[["BrokenServer"], None] = lambda server: None  # a second into the load
+
+    @property
+    def place(self) -> str:
+        """The breaking point, if there is one."""
+        return self.env.get(VARIABLE, "")
+
+
+class BrokenServer(ForkedServer):
+    """A server of `broken`."""
+
+    def _spawn(self) -> Forked:
+        arguments = ["--port", str(self.port), *self.args]
+        return Forked(arguments, self.env, self.log_path, "tests.fire.broken:serve")
+
+    def remember(self) -> set[psutil.Process]:
+        """Its processes."""
+        self._remember_family()
+        return set(self._family)
+
+
+def server_of(drill: Drill, folder: Path) -> ForkedServer:
+    """The server that the drill breaks."""
+    base: Configuration = CONFIGURATIONS[drill.server]
+    model = tiny_models.make(base.model, folder)
+    kind = BrokenServer if drill.place else ForkedServer
+    env = ENV | base.env | drill.env
+    log = folder / "server.log"
+    args = [*base.flags, *drill.flags, "--model-path", str(model)]
+    return kind(args, log_path=log, env=env, deadline_s=120)
+
+
+@dataclass
+class Outcome:
+    """What came of a drill."""
+
+    end: str
+    counts: Counter[str] = field(default_factory=Counter)  # of requests
+    wrong: list[str] = field(default_factory=list)
+    reached: bool = True  # whether the fault has happened
+
+
+@dataclass(frozen=True)
+class Right:
+    """Requests, and the answers that they get alone: `kept`, one entry for each sample."""
+
+    bodies: list[dict[str, Any]]
+    answers: list[list[dict[str, Any]]]
+
+    @classmethod
+    def of(cls, url: str) -> "Right":
+        """Ask a sound server, one by one."""
+        bodies = requests(KINDS, seed=26)
+        replies = [client.post(url, body).require_ok() for body in bodies]
+        return cls(bodies, [kept(json.loads(reply.text)) for reply in replies])
+
+
+def run(drill: Drill, right: Right, folder: Path) -> Outcome:
+    """Start the server, break it, and look."""
+    server = server_of(drill, folder)
+    try:
+        server.start()
+    except ServerError:
+        return _judged(drill, _refused(drill, server.log_path.read_text(errors="replace")))
+    try:
+        family = server._family | {psutil.Process(server.pid)}
+        outcome = Outcome("")
+        seconds = time.monotonic()
+        load = asyncio.run(_load(server, right, drill))
+        if time.monotonic() - seconds > LONGEST_S:
+            outcome.wrong.append(f"the load took {time.monotonic() - seconds:.0f} s")
+        for what, why in load:
+            outcome.counts[what] += 1
+            if what == "wrong" and not drill.silent:
+                outcome.wrong.append(why)
+        outcome.end, why = _end_of(server, family, right)
+        outcome.wrong += why
+        if drill.place:
+            log = server.log_path.read_text(errors="replace")
+            outcome.reached = "broken on purpose" in log
+    finally:
+        server.stop()
+    return _judged(drill, outcome)
+
+
+def _judged(drill: Drill, outcome: Outcome) -> Outcome:
+    if outcome.reached and outcome.end not in drill.ends:
+        outcome.wrong.append(f"end {outcome.end!r}, expected one of {', '.join(drill.ends)}")
+    return outcome
+
+
+def _refused(drill: Drill, log: str) -> Outcome:
+    said = {*errors_in(log)}
+    wrong = []
+    if len(said) != 1 or "Traceback" in log:
+        wrong.append(f"not one line: {sorted(said)} {log[-300:]!r}")
+    elif drill.says not in (line := said.pop()):
+        wrong.append(f"{drill.says!r} is not in {line!r}")
+    return Outcome("refused", wrong=wrong)
+
+
+# -- The load --
+
+# What came of a request, and why that is wrong if it is.
+Came = tuple[str, str]
+
+
+async def _load(server: ForkedServer, right: Right, drill: Drill) -> list[Came]:
+    """Every request whole, streamed, and as an ordinary one, all at once."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=server.url, timeout=LONGEST_S, limits=limits, trust_env=False
+    ) as http:
+        asked = [
+            _ask(http, right, number, how)
+            for number in [*range(len(right.bodies))] * drill.rounds
+            for how in ("whole", "stream", "ordinary")
+        ]
+        return await asyncio.gather(_later(drill, server), *asked)
+
+
+async def _later(drill: Drill, server: ForkedServer) -> Came:
+    await asyncio.sleep(1)
+    await asyncio.to_thread(drill.during, server)
+    return "faults", ""
+
+
+async def _ask(http: httpx.AsyncClient, right: Right, number: int, how: str) -> Came:
+    body, expected = right.bodies[number], right.answers[number]
+    body = ordinary(body) if how == "ordinary" else body | {"stream": how == "stream"}
+    last: dict[int, dict] = {}
+    status = 200
+    try:
+        async with http.stream("POST", "/generate", json=body) as response:
+            status = response.status_code
+            text = ""
+            async for line in response.aiter_lines():
+                text += line
+                if line.startswith("data: {"):
+                    event = json.loads(line[6:])
+                    last[event.get("index", 0)] = event
+            if status == 200 and how != "stream":
+                found = json.loads(text)
+                last = dict(enumerate(found if isinstance(found, list) else [found]))
+    except httpx.TimeoutException:
+        return "wrong", f"request {number} ({how}) hangs"
+    except httpx.HTTPError:
+        status = 0
+    errors = [event for event in last.values() if "error" in event]
+    if how == "ordinary":
+        return ("ordinary answers" if status == 200 and not errors else "ordinary errors"), ""
+    return _compared(number, status, [one for one in last.values() if "error" not in one], expected)
+
+
+def _compared(number: int, status: int, got: Sequence[dict], expected: Sequence[dict]) -> Came:
+    """A deterministic answer, or what there is of it, beside the right one."""
+    whole = 0
+    for one, alone in zip(map(_kept, got), expected, strict=False):
+        finish = one["finish"]
+        for part in ("ids", "logprobs"):
+            if one[part] != alone[part][: len(one[part])]:
+                return "wrong", f"request {number}: other {part} than alone"
+        if finish is None or finish["type"] == "abort":
+            continue
+        whole += 1
+        if not one["verified"] or any(one[p] != alone[p] for p in ("ids", "text", "finish")):
+            return "wrong", f"request {number}: {one['text']!r:.80}, alone {alone['text']!r:.80}"
+    if status == 200 and whole == len(expected):
+        return "right answers", ""
+    return "errors", ""
+
+
+def _kept(event: dict) -> dict:
+    (one,) = kept(event)
+    return one
+
+
+# -- The end --
+
+
+def _end_of(
+    server: ForkedServer, family: set[psutil.Process], right: Right
+) -> tuple[str, list[str]]:
+    """What the server has come to, and what is wrong with that."""
+    deadline = time.monotonic() + LEAVES_S
+    while time.monotonic() < deadline:
+        if not server.alive:
+            return _ended(server, family, deadline)
+        if (end := _lives(server.url, right)) is not None:
+            return end, []
+        time.sleep(0.2)
+    return "hangs", [f"after {LEAVES_S} s the server neither ends nor answers"]
+
+
+def _ended(
+    server: ForkedServer, family: set[psutil.Process], deadline: float
+) -> tuple[str, list[str]]:
+    wrong = [] if server._process.poll() else ["its status is 0"]
+    while any(_runs(process) for process in family):
+        if time.monotonic() > deadline:
+            return "ends", [*wrong, "it has left processes"]
+        time.sleep(0.1)
+    return "ends", wrong
+
+
+def _lives(url: str, right: Right) -> str | None:
+    """What it answers, None while it answers nothing that tells."""
+    with httpx.Client(base_url=url, timeout=LEAVES_S / 2, trust_env=False) as http:
+        try:
+            health = http.get("/health").status_code
+            plain = http.post("/generate", json=ordinary(right.bodies[0])).status_code
+            asked = http.post("/generate", json=right.bodies[0])
+        except httpx.HTTPError:
+            return None
+    if (health, plain, asked.status_code) == (503, 200, 503):
+        return "gone"
+    if (health, plain, asked.status_code) == (200, 200, 200):
+        came, _ = _compared(0, 200, [asked.json()], right.answers[0])
+        return "on" if came == "right answers" else "other answers"
+    return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
