@@ -17,6 +17,7 @@ from tests.engine import client, constrained
 from tests.engine.preloaded import preload
 from tests.engine.servers import CONFIGURATIONS, ENV, Servers
 from tests.engine.weights import Weights, fingerprint
+from tests.fire.drill import Right
 
 # Prompts that end before, at and after a page's end, a chat, and one that is sampled.
 SUITE = """
@@ -74,6 +75,7 @@ class Recorded:
 
     reference: list[client.Answer]  # to `client.prompts()`
     constrained: list[client.Answer]  # to `constrained.requests` of these
+    drilled: Right  # to the requests of drills
     golden: Path  # SUITE, with its receipts in the folder `receipts` beside it
 
 
@@ -87,7 +89,7 @@ def recorded(servers, tmp_path_factory) -> Recorded:
     suite.write_text(SUITE)
     arguments = ("--url", url, "--out", golden, "--receipts", folder / "receipts")
     assert llm42("record", suite, *arguments) == 0
-    return Recorded(reference, answers, golden)
+    return Recorded(reference, answers, Right.of(url), golden)
 
 
 @pytest.fixture

@@ -6,6 +6,10 @@ user starts: the command line, the plugin's entry point, certification, the proc
 say to each other. Only SGLang's own processes are forked too, where SGLang would spawn them. What
 depends on a fresh import is tested by the servers that are started as users do
 (`servers.CONFIGURATIONS`).
+
+A process that has threads must not be forked: a lock that one of them holds stays locked in the
+child for ever. A server's first process has none yet. A program that has had an Engine has some, so
+its next Engine's processes are spawned.
 """
 
 import faulthandler
@@ -44,10 +48,13 @@ class Forked:
         env: Mapping[str, str],
         log_path: Path,
         program: str = LLM42,  # "module:function", called with the arguments
+        spawns: bool = False,  # whether its own processes are spawned, as a user's are
     ) -> None:
         log_path.touch()
         self._log_path = log_path
-        self._process = CONTEXT.Process(target=_run, args=(arguments, dict(env), log_path, program))
+        self._process = CONTEXT.Process(
+            target=_run, args=(arguments, dict(env), log_path, program, spawns)
+        )
         self._process.start()
         self.pid = self._process.pid
 
@@ -80,7 +87,9 @@ def preload(env: Mapping[str, str]) -> None:
         forkserver.ensure_running()
 
 
-def _run(arguments: Sequence[str], env: Mapping[str, str], log_path: Path, program: str) -> None:
+def _run(
+    arguments: Sequence[str], env: Mapping[str, str], log_path: Path, program: str, spawns: bool
+) -> None:
     os.setsid()
     with log_path.open("wb") as log:
         for output in (1, 2):
@@ -89,12 +98,14 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], log_path: Path, progr
     os.environ.update(env)
     faulthandler.register(TELL)  # the processes that it forks have it too
     _as_if_imported_now()
+    if not spawns:
+        multiprocessing.set_start_method("fork", force=True)
+        multiprocessing.set_start_method = lambda *args, **kwargs: None
     pkgutil.resolve_name(program)(arguments)
 
 
 def _as_if_imported_now() -> None:
-    """What modules have read from the environment when they were imported is read again; and
-    processes are forked from now on, whatever SGLang says."""
+    """What modules have read from the environment when they were imported is read again."""
     import torch
     from sglang.srt.environ import envs
     from sglang.srt.managers import scheduler
@@ -103,5 +114,3 @@ def _as_if_imported_now() -> None:
     scheduler.TEST_RETRACT_INTERVAL = envs.SGLANG_TEST_RETRACT_INTERVAL.get()
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
-    multiprocessing.set_start_method("fork", force=True)
-    multiprocessing.set_start_method = lambda *args, **kwargs: None

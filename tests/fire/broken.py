@@ -8,7 +8,7 @@ The environment names it:
     LLM42_BREAK=list PATH               nothing fails; the places that a load comes to are listed
     LLM42_BREAK=gone PATH               SGLang has no such symbol
 
-Counting begins when certification is over. FILE is relative to the package.
+Counting begins once the file that LLM42_ARMED names exists. FILE is relative to the package.
 """
 
 import os
@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 import llm42_sglang
 from tests.engine.preloaded import LLM42
 
-VARIABLE = "LLM42_BREAK"
+VARIABLE, ARMED = "LLM42_BREAK", "LLM42_ARMED"
 LISTED_AT = (1, 3)  # times that a place has been come to, when it is listed
 PACKAGE = str(Path(llm42_sglang.__file__).parent) + os.sep
 FOLDERS = tuple(PACKAGE + name + os.sep for name in ("engine", "core", "sampling", "platform"))
@@ -85,10 +85,15 @@ def _while_serving(visit: Visit) -> None:
     from llm42_sglang.engine.scheduler import DeterministicScheduler
 
     loop = DeterministicScheduler.run_event_loop
+    armed = Path(os.environ[ARMED])
+
+    def visit_once_armed(kind: str, place: str) -> None:
+        if armed.exists():
+            visit(kind, place)
 
     def run_event_loop(scheduler) -> None:
-        sys.settrace(_tracer(visit))
-        with _Torch(visit):
+        sys.settrace(_tracer(visit_once_armed))
+        with _Torch(visit_once_armed):
             loop(scheduler)
 
     DeterministicScheduler.run_event_loop = run_event_loop

@@ -30,7 +30,7 @@ from llm42_sglang.cli.launch import ServerError
 from tests.engine import client, tiny_models
 from tests.engine.preloaded import Forked
 from tests.engine.servers import CONFIGURATIONS, ENV, Configuration, ForkedServer, errors_in
-from tests.fire.broken import VARIABLE
+from tests.fire.broken import ARMED, VARIABLE
 from tests.fire.play import kept
 from tests.fire.requests import ordinary, requests
 
@@ -78,7 +78,7 @@ def server_of(drill: Drill, folder: Path) -> ForkedServer:
     base: Configuration = CONFIGURATIONS[drill.server]
     model = tiny_models.make(base.model, folder)
     kind = BrokenServer if drill.place else ForkedServer
-    env = ENV | base.env | drill.env
+    env = ENV | base.env | drill.env | {ARMED: str(folder / "armed")}
     log = folder / "server.log"
     args = [*base.flags, *drill.flags, "--model-path", str(model)]
     return kind(args, log_path=log, env=env, deadline_s=120)
@@ -111,14 +111,16 @@ class Right:
 
 def run(drill: Drill, right: Right, folder: Path) -> Outcome:
     """Start the server, break it, and look."""
-    server = server_of(drill, folder)
+    server, armed = server_of(drill, folder), folder / "armed"
+    armed.unlink(missing_ok=True)
     try:
         server.start()
     except ServerError:
-        return _judged(drill, _refused(drill, server.log_path.read_text(errors="replace")))
+        return judged(drill, _refused(drill, server.log_path.read_text(errors="replace")))
     try:
         family = server._family | {psutil.Process(server.pid)}
         outcome = Outcome("")
+        armed.touch()
         seconds = time.monotonic()
         load = asyncio.run(_load(server, right, drill))
         if time.monotonic() - seconds > LONGEST_S:
@@ -134,10 +136,10 @@ def run(drill: Drill, right: Right, folder: Path) -> Outcome:
             outcome.reached = "broken on purpose" in log
     finally:
         server.stop()
-    return _judged(drill, outcome)
+    return judged(drill, outcome)
 
 
-def _judged(drill: Drill, outcome: Outcome) -> Outcome:
+def judged(drill: Drill, outcome: Outcome) -> Outcome:
     if outcome.reached and outcome.end not in drill.ends:
         outcome.wrong.append(f"end {outcome.end!r}, expected one of {', '.join(drill.ends)}")
     return outcome
@@ -203,10 +205,10 @@ async def _ask(http: httpx.AsyncClient, right: Right, number: int, how: str) -> 
     errors = [event for event in last.values() if "error" in event]
     if how == "ordinary":
         return ("ordinary answers" if status == 200 and not errors else "ordinary errors"), ""
-    return _compared(number, status, [one for one in last.values() if "error" not in one], expected)
+    return compared(number, status, [one for one in last.values() if "error" not in one], expected)
 
 
-def _compared(number: int, status: int, got: Sequence[dict], expected: Sequence[dict]) -> Came:
+def compared(number: int, status: int, got: Sequence[dict], expected: Sequence[dict]) -> Came:
     """A deterministic answer, or what there is of it, beside the right one."""
     whole = 0
     for one, alone in zip(map(_kept, got), expected, strict=False):
@@ -269,7 +271,7 @@ def _lives(url: str, right: Right) -> str | None:
     if (health, plain, asked.status_code) == (503, 200, 503):
         return "gone"
     if (health, plain, asked.status_code) == (200, 200, 200):
-        came, _ = _compared(0, 200, [asked.json()], right.answers[0])
+        came, _ = compared(0, 200, [asked.json()], right.answers[0])
         return "on" if came == "right answers" else "other answers"
     return None
 
