@@ -23,7 +23,7 @@ leads back to `Prefilled`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from llm42_sglang.core.pages import Span, page_index, page_span
 from llm42_sglang.core.verdict import judge
@@ -189,6 +189,8 @@ def step(track: Track, event: Event) -> tuple[Track, Action]:
                 finish_suspected=False,
             )
             return again, Action(dropped=len(track.candidates))
+        case _:
+            assert_never(event)
 
 
 def _verified(track: Track, tokens: Sequence[int]) -> tuple[Track, Action]:

@@ -1,5 +1,7 @@
 """Two JSON values have the same bytes only if they are equal."""
 
+import sys
+from array import array
 from typing import Any
 
 import hypothesis.strategies as st
@@ -63,3 +65,12 @@ def test_ids_and_doubles_are_eight_bytes_each() -> None:
     assert packed("d", iter([-0.0])) == bytes([*[0] * 7, 0x80])
     with pytest.raises(OverflowError):
         packed("q", [2**63])
+
+
+@pytest.mark.parametrize("numbers", [[1, -1], array("q", [1, -1]), array("i", [1, -1])])
+def test_the_lowest_byte_comes_first_on_every_machine(monkeypatch, numbers: Any) -> None:
+    """A machine of the other byte order would hold the numbers the other way round, and swap."""
+    assert packed("q", numbers) == bytes([1, *[0] * 7, *[255] * 8])
+    other = {"little": "big", "big": "little"}[sys.byteorder]
+    monkeypatch.setattr(sys, "byteorder", other)
+    assert packed("q", numbers) == bytes([*[0] * 7, 1, *[255] * 8])

@@ -243,6 +243,7 @@ def test_a_step_changes_nothing_in_place() -> None:
         pytest.param(Track(T, 8, canonical_len=4), Verified([1] * 4), id="verify before birth"),
         pytest.param(born(5, 2, 3), Verified([2, 3]), id="a row short"),
         pytest.param(born(5, 2, 3), Verified([2, 3, 4, 5]), id="a padding row's token"),
+        pytest.param(born(5, 2, 3), None, id="no event at all"),
     ],
 )
 def test_an_event_the_state_does_not_allow(track: Track, event: Event) -> None:
