@@ -114,3 +114,16 @@ def test_a_step_is_owed_around_deterministic_prompts_unless_more_wait_than_decod
         around = before and (deterministic_before or deterministic_next)
         assert since.owes_step(deterministic_next, decoding=2, waiting=1) == around
         assert not since.owes_step(deterministic_next, decoding=2, waiting=2)
+        assert not since.owes_step(deterministic_next, decoding=2, waiting=3)
+
+
+def test_nothing_has_run_at_first():
+    assert SinceStep() == SinceStep(passes=0, prompts=False, deterministic_prompts=False)
+
+
+@pytest.mark.parametrize(
+    ("passed_over", "turn"),
+    [(0, Turn.PASS_OVER), (31, Turn.PASS_OVER), (32, Turn.END), (33, Turn.END)],
+)
+def test_so_many_are_passed_over_at_most(passed_over, turn):
+    assert PrefillBatch(True, passed_over, True).turn(False, True) is turn
