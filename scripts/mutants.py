@@ -29,7 +29,8 @@ COPIED = (
     "tests/core",
     "docs/receipts/vectors.json",
 )
-# Besides test_FILE.py and test_values.py. The first test that fails ends the run, so the slow ones come last.
+# Besides test_FILE.py and test_values.py. The first test that fails ends the run, so slow ones come
+# last.
 MORE_TESTS = {
     "encoding": ("vectors",),
     "packing": ("protocol_stateful",),

@@ -8,7 +8,7 @@ in flight, other flags of the server.
 import json
 from pathlib import Path
 
-from scripts.figures import costs, fire, loads, models
+from scripts.figures import costs, fire, loads, models, noticed
 from scripts.figures.parts import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,9 +55,16 @@ def traces(folder: Path = RESULTS) -> str:
     return "\n".join(line for result in _read(folder, "soak") for line in fire.soak(result))
 
 
+def tests(folder: Path = RESULTS) -> str:
+    """Markdown for docs/mutants.md: its tables."""
+    mutants, coverage = _read(folder, "mutants"), _read(folder, "coverage")
+    lines = ["## Mutants of core", "", *noticed.mutants(*mutants), ""]
+    return "\n".join([*lines, "## Lines of the engine", "", *noticed.coverage(*coverage)])
+
+
 def unused(folder: Path = RESULTS) -> set[str]:
     """Files that nothing shows."""
-    shown = {file for name in (*SECTIONS, "models", "soak") for file in folder.glob(f"{name}.json")}
+    shown = {file for name in (*SECTIONS, *OTHERS) for file in folder.glob(f"{name}.json")}
     return {file.name for file in set(folder.glob("*.json")) - shown}
 
 
@@ -66,11 +73,13 @@ def _read(folder: Path, name: str) -> list[Result]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+OTHERS = ("models", "soak", "mutants", "coverage")  # on pages of their own
 PAGES = {
     ROOT / "README.md": summary,
     ROOT / "docs" / "performance.md": figures,
     ROOT / "docs" / "models.md": architectures,
     ROOT / "docs" / "fire.md": traces,
+    ROOT / "docs" / "mutants.md": tests,
 }
 
 

@@ -96,6 +96,29 @@ def test_the_rate_follows_the_guesses_that_were_right() -> None:
     assert drafter.expected(8) < before
 
 
+def test_the_latest_guess_counts_one_eighth() -> None:
+    drafter = Drafter()
+    drafter.follow([1, 2, 3, 4, 1, 2], ())
+    drafter.follow([3], ())
+    assert drafter.rate == 1 / 8
+    drafter.follow([4], ())
+    assert drafter.rate == 1 / 8 + 7 / 8 * 1 / 8
+    before = drafter.rate
+    drafter.follow([9], ())
+    assert drafter.rate == before * 7 / 8
+
+
+@QUICK
+@given(st.floats(0, 1), st.integers(0, 20))
+def test_a_token_is_right_only_if_all_before_it_are(rate: float, most: int) -> None:
+    drafter = Drafter()
+    drafter.rate = rate
+    assert drafter.expected(most) == 0  # nothing to draft from
+    drafter.source = 0
+    exactly = sum(rate**tokens for tokens in range(1, most + 1))
+    assert drafter.expected(most) == pytest.approx(exactly, abs=1e-9)
+
+
 @QUICK
 @given(st.floats(0, 1), st.integers(0, 64))
 def test_more_tokens_are_expected_of_a_longer_draft_and_of_a_better_rate(
@@ -157,6 +180,9 @@ def test_better_drafts_cheaper_passes_and_slower_steps_never_end_a_pass(
     [
         pytest.param([], 1, False, [], id="nobody has a draft"),
         pytest.param([0.2], 1, False, [], id="too little for a pass"),
+        pytest.param([0.25], 1, False, [], id="just too little"),
+        pytest.param([0.3], 1, False, [0], id="just enough"),
+        pytest.param([15.0, 0.25], 2, False, [0], id="a second slot that gains nothing"),
         pytest.param([3.0], 1, False, [0], id="alone"),
         pytest.param([3.0], 8, False, [], id="seven others would wait for it"),
         pytest.param([3.0, 15.0], 8, False, [1, 0], id="the best first"),
@@ -172,3 +198,5 @@ def test_examples(expected: list[float], decoding: int, ordinary: bool, chosen: 
 def test_steps_between_two_measured_sizes_lie_between_them() -> None:
     assert [COSTS.step_s(n) for n in (1, 2, 4, 10, 16, 99)] == [1.0, 1.0, 1.0, 1.5, 2.0, 2.0]
     assert [COSTS.pass_s(n) for n in (1, 2, 3, 4)] == [1.0, 1.5, 2.5, 2.5]
+    outside = Costs({1: 1.0}, {4: 1.0, 8: 3.0, 16: 4.0})
+    assert [outside.step_s(n) for n in (1, 6, 17)] == [1.0, 2.0, 4.0]

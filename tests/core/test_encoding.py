@@ -54,6 +54,22 @@ def test_no_beginning_of_a_value_is_a_value() -> None:
         assert not others & {whole[:length] for length in range(len(whole))}
 
 
+@pytest.mark.parametrize(
+    ("value", "letter"),
+    [
+        (2**63 - 1, b"i"),
+        (2**63, b"d"),
+        (-(2**63), b"i"),
+        (-(2**63) - 2**11, b"d"),  # the next double
+        (2.0**63, b"d"),
+        (-(2.0**63), b"i"),
+        (0.5, b"d"),
+    ],
+)
+def test_whole_numbers_of_64_bits_are_integers(value: float, letter: bytes) -> None:
+    assert encoded(value)[:1] == letter and len(encoded(value)) == 9
+
+
 @pytest.mark.parametrize("value", [{1: 2}, {1}, object(), [b"x", 1j]])
 def test_what_is_no_json_is_an_error(value: Any) -> None:
     with pytest.raises(TypeError):

@@ -1,6 +1,7 @@
 """The state of one request, event by event, with T = 4. The stateful test covers combinations."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import pytest
 
@@ -36,6 +37,14 @@ def born(prompt_len: int, *candidates: int) -> Track:
 
 def suspect(track: Track, token: int = 0) -> Track:
     return step(track, Proposed(token, may_finish=True))[0]
+
+
+def test_at_first_nothing_is_canonical_and_nothing_counted() -> None:
+    assert asdict(Track(page_size=T, committed_len=5)) == {
+        **{"page_size": T, "committed_len": 5, "canonical_len": 0, "candidates": ()},
+        **{"decoding": False, "finish_suspected": False, "canonical_steps": 0},
+        **{"verify_passes": 0, "rollbacks": 0, "tokens_rolled_back": 0},
+    }
 
 
 def test_prefill_chunk_by_chunk_then_birth() -> None:
@@ -243,6 +252,8 @@ def test_a_step_changes_nothing_in_place() -> None:
         pytest.param(Track(T, 8, canonical_len=4), Verified([1] * 4), id="verify before birth"),
         pytest.param(born(5, 2, 3), Verified([2, 3]), id="a row short"),
         pytest.param(born(5, 2, 3), Verified([2, 3, 4, 5]), id="a padding row's token"),
+        pytest.param(born(5, 2, 3), Verified([2, 9, 4, 5]), id="one after a wrong candidate"),
+        pytest.param(born(5), Prefilled(5), id="prefill after birth"),
         pytest.param(born(5, 2, 3), None, id="no event at all"),
     ],
 )
