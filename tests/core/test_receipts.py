@@ -55,10 +55,15 @@ def test_the_layout_of_the_fingerprint_is_frozen() -> None:
 
 def test_the_fingerprint_depends_on_every_fact_and_not_on_their_order() -> None:
     facts = {"page": 32, "group": 8, "versions": {"torch": "2", "sglang": "0.5.23"}}
+    facts |= {"weights": "0" * 32, "weight": 1}  # beside "weight_version", in the alphabet
     assert fingerprint(facts) == fingerprint(dict(reversed(facts.items())))
     for name in facts:
         assert fingerprint({**facts, name: "other"}) != fingerprint(facts)
         assert fingerprint({key: facts[key] for key in facts if key != name}) != fingerprint(facts)
+
+
+def test_what_a_trainer_calls_the_weights_does_not_count() -> None:
+    assert fingerprint({"page": 32, "weight_version": "7"}) == fingerprint({"page": 32})
 
 
 @QUICK
