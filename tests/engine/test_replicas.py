@@ -8,9 +8,12 @@ import pytest
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 
 from llm42_sglang.core.config import Config
+from llm42_sglang.core.receipts import fingerprint
 from llm42_sglang.engine.front import replicas
 from llm42_sglang.engine.front.gatekeeper import Gatekeeper
+from llm42_sglang.engine.front.updates import UpdateHooks
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.weights.report import Report, reports_in
 
 READY = {"status": "ready"}
 
@@ -62,6 +65,38 @@ def test_one_that_is_not_is_a_problem(info, told):
     gate = gate_after(info)
     assert told in gate.problem
     assert asyncio.run(gate.describe_fingerprint()).status_code == 503
+
+
+def report(weights: str, problem: str | None = None) -> Report:
+    """Of a replica, after a weight update."""
+    facts = {"tp": 1, "weights": weights, "weight_version": "v2"}
+    return Report(fingerprint(facts), weights, "v2", problem)
+
+
+@pytest.mark.parametrize(
+    ("reports", "problem"),
+    [
+        ([report("b"), report("b")], None),
+        ([report("b"), report("c")], "different fingerprints"),
+        ([report("b"), report("b", "llm42: half way")], "half way"),
+        ([report("b", "llm42: half way"), report("c")], "half way"),
+    ],
+)
+def test_weights_that_are_not_those_of_all_replicas_are_a_problem(reports, problem):
+    gate = gate_after(handed_on(info(), info()))
+    messages = " | ".join(each.added_to("updated") for each in reports)  # as SGLang joins them
+    UpdateHooks(gate).learn([*reports_in(messages)])
+    assert gate.fingerprint == reports[0].fingerprint
+    assert (problem is None) == (gate.problem is None) and (problem or "") in str(gate.problem)
+    assert not str(gate.problem).startswith("llm42: ")
+    served = asyncio.run(gate.describe_fingerprint()).status_code == 200
+    assert served == (problem is None)
+
+
+def test_an_update_that_sglang_has_refused_changes_nothing():
+    gate = gate_after(handed_on(info(), info()))
+    UpdateHooks(gate).learn([*reports_in("no such folder")])
+    assert gate.problem is None and gate.fingerprint == "f"
 
 
 @pytest.mark.parametrize(("status", "ours"), [(REFUSED_TO_START, REFUSED_TO_START), (-9, 1)])

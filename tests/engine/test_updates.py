@@ -1,4 +1,7 @@
-"""Weights that cannot be named never serve under the old name. No server."""
+"""Weights that cannot be named never serve under the old name, nor do those that give other bits.
+
+No server.
+"""
 
 from types import SimpleNamespace
 
@@ -9,6 +12,7 @@ from sglang.srt.managers.io_struct import (
     UpdateWeightFromDiskReqOutput,
 )
 
+from llm42_sglang.engine.names import RECHECK_FAILED
 from llm42_sglang.engine.service import Service
 from llm42_sglang.engine.weights import identity, naming, updates
 from llm42_sglang.engine.weights.naming import ByContent
@@ -36,7 +40,7 @@ def made(monkeypatch) -> updates.WeightUpdates:
     ranks = SimpleNamespace(gather=lambda mine: [mine])
     runner = SimpleNamespace(model=torch.nn.Linear(2, 2))
     mine = identity.Identity({}, ByContent(runner, ranks))
-    return updates.WeightUpdates(scheduler, mine, Service(), ranks, lambda: None)
+    return updates.WeightUpdates(scheduler, mine, Service(), ranks, recheck=lambda: None)
 
 
 def load(made: updates.WeightUpdates):
@@ -59,3 +63,13 @@ def test_the_service_is_off_while_weights_have_no_name_and_live_when_they_have(m
         assert made.identity.fingerprint == before and not made.service.live
     assert load(made).success
     assert made.service.live and made.identity.fingerprint != before
+
+
+def test_weights_whose_passes_give_other_bits_end_the_service_for_good(made):
+    """The next update is a good one; what has failed may have been the machine."""
+    made.recheck = lambda: "assumption A2 (other slots)"
+    assert load(made).success  # SGLang serves them
+    assert made.service.problem == RECHECK_FAILED.format("assumption A2 (other slots)")
+    made.recheck = lambda: None
+    assert load(made).success
+    assert not made.service.live
