@@ -163,6 +163,7 @@ def waiting(
         pytest.param(waiting(0, 0, 0, 0), 0, [0, 1, 2], id="ties: first come, first served"),
         pytest.param(waiting(0, 1, suspected=1), 0, [], id="a suspected finish waits"),
         pytest.param(waiting(0, 2, suspected=1), 0, [1, 0], id="a client has waited enough"),
+        pytest.param(waiting(0, 3, suspected=1), 0, [1, 0], id="suspected after it had waited"),
         pytest.param(waiting(0, 1, ahead=[8, 0]), 0, [0, 1], id="blocked, though it came last"),
         pytest.param(
             waiting(9, 1, ahead=[0, 8], suspected=0), 0, [1, 0], id="blocked before suspected"
@@ -208,6 +209,11 @@ def test_without_run_ahead_a_due_request_is_verified_at_once() -> None:
 def test_spare_slots_go_to_anybody_who_is_due() -> None:
     due = waiting(0, 3, 2, suspected=2)
     assert [POLICY.fill(due, free) for free in range(4)] == [[], [2], [2, 1], [2, 1, 0]]
+
+
+def test_who_names_no_suspicion_and_no_patience() -> None:
+    assert not Due("a request", ahead=0, waited=0).suspected
+    assert LanePolicy(group=1, wait_steps=0, run_ahead=0).finish_steps == 4
 
 
 @pytest.mark.parametrize(

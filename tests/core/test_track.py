@@ -213,6 +213,11 @@ def test_a_rollback_takes_later_pages_with_it() -> None:
     assert track.candidates == () and track.kv_len == track.canonical_len == 7
 
 
+def test_a_pass_need_not_say_what_follows_a_wrong_token() -> None:
+    whole, cut = (step(born(5, 2, 3), Verified(drawn)) for drawn in ([2, 9, 4], [2, 9]))
+    assert cut == whole and cut[1] == Action(commit=(2, 9), dropped=1)
+
+
 def test_retraction_drops_candidates_and_keeps_what_is_committed() -> None:
     # Trap 5.
     track, action = step(suspect(born(5, 2, 3)), Retracted(6))
