@@ -13,14 +13,14 @@ from coverage.plugin import CoveragePlugin
 
 EVERY_S = 0.5
 SAVING = threading.Lock()  # nobody forks while it is held: the child could never write
+os.register_at_fork(
+    before=SAVING.acquire, after_in_parent=SAVING.release, after_in_child=SAVING.release
+)
 
 
 def coverage_init(registry, options: dict) -> None:
     """Coverage.py calls it in every process that it measures."""
     registry.add_noop(CoveragePlugin())
-    os.register_at_fork(
-        before=SAVING.acquire, after_in_parent=SAVING.release, after_in_child=SAVING.release
-    )
     threading.Thread(target=_keep_saving, daemon=True).start()
 
 
