@@ -140,9 +140,8 @@ class Costs:
 
     def step_s(self, requests: int) -> float:
         """The seconds of a decode step, between two measured sizes in a straight line."""
-        sizes = sorted(self.steps)
-        low = max((n for n in sizes if n <= requests), default=sizes[0])
-        high = min((n for n in sizes if n >= requests), default=sizes[-1])
+        low = max((n for n in self.steps if n <= requests), default=min(self.steps))
+        high = min((n for n in self.steps if n >= requests), default=low)
         share = (requests - low) / (high - low) if high > low else 0.0
         return self.steps[low] + share * (self.steps[high] - self.steps[low])
 
