@@ -49,6 +49,22 @@ def test_the_index_finds_what_a_search_finds(changed: list[int | None]) -> None:
         assert text.follower() == searched(plain)
 
 
+@pytest.mark.parametrize(
+    ("text", "follower"),
+    [
+        ([1, 2, 3, 4, 9, 0, 2, 3, 4, 8, 1, 2, 3, 4], 4),  # four tokens before three
+        ([2, 3, 4, 9, 0, 3, 4, 8, 2, 3, 4], 3),  # three before two
+        ([3, 4, 9, 3, 4, 8, 3, 4], 5),  # of two places the later one
+        ([4, 9, 4], None),  # one token says nothing
+    ],
+)
+def test_the_longest_of_four_tokens_counts(text: list[int], follower: int | None) -> None:
+    own = OwnText()
+    for token in text:
+        own.push(token)
+    assert own.follower() == follower
+
+
 @QUICK
 @given(texts, st.integers(1, 10))
 def test_a_draft_is_what_followed_before(text: list[int], most: int) -> None:
