@@ -1,6 +1,7 @@
 """docs/results/coverage.json, from Coverage.py's own report: lines of each file, and those missed.
 
-Usage: python -m scripts.coverage_table REPORT; scripts/coverage calls it.
+Usage: python -m scripts.coverage_table FOLDER; scripts/coverage calls it, and has put Coverage.py's
+report.json there, and the runs of pytest that it counts.
 """
 
 import json
@@ -14,8 +15,8 @@ RESULT = Path(__file__).resolve().parents[1] / "docs" / "results" / "coverage.js
 PACKAGE = "llm42_sglang/engine/"
 
 
-def summary(report: dict[str, Any]) -> dict[str, Any]:
-    """The file's content. report: what `coverage json` writes."""
+def summary(report: dict[str, Any], counted: list[str]) -> dict[str, Any]:
+    """The file's content. report: what `coverage json` writes. counted: runs of pytest."""
     files = {
         name.removeprefix(PACKAGE): {
             "lines": file["summary"]["num_statements"],
@@ -26,11 +27,13 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
         if file["summary"]["num_statements"]
     }
     total = {key: sum(file[key] for file in files.values()) for key in ("lines", "missed")}
-    return {"command": "scripts/coverage", "total": total, "files": files}
+    return {"command": "scripts/coverage", "counted": counted, "total": total, "files": files}
 
 
 if __name__ == "__main__":
-    found = summary(json.loads(Path(sys.argv[1]).read_text("utf-8")))
+    folder = Path(sys.argv[1])
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    found = summary(report, (folder / "counted").read_text("utf-8").splitlines())
     RESULT.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     run = 1 - found["total"]["missed"] / found["total"]["lines"]
     print(f"{run:.1%} of {found['total']['lines']} lines of llm42_sglang/engine were run")

@@ -36,6 +36,11 @@ def coverage(result: Result) -> Iterator[str]:
     yield f"    {command(result)}"
     yield ""
     total, files = result["total"], result["files"]
+    if result["counted"] != ["pytest"]:
+        yield "Of the suite, this was counted:"
+        yield ""
+        yield from (f"    {run}" for run in result["counted"])
+        yield ""
     yield (
         f"Tests run **{percent(_run(total))}** of the {total['lines']:,} lines of "
         f"`llm42_sglang/engine`. Files of which they run less than {LEAST:.0%}:"

@@ -70,8 +70,11 @@ def test_lines_that_were_not_run_are_counted_and_placed():
 
     files = {"loop/a.py": file(10, 3, 4, 9), "b.py": file(30), "none.py": file(0)}
     report = {"files": {f"llm42_sglang/engine/{name}": one for name, one in files.items()}}
-    found = coverage_table.summary(report)
+    found = coverage_table.summary(report, ["pytest"])
     assert found["total"] == {"lines": 40, "missed": 3} and "none.py" not in found["files"]
     page = "\n".join(noticed.coverage(found))
+    assert "Of the suite" not in page
+    part = "\n".join(noticed.coverage(found | {"counted": ["pytest a.py", "pytest b.py"]}))
+    assert "Of the suite" in part and "    pytest a.py\n    pytest b.py" in part
     assert "**92.5 %** of the 40 lines" in page and ranges([3, 4, 9]) == "3-4, 9"
     assert "| `loop/a.py` | 10 | 70.0 % | 3-4, 9 |" in page and "b.py" not in page
