@@ -11,7 +11,7 @@ def mutants(result: Result) -> Iterator[str]:
     """What `scripts/mutants` counted, and every survivor with its reason."""
     yield f"    {command(result)}"
     yield ""
-    files = result["files"]
+    files = dict(sorted(result["files"].items()))
     kinds = ("mutants", "killed", "survived")
     rows = [[f"`{name}`", *(str(file[kind]) for kind in kinds)] for name, file in files.items()]
     totals = [str(sum(file[kind] for file in files.values())) for kind in kinds]
