@@ -124,6 +124,24 @@ def test_the_latest_guess_counts_one_eighth() -> None:
     assert drafter.rate == before * 7 / 8
 
 
+@pytest.mark.parametrize("wrong", [0, 9])
+def test_any_other_token_is_a_wrong_guess(wrong: int) -> None:
+    drafter = Drafter()
+    drafter.follow([1, 2, 3, 4, 1, 2], ())
+    assert drafter.draft(1) == [3]
+    drafter.follow([wrong], ())
+    assert drafter.rate == 0
+
+
+def test_a_guess_is_counted_once_though_its_candidate_is_seen_again() -> None:
+    drafter = Drafter()
+    drafter.follow([1, 2, 3, 4, 1, 2], (3, 4))
+    rate, draft = drafter.rate, drafter.draft(3)
+    drafter.follow([], (3, 4))
+    drafter.follow([3], (4,))
+    assert (drafter.rate, drafter.draft(3)) == (rate, draft)
+
+
 @QUICK
 @given(st.floats(0, 1), st.integers(0, 20))
 def test_a_token_is_right_only_if_all_before_it_are(rate: float, most: int) -> None:
@@ -204,6 +222,7 @@ def test_better_drafts_cheaper_passes_and_slower_steps_never_end_a_pass(
         pytest.param([3.0, 15.0], 8, False, [1, 0], id="the best first"),
         pytest.param([0.1, 31.0], 8, False, [1], id="a slot that gains less than it costs"),
         pytest.param([15.0, 15.0], 4, True, [0], id="as wide as ordinary requests can wait"),
+        pytest.param([15.0], 16, True, [0], id="a pass that is shorter than the step"),
         pytest.param([20.0] * 9, 9, False, [0, 1, 2, 3], id="no more than there are slots"),
     ],
 )
@@ -214,5 +233,6 @@ def test_examples(expected: list[float], decoding: int, ordinary: bool, chosen: 
 def test_steps_between_two_measured_sizes_lie_between_them() -> None:
     assert [COSTS.step_s(n) for n in (1, 2, 4, 10, 16, 99)] == [1.0, 1.0, 1.0, 1.5, 2.0, 2.0]
     assert [COSTS.pass_s(n) for n in (1, 2, 3, 4)] == [1.0, 1.5, 2.5, 2.5]
+    assert COSTS.context == 256
     outside = Costs({1: 1.0}, {4: 1.0, 8: 3.0, 16: 4.0})
     assert [outside.step_s(n) for n in (1, 6, 17)] == [1.0, 2.0, 4.0]
