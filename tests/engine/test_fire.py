@@ -1,14 +1,26 @@
 """Traces on the servers that other tests use too, and a judge that can fail."""
 
 import copy
+from pathlib import Path
 
 import pytest
 
-from tests.fire import play
+from tests import fire
+from tests.fire.alone import Oracle
 from tests.fire.judge import judge, read
-from tests.fire.trace import Mixture, Trace, make
+from tests.fire.play import record
+from tests.fire.seeded import Mixture, make
+from tests.fire.trace import CHANGED, PLAIN, Trace
 
-SHORT = Mixture(seconds=8, per_second=6, requests=17)
+KEPT = sorted((Path(fire.__file__).parent / "kept").glob("*.json"))
+SHORT = Mixture(seconds=2, per_second=25, requests=22)
+
+
+def played(trace: Trace, oracle: Oracle, folder: Path) -> list[dict]:
+    """The lines of its history."""
+    path = folder / "history.jsonl"
+    record(trace, path, oracle)
+    return list(read(path))
 
 
 @pytest.mark.parametrize(
@@ -16,13 +28,34 @@ SHORT = Mixture(seconds=8, per_second=6, requests=17)
     [pytest.param(name, marks=pytest.mark.server(name)) for name in ("tiny", "retracting")],
 )
 def test_a_trace_passes(url, server, tmp_path):
-    history = tmp_path / "history.jsonl"
-    play.record(url, make(42, SHORT), history)
-    lines = list(read(history))
+    lines = played(make(server, 42, SHORT), Oracle(url), tmp_path)
     found = judge(lines)
     assert found.verdict == "PASSED", found.wrong
     assert found.counts["deterministic answers"] > 10
     the_judge_notices(lines)
+
+
+@pytest.mark.server("other weights")
+def test_a_trace_with_weight_updates_passes(weights, tmp_path):
+    mixture = Mixture(2, 20, requests=12, troubles=0.2, weights=(PLAIN, CHANGED))
+    lines = played(make("updates", 42, mixture), Oracle(weights.url, weights), tmp_path)
+    found = judge(lines)
+    assert found.verdict == "PASSED", found.wrong
+    assert found.counts["update"] > 1 and found.counts["answers of several segments"] > 0
+    # The control: each set of weights has the right answers of the other one.
+    for line in (line for line in lines if line["what"] == "alone"):
+        for one, other in zip(*(answers["answer"] for answers in line["answers"]), strict=True):
+            one["fingerprint"], other["fingerprint"] = other["fingerprint"], one["fingerprint"]
+    assert judge(lines).verdict == "FAILED"
+
+
+@pytest.mark.server("tiny")
+@pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
+def test_a_trace_that_once_failed_passes(url, path, tmp_path):
+    trace = Trace.load(path)
+    assert trace.server == "tiny", "give it a test on its server"
+    found = judge(played(trace, Oracle(url), tmp_path))
+    assert found.verdict == "PASSED", found.wrong
 
 
 def the_judge_notices(lines: list[dict]) -> None:
@@ -33,18 +66,12 @@ def the_judge_notices(lines: list[dict]) -> None:
         for i, line in enumerate(lines)
         if line["what"] == "ask" and line.get("answer") and line["answer"][0]["verified"]
     )
-    for part, value in (("ids", [1]), ("text", "?"), ("verified", False), ("digest", "0")):
+    changes = {"ids": [1], "text": "?", "verified": False, "digest": "0", "fingerprint": "0"}
+    for part, value in changes.items():
         changed = copy.deepcopy(lines)
         changed[whole]["answer"][0][part] = value
         assert judge(changed).verdict == "FAILED", part
     changed = copy.deepcopy(lines)
-    changed[whole] |= {"status": 500, "said": "no"}
+    changed[whole] |= {"status": 500, "said": "no", "answer": []}
     assert judge(changed).verdict == "FAILED"
-    assert judge([*lines[:-1], {"what": "end", "flush": 400, "health": 200}]).verdict == "FAILED"
-
-
-def test_a_seed_makes_one_trace(tmp_path):
-    trace = make(7, SHORT)
-    assert trace == make(7, SHORT) != make(8, SHORT)
-    trace.save(tmp_path / "trace.json")
-    assert Trace.load(tmp_path / "trace.json") == trace
+    assert judge([*lines[:-1], lines[-1] | {"flush": 400}]).verdict == "FAILED"

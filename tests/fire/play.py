@@ -3,19 +3,21 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import httpx
 
 from llm42_sglang.repro.connection import GENERATE
 from llm42_sglang.repro.wire import claiming
 from tests.engine import client
-from tests.fire.requests import ordinary, requests
+from tests.fire.alone import Oracle, outcome
+from tests.fire.requests import Request, claimed, ordinary
 from tests.fire.trace import Event, Trace
 
 LONGEST_S = 120  # an answer that takes longer hangs
+MOST = 64  # requests in flight
 
 
 class History:
@@ -29,162 +31,174 @@ class History:
         print(json.dumps({"what": what, **fields}), file=self._file, flush=True)
 
 
-class Asked(NamedTuple):
-    """A request of a trace, and the token ids that it gets alone, sample by sample."""
+class Player:
+    """Plays the events of a trace, at their times or as soon as fewer than MOST are in flight."""
 
-    body: dict[str, Any]
-    right: list[list[int]]
+    def __init__(
+        self, http: httpx.AsyncClient, trace: Trace, oracle: Oracle, right: list, history: History
+    ):
+        """right: for each request its `alone` under the plain weights."""
+        self.http = http
+        self.trace = trace
+        self.oracle = oracle
+        self.right = right
+        self.history = history
+        self.most = 0  # requests that were in flight at a time
+        self.to_replay: list[tuple[Event, int, dict]] = []  # answers of several segments
+        self._asking: dict[asyncio.Task, Event] = {}
+        self._room = asyncio.Semaphore(MOST)
+        self._updating = asyncio.Lock()  # SGLang takes one update at a time
+
+    async def play(self) -> None:
+        """Return when all is over."""
+        began, tasks = time.monotonic(), []
+        for event in self.trace.events:
+            await asyncio.sleep(max(0.0, began + event.at - time.monotonic()))
+            if event.kind == "ask":
+                await self._room.acquire()
+            task = asyncio.create_task(self._happen(event))
+            if event.kind == "ask":
+                self._asking[task] = event
+                task.add_done_callback(self._ended)
+            self.most = max(self.most, len(self._asking))
+            tasks.append(task)
+        await asyncio.gather(*tasks)
+        await self.http.post("/continue_generation", json={})
+
+    def _ended(self, task: asyncio.Task) -> None:
+        del self._asking[task]
+        self._room.release()
+
+    async def _happen(self, event: Event) -> None:
+        began = time.monotonic()
+        events: list[Any] = []
+        try:
+            if event.kind == "ask":
+                result = await self._ask(event, events)
+            else:
+                result = await getattr(self, f"_{event.kind}")(event)
+        except asyncio.CancelledError:  # the client has hung up
+            result = {"left": True, **outcome(200, "", [*map(json.loads, events[-2:])])}
+        except httpx.HTTPError as error:
+            result = {"broken": repr(error)}
+        seconds = round(time.monotonic() - began, 3)
+        self.history.write(event.kind, event=vars(event), seconds=seconds, **result)
+        for sample, answer in enumerate(result.get("answer") or ()):
+            if len(answer["segments"]) > 1:
+                self.to_replay.append((event, sample, answer))
+
+    async def _ask(self, event: Event, events: list[str]) -> dict[str, Any]:
+        """events: takes what is streamed."""
+        body = self._body(event, self.trace.requests[event.request])
+        if not event.stream:
+            response = await self.http.post("/generate", json=body)
+            whole = response.status_code == 200
+            return outcome(response.status_code, response.text, [response.json()] if whole else [])
+        async with self.http.stream("POST", "/generate", json=body) as response:
+            if response.status_code != 200:
+                return outcome(response.status_code, (await response.aread()).decode(), [])
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    events.append(line[6:])
+                    if event.leave_after is not None and len(events) > event.leave_after:
+                        return {"left": True, **outcome(200, "", [*map(json.loads, events)])}
+                    if event.slow and len(events) == 1:
+                        await asyncio.sleep(event.slow)
+        several = self.trace.requests[event.request].samples > 1
+        return outcome(200, "", [*map(json.loads, events if several else events[-1:])])
+
+    def _body(self, event: Event, request: Request) -> dict[str, Any]:
+        """What is sent."""
+        body = dict(request.body) if event.deterministic else ordinary(request.body)
+        if request.samples == 1:  # SGLang names samples by itself, and a claim is of one answer
+            if event.claim and self.right[event.request].get("answer"):
+                (right,) = self.right[event.request]["answer"]
+                body = claiming(GENERATE, body, claimed(right["ids"], event.claim))
+            body["rid"] = event.rid
+        body["stream"] = event.stream
+        if event.priority is not None:
+            body["priority"] = event.priority
+        return body
+
+    # -- Troubles, by kind --
+
+    async def _abort(self, event: Event) -> dict[str, Any]:
+        return await self._post("/abort_request", rid=event.rid)
+
+    async def _flush(self, event: Event) -> dict[str, Any]:
+        response = await self.http.post("/flush_cache", params={"timeout": 0})
+        return {"status": response.status_code}
+
+    async def _pause(self, event: Event) -> dict[str, Any]:
+        result = await self._post("/pause_generation", mode=event.mode)
+        await asyncio.sleep(event.seconds)
+        await self._post("/continue_generation")
+        return result
+
+    async def _storm(self, event: Event) -> dict[str, Any]:
+        """Every second client hangs up at once."""
+        leaving = [*self._asking][::2]
+        for task in leaving:
+            task.cancel()
+        return {"clients": len(leaving)}
+
+    async def _update(self, event: Event) -> dict[str, Any]:
+        """In a pause, or SGLang waits for all streams, or it ends them."""
+        async with self._updating:
+            if event.mode in ("retract", "in_place"):
+                await self._post("/pause_generation", mode=event.mode)
+            more = {"abort_all_requests": True} if event.mode == "abort" else {}
+            answer = await asyncio.to_thread(self.oracle.update, event.weights, **more)
+            if event.mode in ("retract", "in_place"):
+                await self._post("/continue_generation")
+        return {"success": answer["success"], "said": answer["message"][:300]}
+
+    async def _post(self, path: str, **body: Any) -> dict[str, Any]:
+        response = await self.http.post(path, json=body)
+        return {"status": response.status_code}
 
 
-def alone(url: str, trace: Trace, history: History) -> list[Asked]:
-    """Ask every request of the trace alone: these are the right answers."""
-    asked = []
-    for number, request in enumerate(requests(trace.requests, trace.seed)):
-        answer = kept(json.loads(client.post(url, request).require_ok().text))
-        history.write("alone", request=number, answer=answer)
-        asked.append(Asked(request, [one["ids"] for one in answer]))
-    return asked
-
-
-async def _play(
-    url: str, trace: Trace, asked: list[Asked], history: History, update: Callable[[str], Any]
-) -> None:
+async def _play(url: str, trace: Trace, oracle: Oracle, right: list, history: History) -> Player:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         base_url=url, timeout=LONGEST_S, limits=limits, trust_env=False
     ) as http:
-        began = time.monotonic()
-        tasks = []
-        for event in trace.events:
-            await asyncio.sleep(max(0.0, began + event.at - time.monotonic()))
-            tasks.append(asyncio.create_task(_happen(http, event, asked, history, update)))
-        await asyncio.gather(*tasks)
-        await http.post("/continue_generation", json={})
-        await _afterwards(http, history)
+        player = Player(http, trace, oracle, right, history)
+        await player.play()
+    return player
 
 
-async def _happen(
-    http: httpx.AsyncClient,
-    event: Event,
-    asked: list[Asked],
-    history: History,
-    update: Callable[[str], Any],
-) -> None:
-    began = time.monotonic()
-    try:
-        if event.kind == "ask":
-            outcome = await _ask(http, event, asked[event.request])
-        elif event.kind == "update":
-            outcome = {"said": await asyncio.to_thread(update, event.mode)}
-        else:
-            outcome = await _trouble(http, event)
-    except httpx.HTTPError as error:
-        outcome = {"broken": repr(error)}
-    seconds = round(time.monotonic() - began, 3)
-    history.write(event.kind, event=vars(event), seconds=seconds, **outcome)
-
-
-def _body(event: Event, asked: Asked) -> dict[str, Any]:
-    """What is sent."""
-    body = dict(asked.body) if event.deterministic else ordinary(asked.body)
-    several = len(asked.right) > 1
-    if event.claim and not several:
-        (right,) = asked.right
-        wrong = [*right[:-1], (right[-1] + 7) % 1000]
-        body = claiming(GENERATE, body, right if event.claim == "right" else wrong)
-    body["stream"] = event.stream
-    if not several:  # SGLang names samples by itself
-        body["rid"] = event.rid
-    if event.priority is not None:
-        body["priority"] = event.priority
-    return body
-
-
-async def _ask(http: httpx.AsyncClient, event: Event, asked: Asked) -> dict[str, Any]:
-    body = _body(event, asked)
-    if not event.stream:
-        response = await http.post("/generate", json=body)
-        whole = response.status_code == 200
-        return _outcome(response.status_code, response.text, [response.json()] if whole else [])
-    events: list[Any] = []
-    async with http.stream("POST", "/generate", json=body) as response:
-        if response.status_code != 200:
-            return _outcome(response.status_code, (await response.aread()).decode(), [])
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                events.append(json.loads(line[6:]))
-                if event.leave_after is not None and len(events) > event.leave_after:
-                    return {"left": True, **_outcome(200, "", events)}
-    return _outcome(200, "", events)
-
-
-def _outcome(status: int, text: str, events: list[Any]) -> dict[str, Any]:
-    """The last event of each sample; the text of what is no answer."""
-    last: dict[int, Any] = {}
-    for event in events:
-        for index, one in enumerate(event if isinstance(event, list) else [event]):
-            last[one.get("index", index)] = one
-    for one in last.values():
-        if "error" in one:
-            return {"status": status, "said": json.dumps(one)[:300]}
-    answer = [last[index] for index in sorted(last)]
-    said = "" if status == 200 else " ".join(text.split())[:300]
-    return {"status": status, "said": said, "answer": kept(answer)}
-
-
-def kept(answer: Any) -> list[dict[str, Any]]:
-    """What is kept of an answer: one entry for each sample."""
-    return [_kept(one) for one in (answer if isinstance(answer, list) else [answer])]
-
-
-def _kept(one: Mapping[str, Any]) -> dict[str, Any]:
-    meta = one["meta_info"]
-    receipt = meta.get("llm42") or {}
-    counts = ("verify_passes", "canonical_steps", "rollbacks", "tokens_rolled_back")
-    return {
-        "ids": one["output_ids"],
-        "text": one["text"],
-        "finish": meta["finish_reason"],
-        "logprobs": [entry[0] for entry in meta.get("output_token_logprobs") or ()],
-        "verified": receipt.get("verified"),
-        "fingerprint": receipt.get("fingerprint"),
-        "refuted": receipt.get("refuted"),
-        "segments": len(receipt.get("segments") or ()),
-        "digest": receipt.get("output_digest"),
-        "retractions": meta.get("num_retractions", 0),
-        **{name: receipt.get(name, 0) for name in counts},
-    }
-
-
-async def _trouble(http: httpx.AsyncClient, event: Event) -> dict[str, Any]:
-    if event.kind == "abort":
-        response = await http.post("/abort_request", json={"rid": event.rid})
-    elif event.kind == "flush":
-        response = await http.post("/flush_cache", params={"timeout": 0})
-    else:
-        response = await http.post("/pause_generation", json={"mode": event.mode})
-        await asyncio.sleep(event.seconds)
-        await http.post("/continue_generation", json={})
-    return {"status": response.status_code}
-
-
-async def _afterwards(http: httpx.AsyncClient, history: History) -> None:
-    """The server is idle: nothing may be left, and it must be well."""
-    flushed = await http.post("/flush_cache", params={"timeout": 30})
-    health = await http.get("/health")
-    history.write("end", flush=flushed.status_code, health=health.status_code)
-
-
-def record(
-    url: str, trace: Trace, path: Path, update: Callable[[str], Any] = lambda name: None
-) -> None:
-    """Ask for the right answers, play the trace, and look at the server afterwards.
-
-    update: changes the weights to those of a name.
-    """
+def record(trace: Trace, path: Path, oracle: Oracle) -> None:
+    """Ask for the right answers, play the trace, and look at the server afterwards."""
     with path.open("w") as file:
         history = History(file)
-        history.write("trace", seed=trace.seed, events=len(trace.events))
-        client.flush(url)
-        asked = alone(url, trace, history)
-        asyncio.run(_play(url, trace, asked, history, update))
+        history.write("trace", server=trace.server, seed=trace.seed, events=len(trace.events))
+        client.flush(oracle.url)
+        updated = any(event.kind == "update" for event in trace.events)
+        answers = oracle.alone(trace.requests, updated)
+        for number, request in enumerate(trace.requests):
+            alone = [of_weights[number] for of_weights in answers]
+            history.write("alone", request=number, kind=request.kind, answers=alone)
+        player = asyncio.run(_play(oracle.url, trace, oracle, answers[0], history))
+        for event, sample, answer in player.to_replay:
+            body = trace.requests[event.request].body
+            found = oracle.segments(_sample(body, sample), answer)
+            history.write("segments", rid=event.rid, sample=sample, ids=answer["ids"], alone=found)
+        if updated:
+            oracle.update("plain")
+        _afterwards(oracle.url, history, in_flight=player.most)
+
+
+def _sample(body: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """The request whose whole answer is this sample."""
+    params = {name: value for name, value in body["sampling_params"].items() if name != "n"}
+    if "sampling_seed" in params:
+        params["sampling_seed"] += index
+    return {**body, "sampling_params": params}
+
+
+def _afterwards(url: str, history: History, in_flight: int) -> None:
+    """The server is idle: nothing may be left, and it must be well."""
+    flushed = client.connection(url).post("/flush_cache?timeout=30", {})
+    health = client.get(url, "/health")
+    history.write("end", flush=flushed.status, health=health.status_code, in_flight=in_flight)
