@@ -30,6 +30,7 @@ from llm42_sglang.engine.loop.aborts import hidden_namesakes
 from llm42_sglang.engine.loop.admission import (
     HomogeneousPrefillAdder,
     is_deterministic,
+    longest_prompt,
     ordinary_decodes,
 )
 from llm42_sglang.engine.loop.claim import ClaimReq
@@ -77,6 +78,8 @@ class DeterministicScheduler(Scheduler):
     def _get_ready(self) -> None:
         """Certify the loaded model, before the first request."""
         config = self.llm42_config
+        longest = longest_prompt(self.max_total_num_tokens, config.page)
+        self.max_req_input_len = min(self.max_req_input_len, longest)
         self.llm42: Ready = make_ready(self, config)
         labels = {
             "model_name": get_serving().served_model_name,

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import fire
 from tests.fire.alone import Oracle
 from tests.fire.judge import judge, read
 from tests.fire.play import record
 from tests.fire.seeded import Mixture, make
-from tests.fire.trace import CHANGED, PLAIN, Trace
+from tests.fire.trace import CHANGED, PLAIN, Trace, kept
 
-KEPT = sorted((Path(fire.__file__).parent / "kept").glob("*.json"))
+KEPT = [path for path, trace in kept() if trace.server == "tiny"]
 SHORT = Mixture(seconds=2, per_second=25, requests=22)
 
 
@@ -52,9 +51,7 @@ def test_a_trace_with_weight_updates_passes(weights, tmp_path):
 @pytest.mark.server("tiny")
 @pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
 def test_a_trace_that_once_failed_passes(url, path, tmp_path):
-    trace = Trace.load(path)
-    assert trace.server == "tiny", "give it a test on its server"
-    found = judge(played(trace, Oracle(url), tmp_path))
+    found = judge(played(Trace.load(path), Oracle(url), tmp_path))
     assert found.verdict == "PASSED", found.wrong
 
 

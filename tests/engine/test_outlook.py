@@ -1,16 +1,18 @@
 """How a request stands to the lane, and who waits for whom. No server."""
 
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.mem_cache.prefill_budget import PrefillBudget
 from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
 from llm42_sglang.core.fairness import MOST_PASSED_OVER
 from llm42_sglang.core.track import Track
-from llm42_sglang.engine.loop.admission import HomogeneousPrefillAdder
+from llm42_sglang.engine.loop.admission import HomogeneousPrefillAdder, longest_prompt
 from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from tests.engine.fakes import FULL, Loop, T, batch_of, decoding, end, lane, ordinary, request
@@ -284,3 +286,29 @@ def test_the_loop_is_drained_once_for_those_who_end_and_never_again():
         loop.events.clear()
         loop.before_step()
         assert loop.events == events
+
+
+@pytest.mark.parametrize("pool", [20 * T, 40 * T])
+def test_every_prompt_that_is_let_in_has_room_in_an_empty_pool(pool):
+    """SGLang's own limit, the control, lets in some that wait for ever."""
+    free = SimpleNamespace(page_size=T, available_size=lambda: pool)
+    empty = SimpleNamespace(supports_mamba=lambda: False, evictable_size=lambda: 0)
+    adder = object.__new__(PrefillAdder)
+    adder.memory_budget = PrefillBudget(free, empty)
+    adder.rem_chunk_tokens = None
+
+    def has_room(length: int) -> bool:
+        req = ordinary("a")
+        req.full_untruncated_fill_ids, req.sampling_params.max_new_tokens = [0] * length, 0
+        fits, _ = adder._check_prefill_budget(
+            req,
+            extend_input_len=length,
+            total_tokens=length + T,  # with `per_req_token_overhead`
+            swa_host_hit_length=0,
+            chunk_limit=None,
+        )
+        return fits
+
+    longest = longest_prompt(pool, T)
+    assert has_room(longest) and not has_room(longest + 1)
+    assert longest < (sglangs := pool - 1 - 5) and not has_room(sglangs - 1)

@@ -1,5 +1,7 @@
 """Traces of many seeds on several servers, until the time is over. `scripts/soak` runs it.
 
+Traces that once failed on a server come first.
+
 A trace that does not pass is played again with fewer events, and the smallest one that fails is
 kept; then the next server has its turn. The result, as JSON, has the totals and what was wrong. It
 is written after each trace. The status is 0 if all traces passed, and not if it was interrupted.
@@ -13,6 +15,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from tests.fire.judge import Judgement
 from tests.fire.seeded import make
 from tests.fire.servers import PLACES, Playground
 from tests.fire.shrink import shrink
-from tests.fire.trace import Trace
+from tests.fire.trace import Trace, kept
 
 SHRINK_S, TRIES = 480, 60  # for one trace
 AT_ONCE = "requests in flight at a time"
@@ -121,7 +125,11 @@ def run(soak: Soak, options: argparse.Namespace) -> None:
         share = options.minutes * 60 * turn / len(options.servers)
         first = options.seed + 1000 * turn
         mixture = PLACES[name].mixture
-        traces = (make(name, seed, mixture) for seed in range(first, first + 1000))
+        if options.seconds:
+            mixture = replace(mixture, seconds=options.seconds)
+        seeded = (make(name, seed, mixture) for seed in range(first, first + 1000))
+        failed = [replace(trace, seed=-i) for i, (_, trace) in enumerate(kept(), start=1)]
+        traces = chain((trace for trace in failed if trace.server == name), seeded)
         soak.play(name, traces, soak.began + share)
 
 
@@ -141,6 +149,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1, help="of the first trace")
     parser.add_argument("--servers", nargs="+", default=[*PLACES], choices=PLACES)
+    parser.add_argument("--seconds", type=float, help="of a trace, if nobody had to wait")
     parser.add_argument("--trace", nargs="+", type=Path, help="play these files, and no seeds")
     parser.add_argument("--out", type=Path, help="write the totals here, as JSON")
     options = parser.parse_args()

@@ -88,7 +88,7 @@ def test_an_interrupted_soak_says_so(soak, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Ground, "play", interrupted)
-    options = SimpleNamespace(trace=None, servers=["tiny"], minutes=1, seed=1)
+    options = SimpleNamespace(trace=None, seconds=None, servers=["tiny"], minutes=1, seed=1)
     with pytest.raises(KeyboardInterrupt):
         soaks.finish(soak, options)
     assert json.loads(soak.out.read_text())["interrupted"]

@@ -73,3 +73,9 @@ def _shown(one: dict) -> dict:
     """An event or a request without fields that have their defaults."""
     plain = {name: one_field.default for name, one_field in Event.__dataclass_fields__.items()}
     return {name: value for name, value in one.items() if value != plain.get(name, ...)}
+
+
+def kept() -> list[tuple[Path, Trace]]:
+    """The traces that once failed, and their files."""
+    folder = Path(__file__).parent / "kept"
+    return [(path, Trace.load(path)) for path in sorted(folder.glob("*.json"))]

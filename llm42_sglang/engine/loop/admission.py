@@ -85,6 +85,15 @@ class HomogeneousPrefillAdder(PrefillAdder):
         return -(-req.extend_end // self.page_size) - req.prefix_len // self.page_size
 
 
+def longest_prompt(pool: int, page_size: int) -> int:
+    """Tokens of the longest prompt that SGLang's adder lets into an empty pool. pool: tokens.
+
+    SGLang refuses prompts that are as long as the pool, and its adder reserves a page for each
+    request. So a prompt in between would wait for ever, and everybody behind it.
+    """
+    return pool - page_size - 1
+
+
 def is_deterministic(req: Req | None) -> bool:
     """Whether the request was admitted as deterministic."""
     return isinstance(req, DeterministicReq)

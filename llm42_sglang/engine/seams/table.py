@@ -19,6 +19,7 @@ sglang.srt.managers.scheduler
   Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
   Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
   Scheduler.process_batch_result  drain the overlap loop before a pass
+  Scheduler.max_req_input_len  refuse prompts for which the pool has no room
   Scheduler.collect_inflight_reqs  find the namesakes that run
 sglang.srt.managers.data_parallel_controller
   DataParallelController  follow the replicas' schedulers
