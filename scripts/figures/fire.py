@@ -1,13 +1,16 @@
 """The table of docs/fire.md."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from scripts.figures.parts import Result, command, machine, table
 
+AT_ONCE = "requests in flight at a time"
 # As the judge of tests/fire counts them: requests and what came of them, then events in between.
 ROWS = {
     "traces": "traces",
     "requests": "requests",
+    AT_ONCE: "of them in flight at a time, at most",
     "deterministic answers": "deterministic answers, each the one that it is alone",
     "tokens": "their tokens",
     "canonical_steps": "tokens by canonical steps",
@@ -17,11 +20,19 @@ ROWS = {
     "retractions": "retractions",
     "claims confirmed": "right claims, confirmed",
     "claims refuted": "wrong claims, placed",
-    "ordinary answers": "ordinary answers",
+    "answers of several segments": "answers that weight updates have cut into segments",
+    "segments, each as alone": "their segments, each what its weights give alone",
+    "segments that cannot be asked for alone": "segments not judged: they need earlier output",
     "beginnings": "deterministic answers that were cut off, each the beginning of the right one",
+    "beginnings that no receipt explains": "the same, left during an update: not judged",
+    "ordinary answers": "ordinary answers",
+    "refused, as alone": "requests refused, as they are alone",
+    "turned away by a full queue": "requests that a full queue turned away",
     "names that came twice": "names refused because they were under way",
     "abort": "aborts",
+    "storm": "moments at which every second client hung up",
     "pause": "pauses: retracting, in place, aborting",
+    "update": "weight updates, some to a folder that is not there",
     "flush": "flushes of the cache",
 }
 
@@ -32,14 +43,21 @@ def soak(result: Result) -> Iterator[str]:
     yield ""
     hardware, servers = result["hardware"], result["servers"]
     wrong = len(result["wrong"])
+    interrupted = " It was interrupted." if result.get("interrupted") else ""
     yield (
         f"The last run: {result['minutes']:.0f} minutes on {machine(hardware)}; torch "
         f"{hardware['torch']}, SGLang {hardware['sglang']}. Answers that differed, leaks, hangs: "
-        f"**{wrong or 'none'}**."
+        f"**{wrong or 'none'}**.{interrupted}"
     )
     yield ""
     rows = []
     for name, text in ROWS.items():
         counts = [of_server.get(name, 0) for of_server in servers.values()]
-        rows.append([text, *(f"{count:,}" for count in (*counts, sum(counts)))])
+        in_all = max(counts) if name == AT_ONCE else sum(counts)
+        if in_all:
+            rows.append([text, *(f"{count:,}" for count in (*counts, in_all))])
     yield from table(("what", *servers, "in all"), rows)
+    if kinds := sum(map(Counter, result.get("kinds", {}).values()), Counter()):
+        yield ""
+        shown = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
+        yield f"The deterministic answers by kind: {shown}."

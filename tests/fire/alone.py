@@ -53,29 +53,38 @@ class Oracle:
             self._known[key] = outcome(reply.status, reply.text, [_json(reply.text)])
         return self._known[key]
 
-    def segments(self, body: Mapping[str, Any], answer: Mapping[str, Any]) -> list[dict | str]:
-        """What the segments of an answer, from the second on, get alone. A text says why one of
-        them cannot be asked for alone."""
-        parts = [SimpleNamespace(**segment) for segment in answer["segments"]]
-        receipt = SimpleNamespace(segments=parts, seed=None)
-        whole = SimpleNamespace(ids=answer["ids"], receipt=receipt)
-        results: list[dict | str] = []
-        for index in range(1, len(parts)):
-            try:
-                request = request_of(GENERATE, body, whole, index)
-            except NotReplayable as error:
-                results.append(str(error))
-                continue
-            results.append(self._under(parts[index].fingerprint, request))
-        return results
+    def segments(self, wholes: Sequence[tuple[Mapping, Mapping]]) -> list[list[dict | str | None]]:
+        """What the segments of answers get alone, from the second segment of each on.
 
-    def _under(self, fingerprint: str, body: Mapping[str, Any]) -> dict | str:
-        for name in self._paths:
-            assert self.update(name)["success"]
-            (one,) = self._answer(name, body).get("answer") or [None]
-            if one and one["fingerprint"] == fingerprint:
-                return one
-        return "no weights have its fingerprint"
+        wholes: body and answer of each. A text says why a segment cannot be asked for
+        alone; None stands for one of weights that nobody knows.
+        """
+        bodies = [_segments_of(body, answer) for body, answer in wholes]
+        found: list[list[dict | str | None]] = [[None] * len(of_answer) for of_answer in bodies]
+        for name, path in self._paths.items():
+            assert self._weights is not None
+            mine = self._weights.update(path)
+            for (_, answer), of_answer, results in zip(wholes, bodies, found, strict=True):
+                for i, body in enumerate(of_answer):
+                    if isinstance(body, str):
+                        results[i] = body
+                    elif answer["segments"][i + 1]["fingerprint"] == mine:
+                        (results[i],) = self._answer(name, body).get("answer") or [None]
+        return found
+
+
+def _segments_of(body: Mapping[str, Any], answer: Mapping[str, Any]) -> list[dict | str]:
+    """The requests for the segments of an answer alone, from the second on."""
+    parts = [SimpleNamespace(**segment) for segment in answer["segments"]]
+    receipt = SimpleNamespace(segments=parts, seed=None)
+    whole = SimpleNamespace(ids=answer["ids"], receipt=receipt)
+    requests: list[dict | str] = []
+    for index in range(1, len(parts)):
+        try:
+            requests.append(request_of(GENERATE, body, whole, index))
+        except NotReplayable as error:
+            requests.append(str(error))
+    return requests
 
 
 def _json(text: str) -> Any:

@@ -180,13 +180,19 @@ def record(trace: Trace, path: Path, oracle: Oracle) -> None:
             alone = [of_weights[number] for of_weights in answers]
             history.write("alone", request=number, kind=request.kind, answers=alone)
         player = asyncio.run(_play(oracle.url, trace, oracle, answers[0], history))
-        for event, sample, answer in player.to_replay:
-            body = trace.requests[event.request].body
-            found = oracle.segments(_sample(body, sample), answer)
-            history.write("segments", rid=event.rid, sample=sample, ids=answer["ids"], alone=found)
+        _replay(player.to_replay, trace, oracle, history)
         if updated:
             oracle.update("plain")
         _afterwards(oracle.url, history, in_flight=player.most)
+
+
+def _replay(wholes: list, trace: Trace, oracle: Oracle, history: History) -> None:
+    """Ask for the segments of answers alone, after the trace."""
+    bodies = [_sample(trace.requests[event.request].body, i) for event, i, _ in wholes]
+    answers = [answer for _, _, answer in wholes]
+    alone = oracle.segments([*zip(bodies, answers, strict=True)]) if wholes else []
+    for (event, sample, answer), found in zip(wholes, alone, strict=True):
+        history.write("segments", rid=event.rid, sample=sample, ids=answer["ids"], alone=found)
 
 
 def _sample(body: Mapping[str, Any], index: int) -> dict[str, Any]:
