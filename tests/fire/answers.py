@@ -17,6 +17,8 @@ from tests.fire.alone import COUNTERS
 from tests.fire.requests import claimed
 
 BITS = ("ids", "logprobs", "top")
+# What is said where a queue has an end: to who comes, or to who gives way to a higher priority.
+CROWDED = ("The request queue is full", "aborted by a higher priority request")
 
 
 class Answers:
@@ -52,7 +54,9 @@ class Answers:
         for sample, got in enumerate(line["answer"]):
             cut = (got["finish"] or {}).get("type") == "abort" and not got["refuted"]
             whole = got["finish"] is not None and not cut
-            if cut and not self.aborted(event):
+            if cut and turned_away(event, got["finish"].get("message") or ""):
+                self._counts["turned away by a full queue"] += 1
+            elif cut and not self.aborted(event):
                 yield f"{name}: aborted by nobody: {got['finish']}"
             if not whole and not cut and not left:
                 yield f"{name}: the stream has no end"
@@ -165,6 +169,11 @@ class Answers:
             start = end
         if start != len(got["ids"]):
             yield f"{name}: segments of {start} tokens, and {len(got['ids'])} ids"
+
+
+def turned_away(event: Mapping[str, Any], said: str) -> bool:
+    """Whether a request with a priority had to give way. said: by the server."""
+    return event["priority"] is not None and any(text in said for text in CROWDED)
 
 
 def _first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fire.answers import Answers
+from tests.fire.answers import Answers, turned_away
 
 LONGEST_S = 110  # an answer that takes longer hangs
 TWICE = "Duplicate request ID"  # what the server says to a name that is under way
-# What it says where a queue has an end: to who comes, or to who gives way to a higher priority.
-CROWDED = ("The request queue is full", "aborted by a higher priority request")
 
 
 @dataclass
@@ -70,7 +68,7 @@ def _wrong(line: Mapping[str, Any], answers: Answers, counts: Counter) -> Iterat
         yield f"{name}: the connection broke: {line['broken']}"
     elif TWICE in line["said"]:
         counts["names that came twice"] += 1
-    elif event["priority"] is not None and any(text in line["said"] for text in CROWDED):
+    elif turned_away(event, line["said"]):
         counts["turned away by a full queue"] += 1
     elif line.get("answer"):
         yield from answers.wrong(line, name)
