@@ -8,6 +8,7 @@
 - A claim is confirmed if it is the right answer, else refuted at the first token that differs.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -44,9 +45,11 @@ class Answers:
         """Whether something may have ended this request."""
         return self._all_may_end or event["rid"] in self._named
 
-    def refusal(self, request: int) -> str | None:
-        """What the request is told alone, if it gets no answer."""
-        return self._right[request][0]["said"] or None
+    def refused(self, event: Mapping[str, Any], said: str) -> bool:
+        """Whether the request is told alone what it was told here, and gets no answer."""
+        alone = self._right[event["request"]][0]
+        told = alone["said"] or _reason(*(alone.get("answer") or ()))
+        return bool(told) and message_of(told) == message_of(said)
 
     def wrong(self, line: Mapping[str, Any], name: str) -> Iterator[str]:
         """Yield what is wrong with the answers to a request, one for each sample."""
@@ -54,7 +57,10 @@ class Answers:
         for sample, got in enumerate(line["answer"]):
             cut = (got["finish"] or {}).get("type") == "abort" and not got["refuted"]
             whole = got["finish"] is not None and not cut
-            if cut and turned_away(event, got["finish"].get("message") or ""):
+            if cut and self.refused(event, _reason(got)):
+                self._counts["refused, as alone"] += 1
+                continue
+            if cut and turned_away(event, _reason(got)):
                 self._counts["turned away by a full queue"] += 1
             elif cut and not self.aborted(event):
                 yield f"{name}: aborted by nobody: {got['finish']}"
@@ -73,7 +79,7 @@ class Answers:
     def _under(self, event: Mapping[str, Any], sample: int, fingerprint: str) -> dict | None:
         """The right answer of weights, None if nobody knows them."""
         for alone in self._right[event["request"]]:
-            if alone["answer"] and alone["answer"][sample]["fingerprint"] == fingerprint:
+            if alone.get("answer") and alone["answer"][sample]["fingerprint"] == fingerprint:
                 return alone["answer"][sample]
         return None
 
@@ -106,7 +112,8 @@ class Answers:
     def _wrong_beginning(
         self, name: str, event: Mapping[str, Any], sample: int, got: dict
     ) -> Iterator[str]:
-        rights = [alone["answer"][sample] for alone in self._right[event["request"]]]
+        known = [alone.get("answer") for alone in self._right[event["request"]]]
+        rights = [answers[sample] for answers in known if answers]
         if any(
             all(got[part] == right[part][: len(got[part])] for part in BITS) for right in rights
         ):
@@ -169,6 +176,17 @@ class Answers:
             start = end
         if start != len(got["ids"]):
             yield f"{name}: segments of {start} tokens, and {len(got['ids'])} ids"
+
+
+def _reason(*answers: Mapping[str, Any]) -> str:
+    """Why an answer was aborted; "" if it was not, or nobody says why."""
+    return next(((one["finish"] or {}).get("message") or "" for one in answers), "")
+
+
+def message_of(said: str) -> str:
+    """The message of an error: streams have it in another object than whole answers."""
+    found = re.search(r'"message": ?"((?:[^"\\]|\\.)*)"', said)
+    return found[1] if found else said
 
 
 def turned_away(event: Mapping[str, Any], said: str) -> bool:

@@ -74,10 +74,10 @@ def _wrong(line: Mapping[str, Any], answers: Answers, counts: Counter) -> Iterat
         yield from answers.wrong(line, name)
     elif line.get("left"):
         counts["left without an answer"] += 1
+    elif answers.refused(event, line["said"]):
+        counts["refused, as alone"] += 1
     elif answers.aborted(event) and line["status"] == 200:
         counts["ended with an error"] += 1
-    elif line["said"] and line["said"] == answers.refusal(event["request"]):
-        counts["refused, as alone"] += 1
     else:
         yield f"{name}: {line['status']} {line['said'] or 'no answer'}"
 
