@@ -103,7 +103,7 @@ def outcome(status: int, text: str, events: Sequence[Any]) -> dict[str, Any]:
     for one in last.values():
         if "error" in one:
             return {"status": status, "said": json.dumps(one)[:300]}
-    answer = [_kept(last[index]) for index in sorted(last)]
+    answer = [{"sample": index, **_kept(last[index])} for index in sorted(last)]
     said = "" if status == 200 else " ".join(text.split())[:300]
     return {"status": status, "said": said, "answer": answer}
 

@@ -54,7 +54,8 @@ class Answers:
     def wrong(self, line: Mapping[str, Any], name: str) -> Iterator[str]:
         """Yield what is wrong with the answers to a request, one for each sample."""
         event, left = line["event"], bool(line.get("left"))
-        for sample, got in enumerate(line["answer"]):
+        for got in line["answer"]:  # who left a stream of several may know one of them only
+            sample = got["sample"]
             cut = (got["finish"] or {}).get("type") == "abort" and not got["refuted"]
             whole = got["finish"] is not None and not cut
             if cut and self.refused(event, _reason(got)):

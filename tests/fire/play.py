@@ -71,21 +71,21 @@ class Player:
 
     async def _happen(self, event: Event) -> None:
         began = time.monotonic()
-        events: list[Any] = []
+        events: list[str] = []
         try:
             if event.kind == "ask":
                 result = await self._ask(event, events)
             else:
                 result = await getattr(self, f"_{event.kind}")(event)
         except asyncio.CancelledError:  # the client has hung up
-            result = {"left": True, **outcome(200, "", [*map(json.loads, events[-2:])])}
+            result = {"left": True, **self._streamed(event, events)}
         except httpx.HTTPError as error:
             result = {"broken": repr(error)}
         seconds = round(time.monotonic() - began, 3)
         self.history.write(event.kind, event=vars(event), seconds=seconds, **result)
-        for sample, answer in enumerate(result.get("answer") or ()):
-            if len(answer["segments"]) > 1:
-                self.to_replay.append((event, sample, answer))
+        for answer in result.get("answer") or ():
+            if event.deterministic and len(answer["segments"]) > 1:
+                self.to_replay.append((event, answer["sample"], answer))
 
     async def _ask(self, event: Event, events: list[str]) -> dict[str, Any]:
         """events: takes what is streamed."""
@@ -101,9 +101,13 @@ class Player:
                 if line.startswith("data: {"):
                     events.append(line[6:])
                     if event.leave_after is not None and len(events) > event.leave_after:
-                        return {"left": True, **outcome(200, "", [*map(json.loads, events)])}
+                        return {"left": True, **self._streamed(event, events)}
                     if event.slow and len(events) == 1:
                         await asyncio.sleep(event.slow)
+        return self._streamed(event, events)
+
+    def _streamed(self, event: Event, events: list[str]) -> dict[str, Any]:
+        """What came; an event has all that came before it of its sample."""
         several = self.trace.requests[event.request].samples > 1
         return outcome(200, "", [*map(json.loads, events if several else events[-1:])])
 

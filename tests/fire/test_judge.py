@@ -96,6 +96,11 @@ def test_a_claim_is_refuted_where_it_differs(claim, token, weights, passed):
     assert verdict(refuted, claim=claim)[0] == ("PASSED" if passed else "FAILED")
 
 
+def test_who_leaves_may_know_the_second_sample_only():
+    second = answer([1, 2], ("a", 2), finish=None) | {"index": 1}
+    assert outcome(200, "", [second])["answer"][0]["sample"] == 1
+
+
 def test_a_wrong_claim_that_is_confirmed_is_noticed():
     right = answer([1, 2, 3, 4], ("a", 4))
     assert verdict(right, claim="right")[0] == "PASSED"
