@@ -19,7 +19,6 @@ sglang.srt.managers.scheduler
   Scheduler.event_loop_overlap  rely on result_queue and last_batch telling what is in flight
   Scheduler._get_new_batch_prefill_raw  rely on CONTINUE without adding passing over a request
   Scheduler.process_batch_result  drain the overlap loop before a pass
-  Scheduler.max_req_input_len  refuse prompts for which the pool has no room
   Scheduler.collect_inflight_reqs  find the namesakes that run
 sglang.srt.managers.data_parallel_controller
   DataParallelController  follow the replicas' schedulers
@@ -52,6 +51,7 @@ sglang.srt.managers.schedule_policy
   PrefillAdder.preempt_to_schedule  evict nobody for a request that the batch cannot take
 sglang.srt.managers.utils
   GenerationBatchResult{copy_to_cpu}  return the tokens of a deterministic prefill, which has nothing else
+  validate_input_length  refuse prompts for which the pool has no room, by Scheduler.max_req_input_len
   GenerationBatchResult.get_num_generated_tokens  count committed tokens only
 sglang.srt.managers.overlap_utils
   FutureMap.stash  set the next decode input after a rollback
