@@ -79,7 +79,7 @@ class DeterministicScheduler(Scheduler):
         """Certify the loaded model, before the first request."""
         config = self.llm42_config
         longest = longest_prompt(self.max_total_num_tokens, config.page)
-        self.max_req_input_len = min(self.max_req_input_len, longest)
+        self.max_req_input_len = min(self.max_req_input_len, longest)  # validate_input_length
         self.llm42: Ready = make_ready(self, config)
         labels = {
             "model_name": get_serving().served_model_name,
