@@ -14,6 +14,7 @@ from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.front import (
     dead_ends,
     gatekeeper,
+    keys,
     namesakes,
     openai_api,
     parsers,
@@ -48,6 +49,7 @@ FRONT = (
     parsers,
     namesakes,
     pauses,
+    keys,
 )
 CONTROLLER = (replicas,)  # between front and schedulers, with data parallelism
 SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updates)

@@ -23,6 +23,8 @@ MAX_COMMAS = 1_200_000  # a batch of 256 prompts of 4,096 ids has 1,048,575
 MAX_BRACKETS = 20_000  # opening ones
 MAX_QUOTES = 400_000  # two for each string and name
 MAX_WORDS = 50_000  # null, true and false
+# Their streams check a request only when they begin. SGLang sends the status before that.
+_LATE = ("/api/chat", "/api/generate")
 _SERVER_ERRORS = (500, 501)  # statuses that become 400
 _BEFORE_JSON = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks, and blanks
 
@@ -44,7 +46,7 @@ class LastResort:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send, self.problem)
+        answer = _Answer(send, self.problem, late=scope["path"] in _LATE)
         most = MAX_BYTES_IN_LOOP if scope["path"] in _IN_LOOP else MAX_BYTES
         body = _Counted(receive, most)
         try:
@@ -133,12 +135,15 @@ class _JsonCounts:
 class _Answer:
     """An ASGI `send` that turns a 500 into a 400 with one line.
 
-    For that it keeps the answer back until it is complete.
+    For that it keeps the answer back until it is complete. late: it keeps the status back until the
+    first part of the body.
     """
 
-    def __init__(self, send: Any, problem: Callable[[], str | None]):
+    def __init__(self, send: Any, problem: Callable[[], str | None], late: bool):
         self._send = send
         self._problem = problem
+        self._late = late
+        self._start: dict[str, Any] | None = None
         self._kept: list[bytes] | None = None
         self.started = self.ended = False
 
@@ -146,10 +151,16 @@ class _Answer:
         body = message["type"] == "http.response.body"
         self.ended = self.ended or (body and not message.get("more_body"))
         if message["type"] == "http.response.start":
-            self.started = True
+            self.started = not self._late
             if message["status"] in _SERVER_ERRORS and self._problem() is None:
                 self._kept = []
                 return
+            if self._late:
+                self._start = message
+                return
+        if self._start is not None:
+            start, self._start, self.started = self._start, None, True
+            await self._send(start)
         if self._kept is None:
             await self._send(message)
             return

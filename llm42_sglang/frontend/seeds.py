@@ -13,7 +13,7 @@ from llm42_sglang.core.seeds import FRESH
 from llm42_sglang.frontend.bodies import parsed_object
 from llm42_sglang.frontend.options import FIELD
 from llm42_sglang.frontend.places import READ
-from llm42_sglang.frontend.values import require
+from llm42_sglang.frontend.values import is_int, require
 
 SEED = "sampling_seed"  # of sampling parameters, and in custom_params
 _OPENAI = ("seed", SEED)  # in the body of an OpenAI endpoint
@@ -60,6 +60,12 @@ def refuse_fresh_seed(custom_params: Mapping[str, Any] | None) -> None:
         not asks_for_fresh_seed(custom_params),
         f'{SEED}: "{FRESH}" is for deterministic requests; leave it out, or set {FIELD} to true',
     )
+
+
+def refuse_no_seed(value: Any) -> None:
+    """Raise Refused for a seed in sampling parameters that is neither a number nor the word."""
+    good = value is None or value == FRESH or is_int(value)
+    require(good, f'{SEED} must be an integer of 64 bits or "{FRESH}", got {value!r:.40}')
 
 
 def refuse_unclear_seed(custom_params: Mapping[str, Any] | None, seed: int | None) -> None:

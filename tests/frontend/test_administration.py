@@ -2,7 +2,7 @@
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 
 from llm42_sglang.frontend import last_resort
@@ -37,6 +37,17 @@ async def leaves():
     tasks = BackgroundTasks()
     tasks.add_task(late)
     return JSONResponse("done", background=tasks)
+
+
+@app.post("/begins")
+@app.post("/api/generate")
+async def begins():
+    async def events():
+        if True:
+            raise ValueError("too many tokens")
+        yield "never"
+
+    return StreamingResponse(events())
 
 
 @app.post("/read")
@@ -87,6 +98,13 @@ def test_what_fails_after_an_answer_does_not_break_the_connection():
     assert TestClient(LastResort(app, lambda: None)).post("/leaves").json() == "done"
     with pytest.raises(AttributeError):  # negative control
         TestClient(app).post("/leaves")
+
+
+def test_a_stream_that_fails_at_its_beginning_is_refused():
+    client = TestClient(LastResort(app, lambda: None), raise_server_exceptions=False)
+    refused = client.post("/api/generate")
+    assert refused.status_code == 400 and "too many tokens" in refused.json()["error"]["message"]
+    assert client.post("/begins").status_code == 200  # negative control: it has begun
 
 
 def test_where_texts_are_read_in_the_event_loop_less_is_allowed(monkeypatch):

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
@@ -29,6 +30,7 @@ from llm42_sglang.engine.names import (
 )
 from llm42_sglang.engine.parameters import adjustments_of, plan_of
 from llm42_sglang.engine.signing import Signer, load_signer
+from llm42_sglang.frontend import seeds
 from llm42_sglang.frontend.administration import AdministrationGate
 from llm42_sglang.frontend.bodies import error_response
 from llm42_sglang.frontend.claims import refuse_claim
@@ -45,6 +47,7 @@ from llm42_sglang.frontend.options import (
     refuse_unsupported,
 )
 from llm42_sglang.frontend.seeds import refuse_fresh_seed, refuse_unclear_seed, with_word_moved
+from llm42_sglang.frontend.validation import in_one_line
 
 _MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 _HTTP = "sglang.srt.entrypoints.http_server"
@@ -181,6 +184,8 @@ class Gatekeeper:
                 paused=self.bounds.paused,
             )
             app.add_middleware(LastResort, problem=lambda: self.problem)
+            handlers = app.exception_handlers
+            handlers[RequestValidationError] = in_one_line(handlers[RequestValidationError])
             app.add_api_route(FACTS_PATH, self.describe_fingerprint, methods=["GET"])
             app.add_api_route(VERIFY_PATH, self.check_claim, methods=["POST"])
 
@@ -202,7 +207,6 @@ class Gatekeeper:
     def _check(self, params: SamplingParams, request: Any) -> bool:
         """Whether the request is deterministic. Raises Refused."""
         refuse_reserved_key(request.extra_key, NAMESPACE)
-        _refuse_unsendable(params.custom_params)
         default = self.config.default if self.config else False
         wanted = asks_for_determinism(params.custom_params, default)
         if wanted:
@@ -215,6 +219,7 @@ class Gatekeeper:
             refuse_fresh_seed(params.custom_params)
         refuse_nonce(params.custom_params, wanted)
         refuse_claim(params.custom_params, params.n, wanted)
+        _refuse_unsendable(params.custom_params)  # last: the others name the field
         return wanted
 
     def _require_service(self, params: SamplingParams, request: Any) -> None:
@@ -275,16 +280,20 @@ def check_contract(original, body: Any) -> str | None:
     for name in sorted({*_OURS, "custom_params"} & body.keys()):
         return f"{name} belongs in sampling_params"
     raw = body.get("sampling_params")
-    if isinstance(raw, list):
-        body = {**body, "sampling_params": [*map(_without_ours, raw)]}
-    elif raw is not None:
-        body = {**body, "sampling_params": _without_ours(raw)}
-    return original(body)
+    if raw is None:
+        return original(body)
+    try:
+        known = [*map(_without_ours, raw)] if isinstance(raw, list) else _without_ours(raw)
+    except Refused as error:
+        return str(error)
+    return original({**body, "sampling_params": known})
 
 
 def _without_ours(params: Any) -> Any:
+    """Sampling parameters as the schema knows them. Raises Refused for a seed that is none."""
     if not isinstance(params, dict):
         return params
+    seeds.refuse_no_seed(params.get(seeds.SEED))
     return {name: value for name, value in with_word_moved(params).items() if name not in _OURS}
 
 

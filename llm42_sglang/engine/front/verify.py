@@ -17,7 +17,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from llm42_sglang.core.receipts import VERIFY_PATH
-from llm42_sglang.errors import UserError, one_line
+from llm42_sglang.errors import TOO_DEEP, UserError, one_line
 from llm42_sglang.frontend.bodies import error_response
 from llm42_sglang.repro.claims import verify, worst
 from llm42_sglang.repro.connection import Connection
@@ -85,6 +85,8 @@ async def answer(
         return JSONResponse(await under_way)
     except UserError as error:
         return error_response(400, one_line(str(error)))
+    except RecursionError:
+        return error_response(400, TOO_DEEP)
     finally:
         transport.give_up()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llm42_sglang.engine.seam import Seam
 from llm42_sglang.engine.seams.check import fingerprint
+from llm42_sglang.files import write_whole
 
 FILE = Path(__file__).with_suffix(".txt")
 GONE = "????????"  # fits no symbol
@@ -26,7 +27,7 @@ def read() -> Signatures:
 def write(signatures: Signatures) -> None:
     """Replace the file."""
     rows = (" ".join((path, *signatures[path])) for path in sorted(signatures))
-    FILE.write_text("".join(f"{row}\n" for row in rows))
+    write_whole(FILE, "".join(f"{row}\n" for row in rows))
 
 
 def measured(seams: Iterable[Seam], known: Signatures, patched: bool) -> Signatures:
