@@ -11,6 +11,9 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+# Of a RecursionError: nothing that we write has hundreds of levels.
+TOO_DEEP = "a file or an answer has lists and objects inside of each other, in too many levels"
+
 
 class UserError(Exception):
     """Something is wrong or missing outside this program.

@@ -1,6 +1,7 @@
 """Files that are written as a whole, or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,12 +13,22 @@ from llm42_sglang.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to. Its file takes the place of `path` at the end of the block.
 
-    If the block fails, `path` is as before. Raises UserError if the file cannot be written.
+    If the block fails, `path` is as before. Of a link the file that it names is replaced. The mode
+    stays. Raises UserError if the file cannot be written, and for a device or a pipe, which a
+    rename would destroy.
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        target = Path(os.path.realpath(path))
+        if target.is_symlink() or (target.exists() and not target.is_file()):  # the first: a loop
+            raise UserError(f"cannot write {path}: it is no file; name one")
+        new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
     try:
         yield new
-        os.replace(new, path)
+        if target.exists():
+            shutil.copymode(target, new)
+        os.replace(new, target)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
     finally:
@@ -32,3 +43,19 @@ def write_whole(path: Path, text: str) -> None:
     """
     with replacing(path) as new:
         new.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that does not exist yet, as a whole or not at all.
+
+    mode: its permissions, from the first moment on. Raises FileExistsError, and other OSErrors.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.link(new, path)  # unlike a rename it fails if `path` exists
+    finally:
+        with suppress(OSError):
+            new.unlink()

@@ -17,7 +17,7 @@ from architectures import ARCHITECTURES, CAUSES, FLAGS, make
 
 from llm42_sglang.cli import certify
 from llm42_sglang.cli.hardware import hardware
-from llm42_sglang.cli.launch import leave_on_signals
+from llm42_sglang.cli.signals import leave_on_signals
 from llm42_sglang.core.config import Config
 from llm42_sglang.files import write_whole
 from scripts import results

@@ -29,7 +29,7 @@ from simulator.systems import (
 )
 from simulator.workload import Workload
 
-from llm42_sglang.files import write_whole
+from llm42_sglang.files import replacing, write_whole
 
 COUNTS = ("tok/s", "recompute %", "per output %", "steps %", "passes", "slots", "verify %")
 CERTIFIABLE = 64  # requests of a decode step; certification examines no larger ones
@@ -130,7 +130,8 @@ def plot(path: Path, reports: Sequence[Report]) -> None:
     recompute.set(xlabel="window x group", ylabel="tokens recomputed per output token, %")
     for axes in (speed, recompute):
         axes.legend()
-    figure.savefig(path, dpi=150)
+    with replacing(path) as new:
+        figure.savefig(new, dpi=150, format="png")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm42_sglang.cli.cache import cache_dir
-from llm42_sglang.cli.launch import ServerProcess, leave_on_signals
+from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.cli.model import ensure_default_model
-from llm42_sglang.errors import UserError
+from llm42_sglang.cli.signals import leave_on_signals
+from llm42_sglang.errors import UserError, printable
 from llm42_sglang.repro.conditions import CONDITIONS, observe, question
 from llm42_sglang.repro.endpoint import connect
 from llm42_sglang.repro.output import first_difference
@@ -72,7 +73,9 @@ def main() -> int:
     try:
         return run(options.port, options.serve)
     except UserError as error:
-        console.print(f"llm42: error: {error}", style="red", markup=False, soft_wrap=True)
+        console.print(
+            f"llm42: error: {printable(str(error))}", style="red", markup=False, soft_wrap=True
+        )
         return 1
     except KeyboardInterrupt:
         return 130

@@ -8,6 +8,7 @@ in flight, other flags of the server.
 import json
 from pathlib import Path
 
+from llm42_sglang.files import write_whole
 from scripts.figures import costs, fire, loads, models, noticed
 from scripts.figures.parts import Result
 
@@ -51,8 +52,10 @@ def architectures(folder: Path = RESULTS) -> str:
 
 
 def traces(folder: Path = RESULTS) -> str:
-    """Markdown for docs/fire.md: the table."""
-    return "\n".join(line for result in _read(folder, "soak") for line in fire.soak(result))
+    """Markdown for docs/fire.md: the tables."""
+    parts = ((fire.soak, "soak"), (fire.fuzz, "fuzz"))
+    tables = (render(result) for render, name in parts for result in _read(folder, name))
+    return "\n\n".join("\n".join(lines) for lines in tables)
 
 
 def tests(folder: Path = RESULTS) -> str:
@@ -73,7 +76,7 @@ def _read(folder: Path, name: str) -> list[Result]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-OTHERS = ("models", "soak", "mutants", "coverage")  # on pages of their own
+OTHERS = ("models", "soak", "fuzz", "mutants", "coverage")  # on pages of their own
 PAGES = {
     ROOT / "README.md": summary,
     ROOT / "docs" / "performance.md": figures,
@@ -95,7 +98,7 @@ def fill() -> None:
     """Put what the files say into all pages."""
     for path, render in PAGES.items():
         page = path.read_text(encoding="utf-8")
-        path.write_text(filled(page, render()), encoding="utf-8")
+        write_whole(path, filled(page, render()))
 
 
 if __name__ == "__main__":

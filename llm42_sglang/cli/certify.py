@@ -17,10 +17,11 @@ import typer
 
 from llm42_sglang.cli.bench import report
 from llm42_sglang.cli.cache import cache_dir
-from llm42_sglang.cli.launch import ESCAPES, leave_on_signals
+from llm42_sglang.cli.launch import ESCAPES
 from llm42_sglang.cli.model import ensure_default_model
 from llm42_sglang.cli.output import Out, require_writable, say
 from llm42_sglang.cli.serve import GroupSize, PageSize
+from llm42_sglang.cli.signals import held_back
 from llm42_sglang.core.config import Config, ConfigError
 from llm42_sglang.core.ranges import ranges
 from llm42_sglang.errors import UserError, judging, printable
@@ -68,7 +69,6 @@ def certify(
     does not, and one line says why. Status 2: bad options.
     """
     require_writable(out)
-    leave_on_signals()
     if model is not None and model.startswith("-"):
         raise UserError(f"name the model before {model}")
     try:
@@ -104,7 +104,7 @@ def examined(
     }
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
-        status = _status_of(start([str(result), json.dumps(job)], log), timeout_s)
+        status = _status_of(start, [str(result), json.dumps(job)], log, timeout_s)
         found = json.loads(result.read_text()) if result.exists() else failure(status, log)
     return {"architecture": _architecture(model), "flips": None, "certificate": None} | found
 
@@ -121,15 +121,21 @@ def spawned(arguments: Sequence[str], log: Path) -> Process:
         )
 
 
-def _status_of(process: Process, timeout_s: float | None) -> int | None:
+def _status_of(
+    start: Start, arguments: Sequence[str], log: Path, timeout_s: float | None
+) -> int | None:
     """Return the exit status of the trial, None if it was not done in time. Nothing is left."""
+    process = None
     try:
+        with held_back():
+            process = start(arguments, log)
         return process.wait(timeout=timeout_s)
     except (TimeoutError, subprocess.TimeoutExpired):
         return None
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def failure(status: int | None, log: Path) -> Found:

@@ -1,7 +1,6 @@
 """`llm42 key`: make a key that signs receipts."""
 
 import base64
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from llm42_sglang.cli.output import say
 from llm42_sglang.core.receipts import key_id
 from llm42_sglang.errors import UserError
+from llm42_sglang.files import write_new
 
 
 def key(
@@ -25,9 +25,8 @@ def key(
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    try:  # nobody else may read it, not even for a moment
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
-            new.write(pem)
+    try:
+        write_new(file, pem, mode=0o600)  # nobody else may read it, not even for a moment
     except FileExistsError:
         raise UserError(f"{file} exists; a key is never overwritten: name another file") from None
     except OSError as error:

@@ -16,6 +16,7 @@ from random import SystemRandom
 import httpx
 import psutil
 
+from llm42_sglang.cli.signals import held_back
 from llm42_sglang.errors import UserError
 
 SERVE = (sys.executable, "-m", "llm42_sglang.cli.main", "serve", "--port", "{port}")
@@ -29,12 +30,6 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 # Called while the server starts, with the seconds so far and the last line of its log.
 Progress = Callable[[float, str], None]
-
-
-def leave_on_signals() -> None:
-    """Exit on SIGTERM and SIGHUP as on Ctrl-C, so that this process's servers are stopped too."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 class ServerError(UserError):
@@ -103,8 +98,9 @@ class ServerProcess:
         assert self._process is None, "started twice"
         if is_taken(self.port):  # the health of another server would be taken for this one's
             raise ServerError(f"port {self.port} is in use; name another one or leave it out")
-        self._process = self._spawn()
         try:
+            with held_back():
+                self._process = self._spawn()
             self._wait_until_healthy()
         except BaseException:
             self.stop()
@@ -115,13 +111,20 @@ class ServerProcess:
 
         At first only the first process gets SIGTERM, and has `grace_s` seconds to end the others.
         SGLang finishes its requests then. It would take a scheduler that gets a signal for crashed.
-        Once the first process has gone, the others get SIGTERM. What is left gets SIGKILL.
+        Once the first process has gone, the others get SIGTERM. What is left gets SIGKILL. If
+        something interrupts this, such as a second Ctrl-C, all get SIGKILL at once.
         """
         if self._process is None:
             return
-        self._remember_family()
-        if self._end({psutil.Process(self.pid)} if self.alive else set(), signal.SIGTERM):
-            self._end(self._family, signal.SIGTERM)
+        try:
+            self._remember_family()
+            if self._end({psutil.Process(self.pid)} if self.alive else set(), signal.SIGTERM):
+                self._end(self._family, signal.SIGTERM)
+        finally:
+            with held_back():
+                self._kill()
+
+    def _kill(self) -> None:
         self._remember_family()
         self._end(self._family, signal.SIGKILL)
         self._process.poll()

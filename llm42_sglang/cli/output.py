@@ -67,7 +67,7 @@ def require_writable(*paths: Path | None) -> None:
 
 def say(message: str) -> None:
     """Print a line of progress."""
-    print(f"llm42: {message}", file=sys.stderr, flush=True)
+    print(f"llm42: {printable(message)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

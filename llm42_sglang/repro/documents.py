@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from llm42_sglang.errors import UserError
 
+_NAME, _COMPLAINT = 100, 600  # characters of names in a file, and of complaints, that are shown
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -68,5 +69,6 @@ def first_complaint(error: ValidationError) -> str:
     """One line that says where the first mistake is, and what it is."""
     first = error.errors(include_url=False)[0]
     complaint = first["msg"].removeprefix("Value error, ")
-    text = ": ".join(filter(None, (".".join(map(str, first["loc"])), complaint)))
-    return " ".join(text.split())
+    place = ".".join(str(name)[:_NAME] for name in first["loc"])
+    text = ": ".join(filter(None, (place, complaint)))
+    return " ".join(text.split())[:_COMPLAINT]

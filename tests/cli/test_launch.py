@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Timer
 
 import httpx
 import psutil
@@ -71,7 +73,8 @@ def test_a_command_that_is_terminated_stops_its_server(tmp_path):
     children = tmp_path / "children"
     script = (
         "from pathlib import Path\nimport sys, time\n"
-        "from llm42_sglang.cli.launch import ServerProcess, leave_on_signals\n"
+        "from llm42_sglang.cli.launch import ServerProcess\n"
+        "from llm42_sglang.cli.signals import leave_on_signals\n"
         "leave_on_signals()\n"
         "with ServerProcess(argv=sys.argv[1:], log_path=Path('log')):\n"
         "    print('up', flush=True)\n"
@@ -86,6 +89,38 @@ def test_a_command_that_is_terminated_stops_its_server(tmp_path):
         command.terminate()
         assert command.wait(60) == 128 + signal.SIGTERM
     assert not any(map(runs, json.loads(children.read_text())))
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_ctrl_c_while_the_server_is_spawned_leaves_no_process(fake, monkeypatch, held):
+    """Negative control: where signals are not held back, nobody knows the process."""
+    spawned, popen = [], subprocess.Popen
+
+    def interrupted(*arguments, **options):
+        spawned.append(popen(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return spawned[0]
+
+    monkeypatch.setattr(launch.subprocess, "Popen", interrupted)
+    if not held:
+        monkeypatch.setattr(launch, "held_back", nullcontext)
+    server = fake("--sick", "1000")
+    with pytest.raises(KeyboardInterrupt):
+        server.start()
+    monkeypatch.undo()
+    assert runs(spawned[0].pid) is not held
+    spawned[0].kill()
+    spawned[0].wait()
+
+
+def test_a_second_ctrl_c_kills_the_server(fake):
+    with pytest.raises(KeyboardInterrupt), fake("--stubborn", grace_s=30) as server:
+        pid = server.pid
+        Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], 30)
+    assert not runs(pid) and not server.alive
 
 
 def test_a_port_in_use_or_a_command_that_does_not_exist_is_refused(fake, tmp_path):
