@@ -61,3 +61,37 @@ def soak(result: Result) -> Iterator[str]:
         yield ""
         shown = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
         yield f"The deterministic answers by kind: {shown}."
+
+
+def fuzz(result: Result) -> Iterator[str]:
+    """What `scripts/fuzz` counted: attack, how often, what happened."""
+    counts, wrong = result["counts"], len(result["wrong"])
+    yield f"    {command(result)}"
+    yield ""
+    yield (
+        f"The last run: {result['minutes']:.0f} minutes on {machine(result['hardware'])}. "
+        f"{counts['requests']:,} requests; the slowest answer took {counts['slowest_s']} s, and "
+        f"the server grew by {counts['memory_grown_mib']} MiB at most. Of "
+        f"{counts['deterministic answers']:,} deterministic answers "
+        f"{counts[AGAIN]:,} were asked for again, alone. Answers that differed, 500s, hangs, "
+        f"leaks: **{wrong or 'none'}**."
+    )
+    yield ""
+    every = {**result["attacks"], **result["files"]}
+    rows = [
+        [name, f"{sum(ended.values()):,}", ", ".join(_ends(ended))]
+        for name, ended in sorted(every.items())
+    ]
+    yield from table(("attack", "how often", "what happened"), rows)
+    yield ""
+    by_path = sorted(result["endpoints"].items())
+    rows = [[f"`{path}`", f"{sum(e.values()):,}", ", ".join(_ends(e))] for path, e in by_path]
+    yield from table(("endpoint", "requests", "statuses"), rows)
+
+
+AGAIN = "deterministic answers, asked for again alone"
+
+
+def _ends(counts: dict[str, int]) -> Iterator[str]:
+    for what, count in sorted(counts.items()):
+        yield f"{what}: {count:,}"

@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from tests.engine import client, hostile
+from tests.fire.attacks import WELL, Attack, encoded
+from tests.fire.fuzz import Answered, Fuzzer
 
 pytestmark = pytest.mark.server("tiny")
 LONG = 6  # a prompt of 50 tokens
@@ -93,6 +95,30 @@ def test_hostile_requests_beside_a_stream(url, reference):
     client.flush(url)
     counts = Counter(status for status, _ in answers)
     print(f"{len(answers)} requests, {counts}; others waited {others.slowest_s:.2f} s at most")
+
+
+def test_attacks_are_refused_by_name_or_answered_right(url):
+    """A short sample of `scripts/fuzz`; then answers that would be noticed."""
+    fuzzer = Fuzzer(url)
+    fuzzer.fire(150)
+    assert fuzzer.counts["requests"] >= 150 and len(fuzzer.by_attack) > 10
+    assert fuzzer.counts["deterministic answers, asked for again alone"] > 5
+    ours = Attack("a field of ours", "/generate", b"{}", names=("nonce",), ours=True)
+    for answer in (
+        Answered(500, "", 0),
+        Answered(599, "hung up", 0),
+        Answered(400, '{"error": {"message": "no"}}', 0),
+        Answered(400, '{"error": {"message": "nonce:\\nno"}}', 0),
+    ):
+        with pytest.raises(AssertionError):
+            fuzzer.judge(ours, answer)
+    fuzzer.judge(ours, Answered(400, '{"error": {"message": "nonce: no"}}', 0))
+    body = encoded(WELL["/generate"])
+    right = fuzzer.send(Attack("", "/generate", body))
+    wrong = right._replace(text=right.text.replace('"text":"', '"text":"x'))
+    fuzzer.judge(Attack("", "/generate", body), wrong)
+    with pytest.raises(AssertionError):
+        fuzzer.look_after()
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

@@ -1,0 +1,36 @@
+"""Damaged suites, golden files and receipts: a short sample of what `scripts/fuzz` does."""
+
+import pytest
+
+from tests.fire.damage import Damager, Server, answers, run
+
+SAMPLE = 250
+
+
+@pytest.fixture
+def damager(recording, tmp_path):
+    files = {
+        "suite": [recording / "suite.yaml"],
+        "golden": [recording / "golden.json"],
+        "receipt": sorted((recording / "receipts").iterdir()),
+    }
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    with Server() as server:
+        yield Damager(server.url, files, folder)
+
+
+def test_a_damaged_file_is_a_mistake_in_one_line_or_has_a_right_verdict(damager):
+    damager.fire(SAMPLE)
+    statuses = {kind: set(counts) for kind, counts in damager.by_attack.items()}
+    assert len(statuses) == 3 and all(len(seen) >= 2 for seen in statuses.values())
+
+
+def test_negative_control_a_changed_answer_that_passes_would_be_noticed(damager, recording):
+    """On a server whose answers are those of the damaged file, the verdict would be wrong."""
+    golden = recording / "golden.json"
+    changed = golden.read_bytes().replace(b'"finish_reason": "length"', b'"finish_reason": "stop"')
+    path = damager.folder / "golden.json"
+    path.write_bytes(changed)
+    assert answers(path) != answers(golden)
+    assert run("check", str(path), "--url", damager.url, "--conditions", "alone").status == 1
