@@ -41,6 +41,19 @@ def held_back() -> Iterator[None]:
             signal.raise_signal(number)
 
 
+@contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """In the block SIGTERM and SIGHUP are Ctrl-C, after which pytest ends what fixtures hold."""
+    main = threading.current_thread() is threading.main_thread()
+    numbers = _heeded(ENDING[1:]) if main else []
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _heeded(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:
     """Those that are not ignored, as SIGHUP is under nohup."""
     return [one for one in numbers if signal.getsignal(one) not in (signal.SIG_IGN, None)]

@@ -69,11 +69,12 @@ def llm42_url(
         yield url
         return
     from llm42_sglang.cli.launch import ServerProcess
+    from llm42_sglang.cli.signals import as_ctrl_c
     from llm42_sglang.pytest_plugin.reproducible import failing
 
     argv = shlex.split(pytestconfig.getini("llm42_command")) or None  # None: llm42 serve
     log = tmp_path_factory.mktemp("llm42") / "server.log"
-    with failing(), ServerProcess(argv=argv, log_path=log) as server:
+    with failing(), as_ctrl_c(), ServerProcess(argv=argv, log_path=log) as server:
         yield server.url
 
 

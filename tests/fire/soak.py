@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llm42_sglang.cli.hardware import hardware
-from llm42_sglang.cli.launch import leave_on_signals
+from llm42_sglang.cli.signals import leave_on_signals
 from llm42_sglang.files import write_whole
 from tests.engine.preloaded import preload
 from tests.engine.servers import ENV
@@ -154,10 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the totals here, as JSON")
     options = parser.parse_args()
     leave_on_signals()
-    preload(ENV)
-    soak = Soak(Path(tempfile.mkdtemp(prefix="llm42-soak-")), options.out)
-    finish(soak, options)
-    sys.exit(1 if soak.wrong else 0)
+from llm42_sglang.cli.signals import leave_on_signals
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The plugin in a user's project: pytest runs on a copy of the sample, with fake servers."""
 
 import shutil
+import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -130,6 +132,20 @@ def test_a_server_is_started_once_and_ended(project, golden):
     assert status == 0, output
     (pid,) = pids.read_text().split()
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_terminated_pytest_ends_its_server(project, golden):
+    """SIGTERM alone would end pytest at once, and the server would go on."""
+    pids, starter = golden.with_name("pids"), golden.with_name("start.sh")
+    starter.write_text(f"#!/bin/sh\necho $$ >>{pids}\nexec sleep 60\n")
+    starter.chmod(0o755)
+    options = ("-p", PLUGIN, "-q", "-o", f"llm42_command={starter} {{port}}")
+    with subprocess.Popen([sys.executable, "-m", "pytest", *options], cwd=golden.parent) as command:
+        while not (pids.exists() and pids.read_text()) and command.poll() is None:
+            time.sleep(0.05)
+        command.terminate()
+        assert command.wait(30) == pytest.ExitCode.INTERRUPTED
+    assert not Path(f"/proc/{pids.read_text().strip()}").exists()
 
 
 def test_unused_it_imports_nothing_and_starts_nothing(project, pytester):
