@@ -13,6 +13,7 @@ from llm42_sglang.engine import faults, hooks, scheduler, settings
 from llm42_sglang.engine.errors import EngineError
 from llm42_sglang.engine.front import (
     dead_ends,
+    followers,
     gatekeeper,
     keys,
     namesakes,
@@ -35,7 +36,7 @@ from llm42_sglang.engine.passes import canonical
 from llm42_sglang.engine.seam import each_once
 from llm42_sglang.engine.seams import signatures, table
 from llm42_sglang.engine.seams.check import check
-from llm42_sglang.engine.weights import updates
+from llm42_sglang.engine.weights import checkpoint, updates
 
 # Whose hooks each process registers. Tokenizer and HTTP: without a configuration too, where they
 # refuse deterministic requests.
@@ -50,9 +51,10 @@ FRONT = (
     namesakes,
     pauses,
     keys,
+    followers,
 )
 CONTROLLER = (replicas,)  # between front and schedulers, with data parallelism
-SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updates)
+SCHEDULER = (scheduler, results, canonical, fastpath, drawable, profiling, updates, checkpoint)
 # Every symbol of SGLang's that this version relies on and can import.
 SEAMS = each_once((*hooks.seams_in(*FRONT, *CONTROLLER, *SCHEDULER, faults), *table.RELIED_UPON))
 

@@ -43,9 +43,11 @@ from llm42_sglang.engine.loop.streamer import DeterministicOutputStreamer
 from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
+from llm42_sglang.engine.passes.ranks import nobody_lost
 from llm42_sglang.engine.service import Service
 from llm42_sglang.engine.start.certify import recheck
 from llm42_sglang.engine.start.limits import require_supported
+from llm42_sglang.engine.start.nodes import meet
 from llm42_sglang.engine.start.ready import Ready, make_ready
 from llm42_sglang.engine.weights.updates import WeightUpdates
 from llm42_sglang.frontend.claims import claim_of
@@ -69,8 +71,11 @@ class DeterministicScheduler(Scheduler):
         try:
             hooks.require_live()
             require_supported(server_args, config)
-            super().__init__(server_args, port_args)
-            self._get_ready()
+            with nobody_lost():
+                store = meet(server_args, config)
+                super().__init__(server_args, port_args)
+                del store  # SGLang's process group has it now
+                self._get_ready()
         except EngineError as error:
             _say(error)
             sys.exit(REFUSED_TO_START)  # the parent knows the status
@@ -108,9 +113,10 @@ class DeterministicScheduler(Scheduler):
         }
 
     def run_event_loop(self) -> None:
-        """As SGLang's. If the ranks disagree, the server ends."""
+        """As SGLang's. If the ranks disagree, or one is gone, the server ends."""
         try:
-            super().run_event_loop()
+            with nobody_lost():
+                super().run_event_loop()
         except RanksDisagreeError as error:
             _say(error)
             # As SGLang does when a scheduler fails: the parent ends all the others.

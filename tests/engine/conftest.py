@@ -38,12 +38,15 @@ def llm42(*arguments: object) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests without a server first, then server by server, in the order of CONFIGURATIONS."""
+    """Tests without a server first, then server by server, in the order of CONFIGURATIONS. The
+    mark of a test that ends its server says `last=True`."""
     order = [None, *CONFIGURATIONS]
 
-    def place(item: pytest.Item) -> int:
+    def place(item: pytest.Item) -> tuple[int, bool]:
         mark = item.get_closest_marker("server")
-        return len(order) if mark and not mark.args else order.index(mark and mark.args[0])
+        if mark is None or not mark.args:
+            return (len(order) if mark else 0), False
+        return order.index(mark.args[0]), mark.kwargs.get("last", False)
 
     items.sort(key=place)
 

@@ -12,6 +12,7 @@ from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.cli.main import main
 from tests.engine import client, installed, tiny_models
 from tests.engine.preloaded import Forked
+from tests.engine.two_nodes import Node, flags_of, new_address
 
 # SGLang's own checks at their strictest: every leak or double free ends the server.
 ENV = {
@@ -48,6 +49,7 @@ class Configuration:
     # "serve", or "patched", which is that of `installed`.
     command: str | None = None
     signs: bool = False  # receipts, with a key of its own
+    nodes: int = 1  # 2: over loopback, see `two_nodes`
 
 
 BASE = (*SMALL, *POOL, *TOOLS)
@@ -85,11 +87,13 @@ CONFIGURATIONS: dict[str, Configuration] = {
         "gemma3",
         (*SMALL, *POOL, "--disable-hybrid-swa-memory", "--llm42-weights-digest", "version"),
     ),
-    "two ranks": Configuration("qwen3_moe", (*MOE, *TENSOR, *VERIFIED, *DRAFTS), DECODE | CORES),
+    "two nodes": Configuration(
+        "qwen3_moe", (*MOE, *TENSOR, *VERIFIED, *DRAFTS), DECODE | CORES, nodes=2
+    ),
     "two replicas": Configuration("qwen3_moe", (*MOE, *DATA, *VERIFIED), DECODE | CORES, "serve"),
     "embedded": Configuration(None, ("--max-total-tokens", "20000", *TOOLS)),  # T, G by default
     "a rank strays": Configuration(
-        "qwen3", (*SMALL, *POOL, *TENSOR), {"LLM42_FAULT": "rank1,stray"} | CORES
+        "qwen3_moe", (*MOE, *TENSOR, *VERIFIED), {"LLM42_FAULT": "rank1,stray"} | CORES
     ),
     "no hooks": Configuration("qwen3", (*SMALL, *POOL), {"LLM42_FAULT": "no-scheduler,unbounded"}),
     # Certification refuses it. The KV of rank 1 alone is another one at every run.
@@ -111,6 +115,22 @@ class ForkedServer(ServerProcess):
             self._remember_family()
             self._end(self._family, signal.SIGKILL)
             self._process = None
+
+
+class TwoNodes(ForkedServer):
+    """Node 0 is the server. Node 1 runs beside it, with the same flags."""
+
+    def _spawn(self) -> Forked:
+        address, alike = new_address(), self.args
+        log_path = self.log_path.with_suffix(".node-1.log")
+        self.other = Node([*alike, *flags_of(1, address)], self.env, log_path)
+        self.args = [*alike, *flags_of(0, address)]
+        return super()._spawn()
+
+    def stop(self) -> None:
+        """Kill both."""
+        super().stop()
+        self.other.kill()
 
 
 class Servers:
@@ -156,12 +176,19 @@ class Servers:
             args += ["--model-path", str(tiny_models.make(configuration.model, self.folder))]
         if configuration.signs:
             args += ["--llm42-signing-key", str(key_in(self.folder))]
+        if configuration.nodes == 2:
+            return TwoNodes(args, **options)
         if configuration.command is None:
             return ForkedServer(args, **options)
         if configuration.command == "serve":
             return ServerProcess(args, **options)
         options["env"] |= installed.environment(self.folder)
         return ServerProcess(argv=[*installed.command(self.folder), *args], **options)
+
+    def forget(self) -> ServerProcess:
+        """The running server, which a test will end by itself."""
+        process, self.process, self.name = self.process, None, None
+        return process
 
     def stop(self) -> None:
         """Stop the running server; it must still be alive, idle, and have found no leak."""

@@ -220,7 +220,7 @@ def test_a_claim_that_is_paused_or_aborted_in_its_middle_leaks_nothing(url):
     client.flush(url)
 
 
-@pytest.mark.server("two ranks")
+@pytest.mark.server("two nodes")
 def test_all_ranks_decide_alike(url):
     request = client.body(client.prompts()[4], **SAMPLED) | SCORED
     answer = client.ask(url, request)

@@ -30,6 +30,7 @@ def runner(monkeypatch):
         server_args=SimpleNamespace(
             tp_size=1,
             pp_size=1,
+            nnodes=1,
             preferred_sampling_params=None,
             weight_version="default",
             **flags,

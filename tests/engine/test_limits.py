@@ -29,7 +29,7 @@ remote_instance_weight_loader_start_seed_via_transfer_engine
 smg_grpc_mode grpc_mode use_ray
 """
 ABOVE_ONE = (
-    "ep_size dwdp_size moe_dp_size nnodes pp_size dcp_size attn_cp_size tokenizer_worker_num"
+    "ep_size dwdp_size moe_dp_size pp_size dcp_size attn_cp_size tokenizer_worker_num"
 )
 REFUSED = {
     **dict.fromkeys(SWITCHES.split(), True),
@@ -93,6 +93,23 @@ def test_an_attention_backend_without_a_canonical_mode_is_refused_before_the_mod
 )
 def test_supported(flags):
     check(**flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({}, "--dist-init-addr"),
+        ({"dist_init_addr": "a:1", "node_rank": 2}, "--node-rank 2 is not one of 2"),
+        ({"dist_init_addr": "a:1", "env": "env://"}, "SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"),
+        ({"dist_init_addr": "a:1"}, None),
+    ],
+)
+def test_several_nodes_must_be_able_to_find_each_other(monkeypatch, flags, named):
+    monkeypatch.setenv("SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE", flags.pop("env", ""))
+    if named is None:
+        return check(nnodes=2, **flags)
+    with pytest.raises(UnsupportedError, match=named):
+        check(nnodes=2, **flags)
 
 
 def test_the_page_size_is_t():

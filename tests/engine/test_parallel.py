@@ -1,16 +1,21 @@
-"""Tensor and data parallelism, of a mixture of experts: two ranks, two replicas, over gloo."""
+"""Tensor and data parallelism, of a mixture of experts: two ranks on two nodes or on one, and two
+replicas, over gloo."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor as pool_of
 
 import httpx
 import pytest
 
 from llm42_sglang.errors import UserError
+from llm42_sglang.repro.endpoint import connect
 from tests.engine import client, matrix
 from tests.engine.servers import errors_in
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of other files come in between
 def seen() -> dict[str, dict]:
-    """By server: the facts of its fingerprint."""
+    """By server: the facts of its fingerprint, and for "alone" the answers of the matrix."""
     return {}
 
 
@@ -22,12 +27,29 @@ def fingerprints(answers) -> set[str]:
     return {answer.receipt["fingerprint"] for answer in answers}
 
 
-@pytest.mark.server("two ranks")
-def test_two_ranks_give_one_answer(url, seen):
+@pytest.mark.server("two nodes")
+def test_two_ranks_on_two_nodes_give_one_answer(url, seen):
     answers = matrix.run(url, perturbed=True)
-    seen["two ranks"] = facts(url)
-    assert seen["two ranks"]["tp"] == 2
+    seen["two nodes"], seen["alone"] = facts(url), answers
+    assert (seen["two nodes"]["tp"], seen["two nodes"]["nodes"]) == (2, 2)
     assert len(fingerprints(answers)) == 1
+
+
+@pytest.mark.server("two nodes", last=True)
+def test_a_node_that_is_killed_ends_the_others_and_whoever_waits_is_told(servers, url):
+    server = servers.forget()
+    with pool_of(1) as pool:
+        asked = pool.submit(client.post, url, client.body([5, 6, 7], max_new_tokens=1500))
+        time.sleep(1)
+        (scheduler,) = server.other.schedulers()
+        scheduler.kill()
+        with pytest.raises((httpx.HTTPError, UserError)):
+            asked.result(timeout=60).require_ok()
+    assert server._process.wait(timeout=60) != 0
+    assert server.other.wait() != 0
+    (said,) = {*errors_in(server.log_path.read_text())}
+    assert "another rank has ended" in said
+    assert "a scheduler of node 1 has ended with status -9" in server.other.log_path.read_text()
 
 
 @pytest.mark.server("two replicas")
@@ -51,19 +73,22 @@ def test_the_replicas_give_the_same_bits(url, seen):
 @pytest.mark.server("two replicas")
 def test_the_number_of_ranks_is_in_the_fingerprint(url, seen):
     """The model is the same, its weights are divided otherwise."""
-    if "two ranks" not in seen:
-        pytest.skip('needs the server "two ranks" in the same run')
-    one, two = seen["two replicas"], seen["two ranks"]
-    assert {name for name in one if one[name] != two[name]} == {"tp", "weights"}
+    if "two nodes" not in seen:
+        pytest.skip('needs the server "two nodes" in the same run')
+    one, two = seen["two replicas"], seen["two nodes"]
+    assert {name for name in two if one.get(name) != two[name]} == {"tp", "nodes", "weights"}
 
 
 @pytest.mark.server
-def test_a_rank_that_disagrees_ends_the_server(servers):
+def test_one_node_gives_the_bits_of_two_and_a_rank_that_disagrees_ends_the_server(servers, seen):
     """Rank 1 draws other tokens than rank 0, some passes after its certification. Long prompts that
     the cache does not know take many passes."""
     text = client.prompts()[9]
     rounds = [[client.body(text[4 * i + j :]) for j in range(4)] for i in range(40)]
     with servers.make("a rank strays") as server:
+        with connect(server.url) as endpoint:
+            alone = matrix.answers(endpoint, "alone")
+        matrix.require_equal(seen.get("alone", alone), alone)
         with pytest.raises((httpx.HTTPError, AssertionError, UserError)):
             for requests in rounds:
                 client.ask_all(server.url, requests, in_flight=4)

@@ -54,7 +54,7 @@ def on(server: str, *how) -> object:
     [
         on("other weights", "retract", 1, 1, LONG),
         on("other weights", "in_place", 12, 2, LONG),
-        on("two ranks", "in_place", 4, 1, SLOW),
+        on("two nodes", "in_place", 4, 1, SLOW),
         on("two replicas", "retract", 4, 1, SLOW),
     ],
 )

@@ -8,6 +8,8 @@ One rank alone may find that a page of its KV has other bits. Then all ranks are
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -79,9 +81,37 @@ class Ranks:
 
 
 def join_ranks() -> Ranks:
-    """Return the group of this scheduler. All its ranks must call this together."""
+    """Return the group of this scheduler. All its ranks must call this together.
+
+    Raises RanksDisagreeError if one does not come.
+    """
     parallel = get_parallel()
     if parallel.tp_size == 1:
         return Ranks()
-    group = dist.new_group(parallel.tp_group.ranks, timeout=DEADLINE, backend="gloo")
-    return Ranks(group, parallel.tp_size, parallel.tp_rank)
+    ranks = Ranks(None, parallel.tp_size, parallel.tp_rank)
+    try:
+        ranks.group = dist.new_group(parallel.tp_group.ranks, timeout=DEADLINE, backend="gloo")
+    except RuntimeError as error:
+        raise ranks._left_alone(error) from error
+    return ranks
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error of torch means that a rank has ended, or its node."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
+
+
+@contextmanager
+def nobody_lost() -> Iterator[None]:
+    """Raise RanksDisagreeError for an error inside that means that a rank has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        raise RanksDisagreeError(
+            f"another rank has ended ({str(error).splitlines()[0]}); see its log, and start the "
+            "server again, on all nodes"
+        ) from error

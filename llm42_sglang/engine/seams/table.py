@@ -39,6 +39,7 @@ sglang.srt.managers.schedule_batch
   FINISH_ABORT  end a request whose grammar broke
 sglang.srt.runtime_context
   get_observability  count for /metrics only where somebody reads it
+  get_model  name the load format that nodes cannot compare
   get_parallel  find this scheduler's ranks
   get_serving  label metrics with the model
   SpawnRanks  load a model without a server, to measure passes
@@ -134,6 +135,8 @@ sglang.srt.plugins.hook_registry
   HookRegistry.register  hook
   HookRegistry._patched  check that hooks were applied
   HookType  hook
+sglang.srt.utils.network
+  NetworkAddress  find the address where nodes meet
 sglang.srt.utils
   kill_process_tree  leave no child process behind
 sglang.launch_server

@@ -25,7 +25,7 @@ import torch
 from llm42_sglang.core.ranges import ranges
 from llm42_sglang.engine.errors import CertificationError, RanksDisagreeError
 from llm42_sglang.engine.passes.canonical import CanonicalForward, same_bits
-from llm42_sglang.engine.passes.ranks import Ranks
+from llm42_sglang.engine.passes.ranks import Ranks, is_lost
 from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.engine.start.exam import CANNOT_RUN, Bits, Exam
 from llm42_sglang.engine.start.step_exam import StepExam
@@ -89,10 +89,11 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
     except (CertificationError, RanksDisagreeError):
         raise
     except CANNOT_RUN as error:
-        gone = " (unless another rank has ended: see the log)" if forward.ranks.size > 1 else ""
+        if is_lost(error):
+            raise
         raise CertificationError(
             f"this model cannot run a canonical pass ({type(error).__name__}: {error}); "
-            f"serve it without llm42{gone}"
+            f"serve it without llm42"
         ) from error
     return Certificate(
         shape=shape,
@@ -126,6 +127,8 @@ def recheck(forward: CanonicalForward) -> str | None:
     except CertificationError as error:
         return str(error)
     except CANNOT_RUN as error:
+        if is_lost(error):
+            raise
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -69,12 +69,7 @@ def facts_of(
     """
     args = resolving_view(runner.server_args)
     return {
-        "llm42": __version__,
-        "sglang": sglang_version,
-        "torch": torch.__version__,
-        "xgrammar": version("xgrammar"),
-        "transformers": version("transformers"),
-        "kernels": kernel_versions(),
+        **package_versions(),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
         "kv_dtype": str(runner.kv_cache_dtype),
@@ -91,7 +86,7 @@ def facts_of(
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
-    }
+    } | ({"nodes": args.nnodes} if args.nnodes > 1 else {})
 
 
 def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]:
@@ -109,6 +104,18 @@ def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]
 def library_variables() -> dict[str, str]:
     """Return the environment variables that may choose kernels or algorithms, with their values."""
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_LIBRARIES)}
+
+
+def package_versions() -> dict[str, object]:
+    """Return the versions of all packages that may change a bit."""
+    return {
+        "llm42": __version__,
+        "sglang": sglang_version,
+        "torch": torch.__version__,
+        "xgrammar": version("xgrammar"),
+        "transformers": version("transformers"),
+        "kernels": kernel_versions(),
+    }
 
 
 def kernel_versions() -> dict[str, str | None]:

@@ -94,6 +94,8 @@ def arguments_of(config: Config, **arguments: Any):
 
     if arguments.get("page_size") not in (None, config.page):
         raise LaunchError("use llm42_page instead of page_size: the two are one setting")
+    if arguments.get("nnodes", 1) != 1:
+        raise LaunchError("several nodes are not supported with Engine; use `llm42 serve`")
     try:
         server_args = ServerArgs(**arguments | {"page_size": config.page})
     except TypeError as error:  # it names the argument

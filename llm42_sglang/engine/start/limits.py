@@ -1,5 +1,6 @@
 """Features of SGLang that deterministic service does not support. Start-up refuses them by name."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,7 @@ def _not(plain: str, *fields: str) -> tuple[Limit, ...]:
 
 _on = partial(_limits, bool)
 _above_one = partial(_limits, lambda value: (value or 1) > 1)
+_OTHER_ADDRESS = "SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE"  # where ranks meet instead
 _TUNED = ("moe_runner_backend", "fp8_gemm_runner_backend", "fp4_gemm_runner_backend")
 
 
@@ -95,11 +97,6 @@ FEATURES: tuple[Feature, ...] = (
         "expert parallelism",
         "a token goes to the ranks of its experts, so what a rank computes follows the load",
         (*_above_one("ep_size", "dwdp_size", "moe_dp_size"), *_on("elastic_ep_backend")),
-    ),
-    Feature(
-        "several nodes",
-        "a node sees only its own schedulers, so its health would not cover the others",
-        _above_one("nnodes"),
     ),
     Feature(
         "pipeline parallelism",
@@ -194,6 +191,24 @@ def require_whole_pages(context_len: int, config: Config) -> None:
         )
 
 
+def require_address(args: Any) -> None:
+    """Raise UnsupportedError unless several nodes can find each other."""
+    if args.nnodes == 1:
+        return
+    if args.dist_init_addr is None:
+        raise UnsupportedError(
+            f"--nnodes {args.nnodes} needs --dist-init-addr HOST:PORT: a free port of node 0, "
+            "the same on all nodes"
+        )
+    if not 0 <= args.node_rank < args.nnodes:
+        raise UnsupportedError(
+            f"--node-rank {args.node_rank} is not one of {args.nnodes} nodes; choose 0 to "
+            f"{args.nnodes - 1}"
+        )
+    if os.environ.get(_OTHER_ADDRESS):
+        raise UnsupportedError(f"{_OTHER_ADDRESS} is not supported with --nnodes; unset it")
+
+
 def require_supported(server_args: ServerArgs, config: Config) -> None:
     """Raise UnsupportedError, with its name, for the first flag that is refused."""
     args = resolving_view(server_args)
@@ -204,6 +219,7 @@ def require_supported(server_args: ServerArgs, config: Config) -> None:
                     f"{limit.flag} ({feature.name}) is not supported with deterministic service: "
                     f"{feature.why}; leave it out, or serve without llm42"
                 )
+    require_address(args)
     require_known(attention_backends_of(args)[0])  # canonical passes are prefills
     if args.page_size != config.page:
         raise UnsupportedError(

@@ -1,11 +1,13 @@
 """What a scheduler process does after it has loaded its model and before it serves."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.model_executor.model_runner import ModelRunner
+from sglang.srt.runtime_context import get_model, get_parallel
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.drafts import Costs
@@ -13,11 +15,13 @@ from llm42_sglang.engine import faults
 from llm42_sglang.engine.errors import UnsupportedError
 from llm42_sglang.engine.passes.backends import canonical_mode
 from llm42_sglang.engine.passes.canonical import CanonicalForward
-from llm42_sglang.engine.passes.ranks import join_ranks
+from llm42_sglang.engine.passes.ranks import Ranks, join_ranks
 from llm42_sglang.engine.start.certify import Certificate, certify
 from llm42_sglang.engine.start.fingerprint import facts_of
 from llm42_sglang.engine.start.limits import require_whole_pages
+from llm42_sglang.engine.start.nodes import difference
 from llm42_sglang.engine.start.timing import measure_costs
+from llm42_sglang.engine.weights import checkpoint
 from llm42_sglang.engine.weights.identity import Identity
 from llm42_sglang.engine.weights.naming import ByContent, ByVersion
 
@@ -43,6 +47,7 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     mode = canonical_mode(runner)
     keep_from_reset(runner)
     ranks = join_ranks()
+    _require_same_checkpoint(ranks)
     fault = faults.pass_fault(ranks.rank)
     forward_of = partial(CanonicalForward, runner, config, fault=fault, mode=mode, ranks=ranks)
     certificate = certify(forward_of(), with_steps=config.verify == "uncertified")
@@ -51,13 +56,35 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len)
     naming_class = ByVersion if config.weights_digest == "version" else ByContent
     identity = Identity(facts, naming_class(runner, ranks))
-    if len({*ranks.gather(identity.fingerprint)}) > 1:
-        raise UnsupportedError(
-            "the ranks differ in device, threads or versions; make them the same"
-        )
+    _require_same_facts(ranks, identity.facts)
     logger.info("llm42: fingerprint %s", identity.fingerprint)
     costs = measure_costs(forward) if config.drafts == "ngram" else None
     return Ready(forward, certificate, identity, costs)
+
+
+def _require_same_checkpoint(ranks: Ranks) -> None:
+    """Raise UnsupportedError unless all nodes have read the same weights."""
+    nodes = get_parallel().nnodes
+    read = ranks.gather(checkpoint.take())
+    if nodes > 1 and not read[0]:
+        raise UnsupportedError(
+            f"several nodes cannot compare weights of --load-format {get_model().load_format}; "
+            "use a checkpoint that --load-format auto can read"
+        )
+    for rank, other in enumerate(read):
+        if other != read[0]:
+            node = rank * nodes // ranks.size
+            raise UnsupportedError(
+                f"node {node} has read other weights than node 0; give all nodes the same model"
+            )
+
+
+def _require_same_facts(ranks: Ranks, facts: Mapping[str, object]) -> None:
+    """Raise UnsupportedError unless all ranks have the same fingerprint."""
+    everybodys = ranks.gather(facts)
+    for rank, others in enumerate(everybodys):
+        if differs := difference(others, everybodys[0]):
+            raise UnsupportedError(f"rank {rank} differs from rank 0 in {differs}; make them alike")
 
 
 def _require_supported_model(scheduler: Scheduler, config: Config) -> None:

@@ -197,6 +197,11 @@ def _digest_of_bytes(tensor: torch.Tensor) -> bytes:
     return hasher.digest()
 
 
+def digest_of_tensor(name: str, tensor: torch.Tensor) -> bytes:
+    """Return the digest of one tensor with this name: its dtype, shape and bytes."""
+    return _digest(name, tensor, _digest_of_bytes(tensor))
+
+
 def _digest(name: str, tensor: torch.Tensor, contents: bytes) -> bytes:
     """Return the digest of a tensor with this name, its bytes given by their digest."""
     hasher = blake3()

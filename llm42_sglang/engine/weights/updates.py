@@ -32,6 +32,7 @@ from llm42_sglang.engine.hooks import around
 from llm42_sglang.engine.names import RECHECK_FAILED, UPDATE_FAILED
 from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.service import Service
+from llm42_sglang.engine.weights import checkpoint
 from llm42_sglang.engine.weights.identity import Identity
 
 logger = logging.getLogger(__name__)
@@ -106,11 +107,15 @@ class WeightUpdates:
 
     def _run(self, load: Callable[[Any], Any], request: Any) -> Any:
         version = get_serving().weight_version
+        checkpoint.take()
         with self._retracted(), self.identity.weights.watching():
             answer = self._load(load, request)
         # A rank may load for minutes longer than another; our own agreement does not wait for that.
         torch.distributed.barrier(group=self.scheduler.weight_updater.tp_cpu_group)
-        answer.success = all(self.ranks.gather(answer.success))
+        done, read = zip(*self.ranks.gather((answer.success, checkpoint.take())), strict=True)
+        if all(done) and len({*read}) > 1:
+            answer = _failure(request, "the nodes have read other weights; give them the same")
+        answer.success = answer.success and all(done)
         if not answer.success:  # on this rank it may have succeeded
             self.scheduler.record_weight_version_change(new_version=version)
         elif isinstance(request, _SESSION):
