@@ -115,6 +115,7 @@ sglang.srt.managers.tokenizer_manager
   ServerStatus.Starting  tell a server that starts from one that is busy
 sglang.srt.entrypoints.engine
   SchedulerInitResult  check that the scheduler's hooks are live
+  SchedulerInitResult.block_until_scheduler_exits  fail with a scheduler of a node without a front
   Engine{shutdown}  serve the program that starts it, one Engine at a time
   Engine.server_args_class  check the arguments before anything starts
   Engine._launch_scheduler_processes  outlive a process that fails at the start
