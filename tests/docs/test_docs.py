@@ -142,7 +142,10 @@ def test_every_fact_and_every_sampling_name_is_in_its_page():
     told = set(re.findall(r"`(\w+)`", page.partition("| fact |")[2].partition("\n\n")[0]))
     engine = ROOT / "llm42_sglang" / "engine"
     source = (engine / "start" / "fingerprint.py").read_text()
-    facts = source.partition("def facts_of(")[2].partition("\n    }\n")[0]
+    facts = "".join(
+        source.partition(f"def {name}(")[2].partition("\n    }\n")[0]
+        for name in ("facts_of", "package_versions")
+    )
     source = (engine / "weights" / "identity.py").read_text()
     named = source.partition("named = {")[2].partition("}")[0]
     assert {

@@ -28,9 +28,7 @@ enable_session_radix_cache is_embedding encoder_only enable_memory_saver
 remote_instance_weight_loader_start_seed_via_transfer_engine
 smg_grpc_mode grpc_mode use_ray
 """
-ABOVE_ONE = (
-    "ep_size dwdp_size moe_dp_size pp_size dcp_size attn_cp_size tokenizer_worker_num"
-)
+ABOVE_ONE = "ep_size dwdp_size moe_dp_size pp_size dcp_size attn_cp_size tokenizer_worker_num"
 REFUSED = {
     **dict.fromkeys(SWITCHES.split(), True),
     **dict.fromkeys(ABOVE_ONE.split(), 2),

@@ -18,7 +18,7 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.engine.errors import RanksDisagreeError, UnsupportedError
 from llm42_sglang.engine.front import followers
 from llm42_sglang.engine.passes.ranks import nobody_lost
-from llm42_sglang.engine.start import nodes, ready
+from llm42_sglang.engine.start import launch, nodes, ready
 from llm42_sglang.engine.weights import checkpoint
 from tests.engine.test_ranks import beside
 
@@ -204,8 +204,15 @@ def test_a_lost_rank_is_one_line_and_other_errors_stay_what_they_are():
     with pytest.raises(RanksDisagreeError, match="another rank has ended") as lost, nobody_lost():
         raise RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed\nmore")
     assert "\n" not in str(lost.value)
-    with pytest.raises(RuntimeError, match="out of memory"), nobody_lost():
-        raise RuntimeError("out of memory")
+    for other in (RuntimeError("out of memory"), RanksDisagreeError("late (gloo: timeout)")):
+        with pytest.raises(RuntimeError) as raised, nobody_lost():
+            raise other
+        assert raised.value is other
+
+
+def test_an_engine_of_several_nodes_is_refused():
+    with pytest.raises(launch.LaunchError, match="several nodes are not supported with Engine"):
+        launch.arguments_of(Config(), model_path="any", nnodes=2)
 
 
 def test_a_node_without_a_front_leaves_as_its_schedulers_did(monkeypatch):

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from sglang.srt.runtime_context import get_parallel
 
-from llm42_sglang.engine.errors import RanksDisagreeError
+from llm42_sglang.engine.errors import EngineError, RanksDisagreeError
 
 Value = TypeVar("Value")
 DEADLINE = timedelta(seconds=120)  # until which the slowest rank must have come to a pass
@@ -109,7 +109,7 @@ def nobody_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_lost(error):
+        if isinstance(error, EngineError) or not is_lost(error):
             raise
         raise RanksDisagreeError(
             f"another rank has ended ({str(error).splitlines()[0]}); see its log, and start the "

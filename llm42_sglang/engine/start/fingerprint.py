@@ -68,7 +68,7 @@ def facts_of(
     tokenizer: None if the server has none. max_req_len: tokens of prompt and output together.
     """
     args = resolving_view(runner.server_args)
-    return {
+    facts: dict[str, object] = {
         **package_versions(),
         "model": model_facts(runner.model_config.hf_config),
         "dtype": str(runner.dtype),
@@ -77,6 +77,7 @@ def facts_of(
         "group": config.group,
         "tp": args.tp_size,
         "pp": args.pp_size,
+        "nodes": args.nnodes,
         "attention": runner.prefill_attention_backend_str,
         "eos": sorted(runner.model_config.hf_eos_token_id or ()),
         "tokenizer": tokenizer_digest(tokenizer),
@@ -86,7 +87,10 @@ def facts_of(
         "flags": {flag: str(getattr(args, flag)) for flag in _FLAGS},
         "device": device_name(runner.device),
         "threads": torch.get_num_threads(),
-    } | ({"nodes": args.nnodes} if args.nnodes > 1 else {})
+    }
+    if args.nnodes == 1:
+        del facts["nodes"]  # so that it has the fingerprint that it had before there were several
+    return facts
 
 
 def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]:

@@ -179,10 +179,10 @@ def problem_of(cards: Sequence[Card]) -> str | None:
                 f"two nodes have --node-rank {card.node}, or it was started twice; start all "
                 "nodes again, each with its own"
             )
-    first = by_node[min(by_node)] if by_node else None
-    for node, card in sorted(by_node.items()):
-        if differs := difference(card.says, first.says):
-            return f"node {node} differs from node {first.node} in {differs}; start all nodes alike"
+    for node in sorted(by_node):
+        first = min(by_node)
+        if differs := difference(by_node[node].says, by_node[first].says):
+            return f"node {node} differs from node {first} in {differs}; start all nodes alike"
     return None
 
 
