@@ -1,6 +1,7 @@
 """What happens to nodes that are started wrongly, or killed, and which layouts of ranks hold.
 
-`scripts/nodes` runs it and writes two tables into docs/nodes.md. All nodes are on this machine.
+`scripts/nodes` runs it. It prints the rows of two tables, which docs/nodes.md has. All nodes are on
+this machine, and each start is given a minute and a half.
 """
 
 import argparse
@@ -9,22 +10,23 @@ import signal
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import psutil
+from sglang.srt.utils import kill_process_tree
 
 from llm42_sglang.cli.launch import HOST, free_port
 from llm42_sglang.cli.main import main as llm42
+from llm42_sglang.errors import UserError
 from tests.engine import client, tiny_models
 from tests.engine.preloaded import LLM42, Forked, preload
 from tests.engine.servers import CORES, ENV, POOL, SMALL, errors_in
 from tests.engine.two_nodes import flags_of, new_address
 
-PAGE = Path(__file__).parents[2] / "docs" / "nodes.md"
-MARKS = ("<!-- begin: scripts/nodes -->", "<!-- end -->")
 DEADLINE_S = 100
 TP = ("--tp-size", "2")
 OLDER, STOCK = "tests.engine.node_starts:older", "tests.engine.node_starts:stock"
@@ -63,7 +65,7 @@ class One:
 
 @dataclass(frozen=True)
 class Start:
-    """Nodes that are started together; what comes before them in the list is node 0."""
+    """Nodes that are started together, node 0 first."""
 
     what: str
     nodes: tuple[One, ...]
@@ -87,10 +89,7 @@ STARTS = (
     Start("node 1 has another CPU", (USUAL, One(env={"ATEN_CPU_CAPABILITY": "avx2"}))),
     Start("node 1 has more ranks", (USUAL, One(("--tp-size", "4")))),
     Start("a third node says that it is node 1", (USUAL, USUAL, One(rank=1))),
-    Start(
-        "node 1 is not there",
-        (One(("--dist-timeout", "15")),),
-    ),
+    Start("node 1 is not there", (One(("--dist-timeout", "15")),)),
     Start("node 0 is not there", (One(("--dist-timeout", "15"), rank=1),)),
     Start("later the scheduler of node 1 is killed", (USUAL, USUAL), "kill scheduler 1"),
     Start("later the scheduler of node 0 is killed", (USUAL, USUAL), "kill scheduler 0"),
@@ -110,7 +109,6 @@ class Layout:
 
     flags: tuple[str, ...]
     nodes: int = 1
-    fp32: bool = False
 
 
 LAYOUTS = (
@@ -147,7 +145,7 @@ class Nodes:
     def serve(self) -> bool:
         """Whether node 0 is healthy, once that is clear."""
         while self.seconds < DEADLINE_S and any(p.poll() is None for p in self.processes):
-            with suppress(httpx.HTTPError):
+            with suppress(httpx.HTTPError, UserError):
                 if client.get(self.url, "/health").status_code == 200:
                     return True
             time.sleep(0.5)
@@ -175,14 +173,14 @@ class Nodes:
 
     def kill(self) -> None:
         for process in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                kill_process_tree(process.pid)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
 def happen(nodes: Nodes, what: str) -> str:
     """Kill or stop something while a client waits; what the client gets."""
-    from concurrent.futures import ThreadPoolExecutor
-
     verb, whole, node = what.split()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.post, nodes.url, client.body([5, 6, 7], max_new_tokens=1500))
