@@ -20,6 +20,7 @@ from llm42_sglang.engine.front import followers
 from llm42_sglang.engine.passes.ranks import nobody_lost
 from llm42_sglang.engine.start import launch, nodes, ready
 from llm42_sglang.engine.weights import checkpoint
+from llm42_sglang.engine.weights.digest import Writes
 from tests.engine.test_ranks import beside
 
 DEFAULTS = {
@@ -225,3 +226,12 @@ def test_a_node_without_a_front_leaves_as_its_schedulers_did(monkeypatch):
     init.block_until_scheduler_exits = lambda: None
     followers.watch_followers((init, ended[:1]))
     init.block_until_scheduler_exits()
+
+
+def test_what_is_read_is_hashed_while_writes_are_watched(monkeypatch):
+    """As during an update; hashing is no write."""
+    pair = ("a", torch.arange(4.0))
+    writes = Writes()
+    with writes:
+        watched = read_on(monkeypatch, pair)
+    assert watched == read_on(monkeypatch, pair) and not writes.storages
