@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sglang.srt.entrypoints.engine import SchedulerInitResult
 from sglang.srt.managers.io_struct import GenerateReqInput, TokenizedGenerateReqInput
-from sglang.srt.runtime_context import get_observability, get_parallel
+from sglang.srt.runtime_context import get_observability
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from llm42_sglang.core.config import Config
@@ -146,7 +146,7 @@ class Gatekeeper:
         """Every scheduler must have reported live hooks."""
         if self.config is None or self.bounds.manager is not None:
             return  # SGLang's own Engine, after ours or beside it
-        if get_parallel().node_rank > 0:
+        if launched[0] is None:
             return  # the front is on node 0, and this node's schedulers have ended by now
         self.bounds.learn(launched)
         (init,) = (part for part in launched if isinstance(part, SchedulerInitResult))
