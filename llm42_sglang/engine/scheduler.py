@@ -62,6 +62,7 @@ class DeterministicScheduler(Scheduler):
 
     batch_result_processor: DeterministicResultProcessor
     waiting_queue: list[Req]
+    max_req_input_len: int
 
     def __init__(self, server_args, port_args):
         config = settings.load()

@@ -104,7 +104,7 @@ def named() -> Iterator[Drill]:
     yield Drill("kill -9: the scheduler", ENDS, during=killed(0))
     yield Drill("kill -9: the detokenizer", ENDS, during=killed(-1))
     yield Drill("kill -9: the first process", ENDS, during=first_killed)
-    yield Drill("kill -9: rank 1", ENDS, "two ranks", during=killed(1))
+    yield Drill("kill -9: rank 1", ENDS, "a rank strays", env={FAULT: ""}, during=killed(1))
     yield Drill("kill -9: replica 1", ENDS, "two replicas", during=replica_killed)
     yield Drill("clients that do not read", ON, during=slow_clients)
 

@@ -154,7 +154,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the totals here, as JSON")
     options = parser.parse_args()
     leave_on_signals()
-from llm42_sglang.cli.signals import leave_on_signals
+    preload(ENV)
+    soak = Soak(Path(tempfile.mkdtemp(prefix="llm42-soak-")), options.out)
+    finish(soak, options)
+    sys.exit(1 if soak.wrong else 0)
 
 
 if __name__ == "__main__":
