@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llm42_sglang.files import write_whole
 from scripts.figures import costs, fire, loads, models, noticed
+from scripts.figures.drills import drills
 from scripts.figures.parts import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +54,7 @@ def architectures(folder: Path = RESULTS) -> str:
 
 def traces(folder: Path = RESULTS) -> str:
     """Markdown for docs/fire.md: the tables."""
-    parts = ((fire.soak, "soak"), (fire.fuzz, "fuzz"))
+    parts = ((fire.soak, "soak"), (drills, "drills"), (fire.fuzz, "fuzz"))
     tables = (render(result) for render, name in parts for result in _read(folder, name))
     return "\n\n".join("\n".join(lines) for lines in tables)
 
@@ -76,7 +77,7 @@ def _read(folder: Path, name: str) -> list[Result]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-OTHERS = ("models", "soak", "fuzz", "mutants", "coverage")  # on pages of their own
+OTHERS = ("models", "soak", "drills", "fuzz", "mutants", "coverage")  # on pages of their own
 PAGES = {
     ROOT / "README.md": summary,
     ROOT / "docs" / "performance.md": figures,

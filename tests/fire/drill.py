@@ -30,8 +30,8 @@ from llm42_sglang.cli.launch import ServerError
 from tests.engine import client, tiny_models
 from tests.engine.preloaded import Forked
 from tests.engine.servers import CONFIGURATIONS, ENV, Configuration, ForkedServer, errors_in
+from tests.fire.alone import outcome
 from tests.fire.broken import ARMED, VARIABLE
-from tests.fire.play import kept
 from tests.fire.requests import ordinary, requests
 
 LONGEST_S = 60  # for the whole load
@@ -67,11 +67,6 @@ class BrokenServer(ForkedServer):
         arguments = ["--port", str(self.port), *self.args]
         return Forked(arguments, self.env, self.log_path, "tests.fire.broken:serve")
 
-    def remember(self) -> set[psutil.Process]:
-        """Its processes."""
-        self._remember_family()
-        return set(self._family)
-
 
 def server_of(drill: Drill, folder: Path) -> ForkedServer:
     """The server that the drill breaks."""
@@ -96,7 +91,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Right:
-    """Requests, and the answers that they get alone: `kept`, one entry for each sample."""
+    """Requests, and the answers that they get alone, one entry for each sample: see `outcome`."""
 
     bodies: list[dict[str, Any]]
     answers: list[list[dict[str, Any]]]
@@ -104,9 +99,9 @@ class Right:
     @classmethod
     def of(cls, url: str) -> "Right":
         """Ask a sound server, one by one."""
-        bodies = requests(KINDS, seed=26)
+        bodies = [request.body for request in requests(KINDS, seed=26)]
         replies = [client.post(url, body).require_ok() for body in bodies]
-        return cls(bodies, [kept(json.loads(reply.text)) for reply in replies])
+        return cls(bodies, [_answers([json.loads(reply.text)]) for reply in replies])
 
 
 def run(drill: Drill, right: Right, folder: Path) -> Outcome:
@@ -184,35 +179,37 @@ async def _later(drill: Drill, server: ForkedServer) -> Came:
 async def _ask(http: httpx.AsyncClient, right: Right, number: int, how: str) -> Came:
     body, expected = right.bodies[number], right.answers[number]
     body = ordinary(body) if how == "ordinary" else body | {"stream": how == "stream"}
-    last: dict[int, dict] = {}
-    status = 200
+    events: list[Any] = []
+    status, text = 200, ""
     try:
         async with http.stream("POST", "/generate", json=body) as response:
             status = response.status_code
-            text = ""
             async for line in response.aiter_lines():
                 text += line
                 if line.startswith("data: {"):
-                    event = json.loads(line[6:])
-                    last[event.get("index", 0)] = event
-            if status == 200 and how != "stream":
-                found = json.loads(text)
-                last = dict(enumerate(found if isinstance(found, list) else [found]))
+                    events.append(json.loads(line[6:]))
+        if status == 200 and how != "stream":
+            events.append(json.loads(text))
     except httpx.TimeoutException:
         return "wrong", f"request {number} ({how}) hangs"
     except httpx.HTTPError:
         status = 0
-    errors = [event for event in last.values() if "error" in event]
+    answers = [event for event in events if "error" not in event]
     if how == "ordinary":
-        return ("ordinary answers" if status == 200 and not errors else "ordinary errors"), ""
-    return compared(number, status, [one for one in last.values() if "error" not in one], expected)
+        whole = status == 200 and answers == events
+        return ("ordinary answers" if whole else "ordinary errors"), ""
+    return compared(number, status, _answers(answers), expected)
+
+
+def _answers(events: Sequence[Any]) -> list[dict]:
+    return outcome(200, "", events)["answer"]
 
 
 def compared(number: int, status: int, got: Sequence[dict], expected: Sequence[dict]) -> Came:
     """A deterministic answer, or what there is of it, beside the right one."""
     whole = 0
-    for one, alone in zip(map(_kept, got), expected, strict=False):
-        finish = one["finish"]
+    for one in got:
+        alone, finish = expected[one["sample"]], one["finish"]
         for part in ("ids", "logprobs"):
             if one[part] != alone[part][: len(one[part])]:
                 return "wrong", f"request {number}: other {part} than alone"
@@ -224,11 +221,6 @@ def compared(number: int, status: int, got: Sequence[dict], expected: Sequence[d
     if status == 200 and whole == len(expected):
         return "right answers", ""
     return "errors", ""
-
-
-def _kept(event: dict) -> dict:
-    (one,) = kept(event)
-    return one
 
 
 # -- The end --
@@ -271,7 +263,7 @@ def _lives(url: str, right: Right) -> str | None:
     if (health, plain, asked.status_code) == (503, 200, 503):
         return "gone"
     if (health, plain, asked.status_code) == (200, 200, 200):
-        came, _ = compared(0, 200, [asked.json()], right.answers[0])
+        came, _ = compared(0, 200, _answers([asked.json()]), right.answers[0])
         return "on" if came == "right answers" else "other answers"
     return None
 
