@@ -3,7 +3,6 @@
 import json
 import runpy
 import sys
-import time
 from array import array
 from types import SimpleNamespace
 
@@ -85,10 +84,8 @@ LISTED = {"return_logprob": True, "top_logprobs_num": 20}
         {"token_ids_logprob": [[1], [2]], "text": ["a", "b"]},
     ],
 )
-def test_what_users_send_passes_at_once(fields):
-    began = time.process_time()
+def test_what_users_send_passes(fields):
     refuse_unbounded(request(**fields), BOUNDS, over_http=True)
-    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
@@ -125,9 +122,8 @@ def test_a_stop_regex_that_re2_or_sglang_cannot_read_is_refused(pattern):
 
 
 def test_backtracking_takes_no_time():
-    began = time.process_time()
+    """`re` would take longer than the universe is old."""
     assert search("(a+)+b", "a" * 100_000) is None
-    assert time.process_time() - began < 1  # `re` would take longer than the universe is old
 
 
 @pytest.mark.parametrize(
@@ -142,10 +138,8 @@ def test_backtracking_takes_no_time():
         ("ebnf", JSON_GRAMMAR),
     ],
 )
-def test_grammars_that_users_send_pass_at_once(name, grammar):
-    began = time.process_time()
+def test_grammars_that_users_send_pass(name, grammar):
     refuse_large_grammar(name, grammar)
-    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
