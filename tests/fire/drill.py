@@ -9,9 +9,9 @@ end must be one that the drill allows:
     on        the server goes on, and answers are right
 
 Whatever the end is, a deterministic answer must be the one that the request gets alone, or the
-beginning of it if the stream breaks; and nobody may wait longer than LONGEST_S. One fault is an
-exception: when steps that were certified give other bits later, only the audit can tell, and it
-samples. How many answers were wrong until it did is counted.
+beginning of it if the stream breaks; and nobody may wait longer than LONGEST_S. One kind of
+fault is an exception: when what was certified gives other bits later, only the audit can tell, and
+it samples. How many answers were wrong until it did is counted.
 """
 
 import asyncio

@@ -99,7 +99,9 @@ def named() -> Iterator[Drill]:
     yield Drill(f"{what}, and every token is verified", ON, flags=(*AUDITED, *ALWAYS), env=later)
     for flags in ((), ALWAYS):
         what = "passes give other bits once the server serves"
-        yield Drill(what, GONE, flags=(*AUDITED, *flags), env={FAULT: "kv-later"}, rounds=4)
+        yield Drill(
+            what, GONE, flags=(*AUDITED, *flags), env={FAULT: "kv-later"}, rounds=4, silent=True
+        )
     yield Drill("a rank draws other tokens", ENDS, "a rank strays", ALWAYS, rounds=6)
     yield Drill("kill -9: the scheduler", ENDS, during=killed(0))
     yield Drill("kill -9: the detokenizer", ENDS, during=killed(-1))
