@@ -162,9 +162,10 @@ class Nodes:
             time.sleep(0.2)
         return [ended.get(i, "still runs") for i in range(len(self.processes))]
 
-    def schedulers(self, node: int) -> list[psutil.Process]:
+    def scheduler(self, node: int) -> psutil.Process:
+        """The first process that the node has started."""
         family = psutil.Process(self.processes[node].pid).children(recursive=True)
-        return [each for each in family if "scheduler" in " ".join([each.name(), *each.cmdline()])]
+        return min(family, key=lambda process: process.pid)
 
     def said(self) -> list[str]:
         """Every line of ours, once."""
@@ -189,8 +190,7 @@ def happen(nodes: Nodes, what: str) -> str:
         if whole == "node":
             os.killpg(nodes.processes[int(node)].pid, number)
         else:
-            for scheduler in nodes.schedulers(int(node)):
-                scheduler.send_signal(number)
+            nodes.scheduler(int(node)).send_signal(number)
         nodes.began = time.monotonic()
         try:
             answer = asked.result(timeout=90)
