@@ -72,7 +72,7 @@ class DeterministicScheduler(Scheduler):
         try:
             hooks.require_live()
             require_supported(server_args, config)
-            with nobody_lost():
+            with nobody_lost(server_args.tp_size):
                 store = meet(server_args, config)
                 super().__init__(server_args, port_args)
                 del store  # SGLang's process group has it now
@@ -116,7 +116,7 @@ class DeterministicScheduler(Scheduler):
     def run_event_loop(self) -> None:
         """As SGLang's. If the ranks disagree, or one is gone, the server ends."""
         try:
-            with nobody_lost():
+            with nobody_lost(get_parallel().tp_size):
                 super().run_event_loop()
         except RanksDisagreeError as error:
             _say(error)

@@ -19,8 +19,8 @@ def drills(result: Result) -> Iterator[str]:
     yield ""
     yield (
         f"The last run: {result['minutes']:.0f} minutes on {machine(hardware)}; the places were "
-        f"drawn from {result['places']:,}. Ends that a drill does not allow, answers that differ, "
-        f"hangs: **{wrong or 'none'}**."
+        f"drawn from {result['places']:,}, and {result['not reached']} of them were not come "
+        f"to. Ends that a drill does not allow, answers that differ, hangs: **{wrong or 'none'}**."
     )
     yield ""
     columns = ("what was broken", "times", "the server then", "right", "error", "wrong until then")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.fire.broken import VARIABLE
 from tests.fire.drill import Drill, Outcome, compared, judged, run
-from tests.fire.drills import AUDITED, ENDS, FAILS, killed
+from tests.fire.drills import AUDITED, ENDS, FAILS, REFUSED, killed
 
 PASS = {VARIABLE: "call engine/passes/canonical.py:CanonicalForward.run 3"}
 
@@ -40,3 +40,5 @@ def test_an_end_that_is_not_allowed_is_wrong():
     drill = Drill("a fault", ENDS)
     assert judged(drill, Outcome("ends")).wrong == []
     assert judged(drill, Outcome("hangs")).wrong
+    gone = Drill("a symbol is missing", REFUSED, env={VARIABLE: "gone sglang.x"})
+    assert judged(gone, Outcome("on")).wrong

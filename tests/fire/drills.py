@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import httpx
 import psutil
 
 from llm42_sglang.cli.hardware import hardware
+from llm42_sglang.cli.signals import leave_on_signals
 from llm42_sglang.engine.faults import VARIABLE as FAULT
 from llm42_sglang.files import write_whole
 from tests.engine import preloaded
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="those with this in their name or place")
     parser.add_argument("--out", type=Path, help="write the rows here, as JSON")
     options = parser.parse_args()
+    leave_on_signals()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="llm42-drills-"))
     preloaded.preload(os.environ | ENV)
@@ -193,21 +195,27 @@ def main() -> None:
     seen: list[tuple[Drill, Outcome]] = []
     for done in drill(drills, rights, folder):
         seen.append(done)
-        if time.monotonic() - began > options.minutes * 60:
+        minutes = (time.monotonic() - began) / 60
+        result = result_of(seen, minutes, len(places))
+        if options.out:
+            write_whole(options.out, json.dumps(result, indent=1) + "\n")
+        if minutes > options.minutes:
             break
-    wrong = [f"{one.what} {one.place}: {why}" for one, out in seen for why in out.wrong]
-    result = {
+    print(json.dumps(result))
+    sys.exit(1 if result["wrong"] else 0)
+
+
+def result_of(seen: Sequence[tuple[Drill, Outcome]], minutes: float, places: int) -> dict[str, Any]:
+    """What has been seen until now. places: how many there are to draw from."""
+    return {
         "command": shlex.join(["scripts/drill", *sys.argv[1:]]),
         "hardware": hardware(),
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "places": len(places),
+        "minutes": round(minutes, 1),
+        "places": places,
+        "not reached": sum(not outcome.reached for _, outcome in seen),
         "rows": list(totals(seen)),
-        "wrong": wrong,
+        "wrong": [f"{one.what} {one.place}: {why}" for one, out in seen for why in out.wrong],
     }
-    if options.out:
-        write_whole(options.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
-    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ One rank alone may find that a page of its KV has other bits. Then all ranks are
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,8 @@ import torch.distributed as dist
 from sglang.srt.runtime_context import get_parallel
 
 from llm42_sglang.engine.errors import EngineError, RanksDisagreeError
+
+logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 DEADLINE = timedelta(seconds=120)  # until which the slowest rank must have come to a pass
@@ -104,14 +107,16 @@ def is_lost(error: BaseException) -> bool:
 
 
 @contextmanager
-def nobody_lost() -> Iterator[None]:
-    """Raise RanksDisagreeError for an error inside that means that a rank has ended."""
+def nobody_lost(ranks: int) -> Iterator[None]:
+    """Raise RanksDisagreeError for an error inside that means that a rank has ended. The log has
+    what torch says. ranks: how many there are; who is alone cannot lose one."""
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, EngineError) or not is_lost(error):
+        if ranks == 1 or isinstance(error, EngineError) or not is_lost(error):
             raise
+        logger.exception("llm42: a collective of %d ranks failed", ranks)
         raise RanksDisagreeError(
-            f"another rank has ended ({str(error).splitlines()[0]}); see its log, and start the "
-            "server again, on all nodes"
+            f"another rank may have ended ({str(error).splitlines()[0]}); see its log, and start "
+            "the server again, on all nodes"
         ) from error
