@@ -28,6 +28,8 @@ ROWS = {
     "ordinary answers": "ordinary answers",
     "refused, as alone": "requests refused, as they are alone",
     "turned away by a full queue": "requests that a full queue turned away",
+    "ended with an error": "requests that an abort ended before they ran",
+    "left without an answer": "requests whose clients left before anything came",
     "names that came twice": "names refused because they were under way",
     "abort": "aborts",
     "storm": "moments at which every second client hung up",

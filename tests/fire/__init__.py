@@ -8,6 +8,8 @@
     play       plays a trace, and writes its history as JSONL
     judge      a program of its own: PASSED, FAILED or UNKNOWN from a history alone
     answers    when an answer is right
+    excuses    what may end a request early, at that time
+    texts      what a text may be made of
     shrink     a trace that fails becomes a small one
     soak       many traces, one after the other
     kept/      traces that once failed

@@ -45,15 +45,16 @@ class Player:
         self.history = history
         self.most = 0  # requests that were in flight at a time
         self.to_replay: list[tuple[Event, int, dict]] = []  # answers of several segments
+        self._began = 0.0  # time.monotonic()
         self._asking: dict[asyncio.Task, Event] = {}
         self._room = asyncio.Semaphore(MOST)
         self._updating = asyncio.Lock()  # SGLang takes one update at a time
 
     async def play(self) -> None:
         """Return when all is over."""
-        began, tasks = time.monotonic(), []
+        self._began, tasks = time.monotonic(), []
         for event in self.trace.events:
-            await asyncio.sleep(max(0.0, began + event.at - time.monotonic()))
+            await asyncio.sleep(max(0.0, event.at - self._now()))
             if event.kind == "ask":
                 await self._room.acquire()
             task = asyncio.create_task(self._happen(event))
@@ -69,8 +70,12 @@ class Player:
         del self._asking[task]
         self._room.release()
 
+    def _now(self) -> float:
+        """Seconds since the beginning of the trace."""
+        return round(time.monotonic() - self._began, 6)
+
     async def _happen(self, event: Event) -> None:
-        began = time.monotonic()
+        begin = self._now()
         events: list[str] = []
         try:
             if event.kind == "ask":
@@ -81,8 +86,8 @@ class Player:
             result = {"left": True, **self._streamed(event, events)}
         except httpx.HTTPError as error:
             result = {"broken": repr(error)}
-        seconds = round(time.monotonic() - began, 3)
-        self.history.write(event.kind, event=vars(event), seconds=seconds, **result)
+        line = {"event": vars(event), "begin": begin, "end": self._now(), **result}
+        self.history.write(event.kind, **line)
         for answer in result.get("answer") or ():
             if event.deterministic and len(answer["segments"]) > 1:
                 self.to_replay.append((event, answer["sample"], answer))
@@ -134,10 +139,9 @@ class Player:
         return {"status": response.status_code}
 
     async def _pause(self, event: Event) -> dict[str, Any]:
-        result = await self._post("/pause_generation", mode=event.mode)
+        paused = await self._post("/pause_generation", mode=event.mode)
         await asyncio.sleep(event.seconds)
-        await self._post("/continue_generation")
-        return result
+        return _worse(paused, await self._post("/continue_generation"))
 
     async def _storm(self, event: Event) -> dict[str, Any]:
         """Every second client hangs up at once."""
@@ -149,17 +153,23 @@ class Player:
     async def _update(self, event: Event) -> dict[str, Any]:
         """In a pause, or SGLang waits for all streams, or it ends them."""
         async with self._updating:
+            begin, result = self._now(), {"status": 200}
             if event.mode in ("retract", "in_place"):
-                await self._post("/pause_generation", mode=event.mode)
+                result = await self._post("/pause_generation", mode=event.mode)
             more = {"abort_all_requests": True} if event.mode == "abort" else {}
             answer = await asyncio.to_thread(self.oracle.update, event.weights, **more)
             if event.mode in ("retract", "in_place"):
-                await self._post("/continue_generation")
-        return {"success": answer["success"], "said": answer["message"][:300]}
+                result = _worse(result, await self._post("/continue_generation"))
+        said = {"success": answer["success"], "said": answer["message"][:300]}
+        return {"begin": begin, **result, **said}
 
     async def _post(self, path: str, **body: Any) -> dict[str, Any]:
         response = await self.http.post(path, json=body)
         return {"status": response.status_code}
+
+
+def _worse(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return max(one, other, key=lambda result: result["status"])
 
 
 async def _play(url: str, trace: Trace, oracle: Oracle, right: list, history: History) -> Player:

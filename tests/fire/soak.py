@@ -2,9 +2,10 @@
 
 Traces that once failed on a server come first.
 
-A trace that does not pass is played again with fewer events, and the smallest one that fails is
-kept; then the next server has its turn. The result, as JSON, has the totals and what was wrong. It
-is written after each trace. The status is 0 if all traces passed, and not if it was interrupted.
+A trace that fails is played again with fewer events, and the smallest one that fails is kept. A
+trace of which nothing is known does not pass either. Then the next server has its turn. The
+result, as JSON, has the totals and what was wrong. It is written after each trace. The status is 0
+if all traces passed, and not if it was interrupted.
 """
 
 import argparse
@@ -53,15 +54,18 @@ class Soak:
         try:
             with Playground(name, self.folder) as ground:
                 for trace in traces:
-                    if not self._passes(ground, trace):
+                    verdict = self._play(ground, trace)
+                    if verdict == "FAILED":
                         self._shrink(ground, trace)
+                    if verdict != "PASSED":
                         break
                     if time.monotonic() > deadline:
                         break
         except Exception as error:  # a server that does not start, or does not end
             self.wrong.append(f"{name}: {type(error).__name__}: {error}")
 
-    def _passes(self, ground: Playground, trace: Trace) -> bool:
+    def _play(self, ground: Playground, trace: Trace) -> str:
+        """The verdict."""
         path = self.folder / f"{trace.server}-{trace.seed}.jsonl".replace(" ", "-")
         trace.save(path.with_suffix(".json"))
         began = time.monotonic()
@@ -73,7 +77,7 @@ class Soak:
             self.wrong += [f"{path}: {found.verdict}", *found.wrong[:20]]
             print("", *found.wrong[:20], sep="\n  ", flush=True)
         self.save()
-        return found.verdict == "PASSED"
+        return found.verdict
 
     def _count(self, name: str, found: Judgement) -> None:
         totals = self.totals.setdefault(name, Counter())
@@ -89,7 +93,7 @@ class Soak:
         def fails(events) -> bool:
             found = ground.play(trace.of(events), kept.with_suffix(".jsonl"))
             print(f"  {len(events)} events: {found.verdict}", flush=True)
-            return found.verdict != "PASSED"
+            return found.verdict == "FAILED"
 
         events = shrink(trace.events, fails, TRIES, time.monotonic() + SHRINK_S)
         trace.of(events).save(kept)

@@ -44,7 +44,7 @@ def test_no_try_begins_after_the_deadline():
 
 
 class Ground:
-    """A server with a planted fault: "r100" gets a wrong answer after "r5"."""
+    """A server with a planted fault: "r100" gets a wrong answer if there is an abort before it."""
 
     def __init__(self, name, folder):
         pass
@@ -56,10 +56,11 @@ class Ground:
         pass
 
     def play(self, trace: Trace, history) -> Judgement:
-        names = [event.rid for event in trace.events if event.kind == "ask"]
-        fails = {"r5", "r100"} <= {*names}
+        kinds = [event.rid if event.kind == "ask" else event.kind for event in trace.events]
+        before = kinds[: kinds.index("r100")] if "r100" in kinds else []
+        fails = "abort" in before
         found = Judgement(["r100: other ids"] if fails else [], complete=True)
-        found.counts["requests"] += len(names)
+        found.counts["deterministic answers"] += sum(kind.startswith("r") for kind in kinds)
         return found
 
 
@@ -77,10 +78,17 @@ def test_a_soak_keeps_the_smallest_trace_that_fails(soak):
     (kept,) = soak.folder.glob("*-small.json")
     assert str(kept) in result["wrong"][-1]
     small = Trace.load(kept)
-    assert [event.rid for event in small.events] == ["r5", "r100"]
-    for event in small.events:
-        (whole,) = (one for one in trace.events if (one.kind, one.rid) == ("ask", event.rid))
-        assert small.requests[event.request] == trace.requests[whole.request]
+    assert [event.kind for event in small.events] == ["abort", "ask"]
+    (whole,) = (one for one in trace.events if (one.kind, one.rid) == ("ask", "r100"))
+    assert small.events[1].rid == "r100"
+    assert small.requests[small.events[1].request] == trace.requests[whole.request]
+
+
+def test_a_trace_of_which_nothing_is_known_does_not_pass_and_is_not_made_small(soak, monkeypatch):
+    monkeypatch.setattr(Ground, "play", lambda *_: Judgement(complete=True))
+    soak.play("tiny", [make("tiny", 3, MIXTURE)] * 2)
+    assert soak.totals["tiny"]["traces"] == 1 and "UNKNOWN" in soak.wrong[0]
+    assert not [*soak.folder.glob("*-small.json")]
 
 
 def test_an_interrupted_soak_says_so(soak, monkeypatch):
