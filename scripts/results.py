@@ -11,6 +11,7 @@ from pathlib import Path
 from llm42_sglang.files import write_whole
 from scripts.figures import costs, fire, loads, models, noticed
 from scripts.figures.drills import drills
+from scripts.figures.nodes import nodes
 from scripts.figures.parts import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,11 +60,22 @@ def traces(folder: Path = RESULTS) -> str:
     return "\n\n".join("\n".join(lines) for lines in tables)
 
 
+def starts(folder: Path = RESULTS) -> str:
+    """Markdown for docs/nodes.md: the tables."""
+    return "\n".join(line for result in _read(folder, "nodes") for line in nodes(result))
+
+
 def tests(folder: Path = RESULTS) -> str:
     """Markdown for docs/mutants.md: its tables."""
-    mutants, coverage = _read(folder, "mutants"), _read(folder, "coverage")
-    lines = ["## Mutants of core", "", *noticed.mutants(*mutants), ""]
-    return "\n".join([*lines, "## Lines of the engine", "", *noticed.coverage(*coverage)])
+    parts = (
+        ("mutants", "Mutants of core", noticed.mutants),
+        ("coverage", "Lines of the engine", noticed.coverage),
+    )
+    return "\n\n".join(
+        "\n".join([f"## {title}", "", *render(result)])
+        for name, title, render in parts
+        for result in _read(folder, name)
+    )
 
 
 def unused(folder: Path = RESULTS) -> set[str]:
@@ -77,13 +89,22 @@ def _read(folder: Path, name: str) -> list[Result]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-OTHERS = ("models", "soak", "drills", "fuzz", "mutants", "coverage")  # on pages of their own
+OTHERS = (
+    "models",
+    "soak",
+    "drills",
+    "fuzz",
+    "mutants",
+    "coverage",
+    "nodes",
+)  # on pages of their own
 PAGES = {
     ROOT / "README.md": summary,
     ROOT / "docs" / "performance.md": figures,
     ROOT / "docs" / "models.md": architectures,
     ROOT / "docs" / "fire.md": traces,
     ROOT / "docs" / "mutants.md": tests,
+    ROOT / "docs" / "nodes.md": starts,
 }
 
 

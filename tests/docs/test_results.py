@@ -124,3 +124,16 @@ def test_architectures_hold_or_one_line_says_why(tmp_path):
         "| `A` | fails: KeyError: 'x' (it has no y) | - | - |  |",
     ]
     assert results.unused(tmp_path) == set()
+
+
+def test_nodes_say_what_was_wrong(tmp_path):
+    start = {"what": "node 1 has another T", "outcome": "serves", "ends": [None, 1]}
+    start |= {"said": ["a | b"], "wrong": ["it serves"]}
+    layout = {"flags": "--tp-size 2", "nodes": 2, "outcome": "holds", "said": [], "wrong": []}
+    found = {"command": "scripts/nodes --out x", "hardware": MACHINE, "interrupted": False}
+    found |= {"starts": [start], "layouts": [layout], "wrong": ["node 1 has another T: it serves"]}
+    (tmp_path / "nodes.json").write_text(json.dumps(found))
+    page = results.starts(tmp_path)
+    assert "    scripts/nodes\n" in page and "happened than must: **1**." in page
+    assert "| node 1 has another T | **wrong:** serves | runs, 1 | a \\| b |" in page
+    assert "| `--tp-size 2` | 2 | holds |" in page and "- node 1 has another T: it serves" in page

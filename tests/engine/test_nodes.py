@@ -21,6 +21,17 @@ from llm42_sglang.engine.passes.ranks import nobody_lost
 from llm42_sglang.engine.start import launch, nodes, ready
 from llm42_sglang.engine.weights import checkpoint
 from llm42_sglang.engine.weights.digest import Writes
+from tests.engine.node_starts import (
+    LAYOUTS,
+    STARTS,
+    Layout,
+    Seen,
+    Start,
+    differs,
+    problems_of_layout,
+    problems_of_start,
+)
+from tests.engine.started import One
 from tests.engine.test_ranks import beside
 
 DEFAULTS = {
@@ -238,3 +249,41 @@ def test_what_is_read_is_hashed_while_writes_are_watched(monkeypatch):
     with writes:
         watched = read_on(monkeypatch, pair)
     assert watched == read_on(monkeypatch, pair) and not writes.storages
+
+
+WRONG = Start("node 1 has another T", (One(), One()), differs("--llm42-page"))
+KILLED = Start("node 1 is killed", (One(), One()), "another rank has ended", "kill node 1")
+LATE = Start("a third node", (One(), One(), One()), "two nodes", may_serve=True)
+SAYS = ["node 1 differs from node 0 in --llm42-page (32, not 16); start all nodes alike"]
+
+
+@pytest.mark.parametrize(
+    ("start", "seen", "found"),
+    [
+        (WRONG, Seen(False, [1, 1], SAYS), ""),
+        (WRONG, Seen(False, [1, 1], ["killed"]), "nobody said"),
+        (WRONG, Seen(True, [None, None], SAYS), "it serves"),
+        (WRONG, Seen(False, [1, 0], SAYS), "node 1 ends with status 0"),
+        (WRONG, Seen(False, [None, 1], SAYS), "node 0 still runs"),
+        (KILLED, Seen(True, [1, -9], ["another rank has ended (x)"], "an error"), ""),
+        (KILLED, Seen(True, [1, -9], ["another rank has ended"], "a 200", True), "the client got"),
+        (KILLED, Seen(True, [None, -9], ["another rank has ended"]), "node 0 still runs"),
+        (KILLED, Seen(False, [1, 1], ["another rank has ended"]), "did not serve at first"),
+        (LATE, Seen(True, [None, None, 1], ["two nodes have"]), ""),
+        (LATE, Seen(True, [None, None, None], ["two nodes have"]), "node 2 still runs"),
+    ],
+)
+def test_scripts_nodes_judges_what_it_sees(start, seen, found):
+    problems = problems_of_start(start, seen, range(len(start.nodes)))
+    assert found in "; ".join(problems) and bool(problems) == bool(found)
+
+
+def test_a_layout_holds_or_is_refused():
+    any_, must = Layout(("--tp-size", "3")), Layout(("--tp-size", "2"), holds=True)
+    refused = Seen(False, [1], ["assumption A2 does not hold"])
+    assert problems_of_layout(any_, refused, False) == []
+    assert problems_of_layout(must, refused, False) == ["it does not serve"]
+    assert problems_of_layout(must, Seen(True, [None], []), True) == []
+    assert problems_of_layout(any_, Seen(True, [None], []), False) != []
+    assert problems_of_layout(any_, Seen(False, [None], []), False) != []
+    assert all(start.expected for start in STARTS) and any(one.holds for one in LAYOUTS)

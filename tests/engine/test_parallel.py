@@ -83,12 +83,14 @@ def test_the_number_of_ranks_is_in_the_fingerprint(url, seen):
 def test_one_node_gives_the_bits_of_two_and_a_rank_that_disagrees_ends_the_server(servers, seen):
     """Rank 1 draws other tokens than rank 0, some passes after its certification. Long prompts that
     the cache does not know take many passes."""
+    if "alone" not in seen:
+        pytest.skip('needs the answers of the server "two nodes" in the same run')
     text = client.prompts()[9]
     rounds = [[client.body(text[4 * i + j :]) for j in range(4)] for i in range(40)]
     with servers.make("a rank strays") as server:
         with connect(server.url) as endpoint:
             alone = matrix.answers(endpoint, "alone")
-        matrix.require_equal(seen.get("alone", alone), alone)
+        matrix.require_equal(seen["alone"], alone)
         with pytest.raises((httpx.HTTPError, AssertionError, UserError)):
             for requests in rounds:
                 client.ask_all(server.url, requests, in_flight=4)
