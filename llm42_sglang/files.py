@@ -1,5 +1,6 @@
 """Files that are written as a whole, or not at all."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -52,10 +53,27 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(descriptor, "wb") as file:
-            file.write(content)
+        _create(new, content, mode)
         os.link(new, path)  # unlike a rename it fails if `path` exists
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _create(path, content, mode)
     finally:
         with suppress(OSError):
             new.unlink()
+
+
+# How file systems without hard links refuse one: FAT, some shares, and old kernels.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    """Write a file that does not exist yet; what fails leaves none. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+    except BaseException:
+        path.unlink()
+        raise

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -31,27 +31,52 @@ def held_back() -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in _heeded(ENDING)}
-    try:
+    with _handled(ENDING, note, came):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)
 
 
 @contextmanager
 def as_ctrl_c() -> Iterator[None]:
     """In the block SIGTERM and SIGHUP are Ctrl-C, after which pytest ends what fixtures hold."""
     main = threading.current_thread() is threading.main_thread()
-    numbers = _heeded(ENDING[1:]) if main else []
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    with _handled(ENDING[1:] if main else (), signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _handled(
+    numbers: Sequence[signal.Signals],
+    handler: Callable[[int, FrameType | None], None],
+    came: Sequence[int] = (),
+) -> Iterator[None]:
+    """In the block these signals have this handler. Those in `came` are raised at its end.
+
+    A signal whose handler raises could come between two replacements, and the first of them would
+    last. So all wait until the handlers are replaced, or are those of before.
+    """
+    before = {number: signal.getsignal(number) for number in _heeded(numbers)}
     try:
+        with _masked(before):
+            for number in before:
+                signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with _masked(before):
+            for number, old in before.items():
+                signal.signal(number, old)
+            for number in dict.fromkeys(came):
+                signal.raise_signal(number)
+
+
+@contextmanager
+def _masked(numbers: Iterable[int]) -> Iterator[None]:
+    """Signals that come in the block wait for its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # it raises what came just before
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _heeded(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:

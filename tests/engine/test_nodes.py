@@ -53,6 +53,10 @@ def card(node: int, config: Config | None = None, **flags) -> nodes.Card:
 
 def test_nodes_that_are_alike_may_serve_and_what_belongs_to_one_does_not_count():
     own = {"port": 7, "host": "a", "model_path": "/here", "random_seed": 4, "api_key": "secret"}
+    own |= {"grpc_port": 8, "file_storage_path": "/b", "log_requests_target": ["/c"]}
+    own |= {"export_metrics_to_file_dir": "/d", "mooncake_ib_device": "mlx5_0"}
+    own |= {"disaggregation_ib_device": "mlx5_1"}
+    assert own.keys() <= {*ServerArgs.__struct_fields__}
     other = card(1, Config(signing_key="/key"), **own)
     assert nodes.problem_of([card(0), other]) is None
     assert nodes.problem_of([card(0)]) is nodes.problem_of([]) is None
@@ -87,6 +91,33 @@ def test_other_versions_and_variables_are_named(monkeypatch):
     said = nodes.problem_of([first, other])
     assert "llm42 (0.0.1, not " in said and "--llm42-group" in said
     assert "LLM42_CPU_LINEAR (native, not None)" in said and "1 more" in said
+
+
+def test_network_devices_belong_to_a_node_and_the_fingerprint_has_those_of_rank_0(monkeypatch):
+    first = card(0)
+    there = {"NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0", "NCCL_IB_HCA": "mlx5_0"}
+    for name, value in there.items():
+        monkeypatch.setenv(name, value)
+    assert nodes.problem_of([first, card(1)]) is None
+    monkeypatch.setenv("NCCL_ALGO", "Ring")  # negative control: it chooses how to add
+    assert "NCCL_ALGO (Ring, not nothing)" in nodes.problem_of([first, card(1)])
+    ranks = SimpleNamespace(
+        gather=lambda mine: [{"NCCL_SOCKET_IFNAME": "a", "NCCL_PROTO": "LL"}, mine]
+    )
+    own = {"NCCL_ALGO": "Ring", "NCCL_SOCKET_IFNAME": "b", "NCCL_IB_HCA": "c"}
+    seen = ready._with_devices_of_first(ranks, own)
+    assert seen == {"NCCL_ALGO": "Ring", "NCCL_SOCKET_IFNAME": "a"}
+
+
+@pytest.mark.parametrize("other", [{"more": 1}, {"process": None}])
+def test_a_card_of_another_version_with_other_fields_is_read_and_named(other):
+    """None: the field is not there."""
+    said = json.loads(card(1).line()) | other
+    said["says"]["llm42"] = "9.0"
+    line = json.dumps({name: value for name, value in said.items() if value is not None}) + "\n"
+    store = dist.HashStore()
+    store.append(nodes.KEY, card(0).line() + line)
+    assert "node 1 differs from node 0 in llm42 (9.0, not " in outcome(store, 2)
 
 
 def test_two_nodes_of_one_rank_are_told_apart():

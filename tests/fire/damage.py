@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from llm42_sglang.cli.main import main
 from llm42_sglang.errors import UserError
+from llm42_sglang.repro.exchange import load_exchange
 from llm42_sglang.repro.golden import load_golden
 from tests.repro.fake_endpoint import FakeEndpoint
 
@@ -115,8 +116,8 @@ class Damager:
                 *progress, line = ended.err.splitlines()
                 assert line.startswith("llm42: error: ") and len(line) < 2000, said
                 assert all(one.startswith("llm42: ") for one in progress), said
-            elif kind == "golden" and ended.status == 0:
-                assert answers(path) == answers(original), said
+            elif kind in BOUND and ended.status == 0:
+                assert BOUND[kind](path) == BOUND[kind](original), said
         assert {one.name for one in self.folder.iterdir()} <= {path.name, *RESULTS}, "left over"
         self._look_at_pages()
 
@@ -160,9 +161,23 @@ def answers(path: Path) -> list:
         golden = load_golden(path)
     except UserError as error:
         return [str(error)]
-    fields = {"text", "finish_reason", "ids", "tool_calls", "logprobs"}
     return [
-        (name, json.loads(output.model_dump_json(include=fields)))
+        (name, json.loads(output.model_dump_json(include=FIELDS)))
         for block in golden.blocks
         for name, output in sorted(block.outputs.items())
     ]
+
+
+def claimed(path: Path) -> list:
+    """What a receipt binds, and the answer that it belongs to. Not its logprobs: no hash has them."""
+    try:
+        exchange, output = load_exchange(path)
+    except UserError as error:
+        return [str(error)]
+    bound = {name: getattr(output.receipt, name) for name in ("request_digest", "output_digest")}
+    answer = json.loads(output.model_dump_json(include=FIELDS - {"logprobs"}))
+    return [exchange.path, bound, answer]
+
+
+FIELDS = {"text", "finish_reason", "ids", "tool_calls", "logprobs"}
+BOUND = {"golden": answers, "receipt": claimed}  # what status 0 says to be as it was

@@ -34,3 +34,24 @@ def test_negative_control_a_changed_answer_that_passes_would_be_noticed(damager,
     path.write_bytes(changed)
     assert answers(path) != answers(golden)
     assert run("check", str(path), "--url", damager.url, "--conditions", "alone").status == 1
+
+
+@pytest.mark.parametrize("command", ["verify", "replay"])
+def test_negative_control_a_damaged_receipt_that_passes_would_be_noticed(
+    damager, recording, monkeypatch, command
+):
+    """As if the command found everything authentic; the other one judges as ever."""
+
+    def passes(*arguments: str) -> Ended:
+        return Ended(0, "AUTHENTIC", "") if arguments[0] == command else run(*arguments)
+
+    path = sorted((recording / "receipts").iterdir())[0]
+    content = path.read_bytes()
+    changed = DIGEST.sub(lambda found: found[1] + b"0" * 32, content, count=1)
+    assert changed != content
+    damager.judge("receipt", path, content)
+    damager.judge("receipt", path, changed)
+    monkeypatch.setattr("tests.fire.damage.run", passes)
+    damager.judge("receipt", path, content)
+    with pytest.raises(AssertionError, match=f"^{command} of "):
+        damager.judge("receipt", path, changed)

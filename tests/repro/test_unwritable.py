@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llm42_sglang import files
 from llm42_sglang.errors import UserError
 from llm42_sglang.files import write_new, write_whole
 from tests.repro.conftest import status_of
@@ -67,6 +68,33 @@ def test_a_key_is_whole_or_not_there(tmp_path, llm42):
     with pytest.raises(FileExistsError):
         write_new(file, b"other", 0o600)
     assert [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_key_is_written_where_there_are_no_hard_links(tmp_path, monkeypatch, number):
+    def refused(*paths) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "link", refused)
+    file = tmp_path / "key.pem"
+    with no_room(10), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        write_new(file, b"x" * 100, 0o600)
+    assert [*tmp_path.iterdir()] == []
+    write_new(file, b"key", 0o600)
+    assert file.read_bytes() == b"key" and file.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        write_new(file, b"other", 0o600)
+    assert [*tmp_path.iterdir()] == [file] and file.read_bytes() == b"key"
+
+
+def test_other_failures_of_a_link_stay_what_they_are(tmp_path, monkeypatch):
+    def full(*paths) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(files.os, "link", full)
+    with pytest.raises(OSError, match="full"):
+        write_new(tmp_path / "key.pem", b"key", 0o600)
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize("arguments", [("key", "{}/key.pem"), ("--help",)])

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -52,6 +53,8 @@ _FLAGS = (
 _LIMITS = ("SGLANG_MAX_NEW_TOKENS_LIMIT", "SGLANG_MAX_THINK_TOKENS")
 # Prefixes of environment variables by which libraries choose kernels and algorithms.
 _LIBRARIES = ("NCCL_", "ONEDNN_", "DNNL_", "MKL_", "SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2")
+# Of these, the names of a node's own network devices.
+_DEVICES = ("NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "NCCL_OOB_NET_IFNAME")
 # Packages with kernels, besides SGLang and torch. A CPU server uses none of them.
 _KERNELS = ("sglang-kernel", "flashinfer-python", "flash-attn-4", "triton")
 _NOT_OF_THE_MODEL = ("_name_or_path", "name_or_path", "transformers_version")
@@ -108,6 +111,11 @@ def sampling_defaults(args: ServerArgs, model: ModelConfig) -> dict[str, object]
 def library_variables() -> dict[str, str]:
     """Return the environment variables that may choose kernels or algorithms, with their values."""
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_LIBRARIES)}
+
+
+def of_all_nodes(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that must be the same on all nodes: not the names of devices."""
+    return {name: value for name, value in variables.items() if name not in _DEVICES}
 
 
 def package_versions() -> dict[str, object]:

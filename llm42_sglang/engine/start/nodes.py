@@ -27,7 +27,11 @@ from sglang.srt.utils.network import NetworkAddress
 from llm42_sglang.core.config import Config
 from llm42_sglang.core.ranges import ranges
 from llm42_sglang.engine.errors import UnsupportedError
-from llm42_sglang.engine.start.fingerprint import library_variables, package_versions
+from llm42_sglang.engine.start.fingerprint import (
+    library_variables,
+    of_all_nodes,
+    package_versions,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,10 @@ _OF_ONE_NODE = """
     node_rank host port model_path tokenizer_path served_model_name random_seed nccl_port
     base_gpu_id gpu_id_step numa_node download_dir api_key admin_api_key crash_dump_folder
     watermark_config watermark_key watermark_key_b log_level log_level_http chat_template
-    ssl_keyfile ssl_certfile ssl_ca_certs ssl_keyfile_password
+    ssl_keyfile ssl_certfile ssl_ca_certs ssl_keyfile_password fastapi_root_path grpc_port
+    smg_http_sidecar_port file_storage_path log_requests log_requests_level log_requests_format
+    log_requests_target export_metrics_to_file export_metrics_to_file_dir mooncake_ib_device
+    disaggregation_ib_device
 """
 _OUR_VARIABLES = ("LLM42_CPU_LINEAR", "LLM42_PLATFORM")
 
@@ -72,7 +79,8 @@ def card_of(args: ServerArgs, config: Config) -> Card:
         for name in sorted(args.__struct_fields__)
         if name not in _OF_ONE_NODE.split() and not name.startswith("_")
     }
-    variables = {name: os.environ.get(name) for name in _OUR_VARIABLES} | library_variables()
+    variables = {name: os.environ.get(name) for name in _OUR_VARIABLES}
+    variables |= of_all_nodes(library_variables())
     says = layout | package_versions()
     says |= {_flag(f"llm42_{name}"): value for name, value in ours.items()}
     says |= {_flag(name): value for name, value in theirs.items()} | variables
@@ -163,7 +171,13 @@ def wait_for_all(
 
 def _cards_in(store: dist.Store) -> list[Card]:
     lines = store.get(KEY).decode().splitlines() if store.check([KEY]) else []
-    return [Card(**json.loads(line)) for line in lines]
+    return [_card_in(line) for line in lines]
+
+
+def _card_in(line: str) -> Card:
+    """Read a card. Another version's may have other fields; `says` then names the version."""
+    said = json.loads(line)
+    return Card(said["node"], said.get("process", ""), said.get("says", {}))
 
 
 def _named(nodes: Sequence[int]) -> str:

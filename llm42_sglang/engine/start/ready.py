@@ -17,7 +17,7 @@ from llm42_sglang.engine.passes.backends import canonical_mode
 from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.passes.ranks import Ranks, join_ranks
 from llm42_sglang.engine.start.certify import Certificate, certify
-from llm42_sglang.engine.start.fingerprint import facts_of
+from llm42_sglang.engine.start.fingerprint import facts_of, library_variables, of_all_nodes
 from llm42_sglang.engine.start.limits import require_whole_pages
 from llm42_sglang.engine.start.nodes import difference
 from llm42_sglang.engine.start.timing import measure_costs
@@ -54,6 +54,7 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     logger.info("llm42: %s", certificate)
     forward = forward_of(shape=certificate.shape)
     facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len)
+    facts["libraries"] = _with_devices_of_first(ranks, library_variables())
     naming_class = ByVersion if config.weights_digest == "version" else ByContent
     identity = Identity(facts, naming_class(runner, ranks))
     _require_same_facts(ranks, identity.facts)
@@ -77,6 +78,13 @@ def _require_same_checkpoint(ranks: Ranks) -> None:
             raise UnsupportedError(
                 f"node {node} has read other weights than node 0; give all nodes the same model"
             )
+
+
+def _with_devices_of_first(ranks: Ranks, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with the network devices of rank 0, so that all have one fingerprint."""
+    first = ranks.gather(variables)[0]
+    devices = {name: first[name] for name in first.keys() - of_all_nodes(first).keys()}
+    return dict(sorted((of_all_nodes(variables) | devices).items()))
 
 
 def _require_same_facts(ranks: Ranks, facts: Mapping[str, object]) -> None:
