@@ -103,12 +103,15 @@ def test_attacks_are_refused_by_name_or_answered_right(url):
     fuzzer.fire(150)
     assert fuzzer.counts["requests"] >= 150 and len(fuzzer.by_attack) > 10
     assert fuzzer.counts["deterministic answers, asked for again alone"] > 5
-    ours = Attack("a field of ours", "/generate", b"{}", names=("nonce",), ours=True)
+    ours = Attack(
+        "a field of ours", "/generate", b"{}", names=("nonce", "sampling_params"), ours=True
+    )
     for answer in (
         Answered(500, "", 0),
         Answered(599, "hung up", 0),
         Answered(400, '{"error": {"message": "no"}}', 0),
         Answered(400, '{"error": {"message": "nonce:\\nno"}}', 0),
+        Answered(400, '{"error": {"message": "sampling_params: no"}}', 0),
     ):
         with pytest.raises(AssertionError):
             fuzzer.judge(ours, answer)
@@ -117,6 +120,8 @@ def test_attacks_are_refused_by_name_or_answered_right(url):
     right = fuzzer.send(Attack("", "/generate", body))
     wrong = right._replace(text=right.text.replace('"text":"', '"text":"x'))
     fuzzer.judge(Attack("", "/generate", body), wrong)
+    with pytest.raises(AssertionError):
+        fuzzer.judge(Attack("", "/generate", body), Answered(200, '{"text": "no receipt"}', 0))
     with pytest.raises(AssertionError):
         fuzzer.look_after()
 

@@ -169,14 +169,13 @@ def answers(path: Path) -> list:
 
 
 def claimed(path: Path) -> list:
-    """What a receipt binds, and the answer that it belongs to. Not its logprobs: no hash has them."""
+    """A receipt and its answer, without logprobs, which no hash has."""
     try:
         exchange, output = load_exchange(path)
     except UserError as error:
         return [str(error)]
-    bound = {name: getattr(output.receipt, name) for name in ("request_digest", "output_digest")}
     answer = json.loads(output.model_dump_json(include=FIELDS - {"logprobs"}))
-    return [exchange.path, bound, answer]
+    return [exchange.path, json.loads(output.receipt.model_dump_json()), answer]
 
 
 FIELDS = {"text", "finish_reason", "ids", "tool_calls", "logprobs"}

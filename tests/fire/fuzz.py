@@ -128,8 +128,7 @@ class Fuzzer:
 
     def _judge_refusal(self, attack: Attack, answer: Answered) -> None:
         assert answer.text.strip() or attack.method != "POST", (attack, answer)
-        # What is no JSON has no fields: NaN, say.
-        named = any(name in answer.text for name in (*attack.names, "JSON decode error"))
+        named = names_field(attack, answer.text)
         if attack.ours:
             assert named, (attack, answer)
             line = message_of(answer.text)
@@ -140,6 +139,7 @@ class Fuzzer:
     def _keep(self, attack: Attack, answer: Answered) -> None:
         receipts = [one for one in receipts_in(answer.text) if "output_digest" in one]
         if not receipts or attack.path not in READ:
+            assert not lacks_receipt(attack, answer.text), (attack, answer)
             return
         self.counts["deterministic answers"] += 1
         assert all(one["verified"] is True for one in receipts), (attack, answer)
@@ -172,6 +172,38 @@ class Fuzzer:
 def bound(receipt: Mapping[str, Any]) -> tuple[str, str]:
     """What the same request must give again."""
     return receipt["request_digest"], receipt["output_digest"]
+
+
+def names_field(attack: Attack, text: str) -> bool:
+    """Whether a refusal names what was changed: a field of ours itself, not only what holds it."""
+    names = attack.names[:1] if attack.ours else attack.names
+    # OpenAI's name is part of ours. What is no JSON has no fields: NaN, say.
+    names = ["seed" if name == "sampling_seed" else name for name in names]
+    return any(name in text for name in (*names, "JSON decode error"))
+
+
+def lacks_receipt(attack: Attack, text: str) -> bool:
+    """Whether a request that says `deterministic` got an answer that no receipt comes with.
+
+    An error in a stream, and a claim that was refuted, are no answers.
+    """
+    path, body = attack.path.partition("?")[0], parsed(attack.content)
+    if path not in READ or not isinstance(body, dict) or not asks(path, body):
+        return False
+    failed = any(name == "error" and value for name, value in walk(events_in(text)))
+    return bool(texts_in(text)) and not failed and not receipts_in(text)
+
+
+def asks(path: str, body: Mapping[str, Any]) -> bool:
+    """Whether a body says `deterministic` where it is read."""
+    holders = body.get("sampling_params") if path == GENERATE else body
+    for holder in holders if isinstance(holders, list) else [holders]:
+        if isinstance(holder, dict):
+            custom = holder.get("custom_params")
+            inner = custom.get("deterministic") if isinstance(custom, dict) else None
+            if holder.get("deterministic") is True or inner is True:
+                return True
+    return False
 
 
 def exchanges(url: str) -> Iterator[bytes]:

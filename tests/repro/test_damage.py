@@ -1,10 +1,13 @@
 """Damaged suites, golden files and receipts: a short sample of what `scripts/fuzz` does."""
 
+import re
+
 import pytest
 
-from tests.fire.damage import Damager, Server, answers, run
+from tests.fire.damage import Damager, Ended, Server, answers, run
 
 SAMPLE = 250
+DIGEST = re.compile(rb'("output_digest": ?")[0-9a-f]{32}')
 
 
 @pytest.fixture
