@@ -55,14 +55,17 @@ def test_a_trace_that_once_failed_passes(url, path, tmp_path):
     assert found.verdict == "PASSED", found.wrong
 
 
+def is_whole(line: dict) -> bool:
+    """Whether it has one deterministic answer, to its end."""
+    (one, *others) = line.get("answer") or [{"verified": False}]
+    verified = one["verified"] and not (others or one["refuted"] or line.get("left"))
+    return bool(verified) and len(one["segments"]) <= 1 and one["finish"]["type"] != "abort"
+
+
 def the_judge_notices(lines: list[dict]) -> None:
     """The controls: the same history, a little changed."""
     assert judge(lines[:-1]).verdict == "UNKNOWN"
-    whole = next(
-        i
-        for i, line in enumerate(lines)
-        if line["what"] == "ask" and line.get("answer") and line["answer"][0]["verified"]
-    )
+    whole = next(i for i, line in enumerate(lines) if line["what"] == "ask" and is_whole(line))
     changes = {"ids": [1], "text": "?", "verified": False, "digest": "0", "fingerprint": "0"}
     for part, value in changes.items():
         changed = copy.deepcopy(lines)

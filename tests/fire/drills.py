@@ -103,7 +103,7 @@ def named() -> Iterator[Drill]:
         yield Drill(
             what, GONE, flags=(*AUDITED, *flags), env={FAULT: "kv-later"}, rounds=4, silent=True
         )
-    yield Drill("a rank draws other tokens", ENDS, "a rank strays", ALWAYS, rounds=6)
+    yield Drill("a rank draws other tokens", ENDS, "a rank strays", ALWAYS, rounds=3)
     yield Drill("kill -9: the scheduler", ENDS, during=killed(0))
     yield Drill("kill -9: the detokenizer", ENDS, during=killed(-1))
     yield Drill("kill -9: the first process", ENDS, during=first_killed)
