@@ -44,12 +44,12 @@ def soak(result: Result) -> Iterator[str]:
     yield f"    {command(result)}"
     yield ""
     hardware, servers = result["hardware"], result["servers"]
-    wrong = len(result["wrong"])
+    wrong = [why for why in result["wrong"] if ".jsonl: " not in why]  # that names a history
     interrupted = " It was interrupted." if result.get("interrupted") else ""
     yield (
         f"The last run: {result['minutes']:.0f} minutes on {machine(hardware)}; torch "
         f"{hardware['torch']}, SGLang {hardware['sglang']}. Answers that differed, leaks, hangs: "
-        f"**{wrong or 'none'}**.{interrupted}"
+        f"**{'; '.join(wrong) or 'none'}**.{interrupted}"
     )
     yield ""
     rows = []
