@@ -17,6 +17,7 @@ from llm42_sglang.engine.front import (
     gatekeeper,
     keys,
     namesakes,
+    native,
     openai_api,
     parsers,
     pauses,
@@ -42,6 +43,7 @@ from llm42_sglang.engine.weights import checkpoint, updates
 # refuse deterministic requests.
 FRONT = (
     gatekeeper,
+    native,
     openai_api,
     front_updates,
     dead_ends,

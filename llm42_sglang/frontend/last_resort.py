@@ -1,7 +1,7 @@
 """The last check of HTTP requests: too large a body is 413, and a 500 becomes a 400.
 
 SGLang answers 500 to many malformed bodies. While the scheduler lives, the fault is the request's,
-so the client gets 400 and the reason in one line.
+so the client gets 400 and the reason in one line. A stream that has begun ends with the reason.
 
 The limits on a body are there because one event loop serves all clients. While it parses and checks
 a huge body, everybody waits.
@@ -57,13 +57,18 @@ class LastResort:
             if answer.ended:  # a background task of SGLang's; raising would break the connection
                 logger.exception("llm42: an exception after a complete answer")
                 return
-            if answer.started or self.problem() is not None:
+            if self.problem() is not None or (answer.started and not answer.of_events):
                 raise
             logger.exception("llm42: a request could not be served")
             status, line = 413, f"the body has {error}; send less in one request"
             if not isinstance(error, _TooLargeError):
                 status, line = 400, f"the request could not be served: {_line(error)}"
-            await error_response(status, line, code=status)(scope, receive, send)
+            response = error_response(status, line, code=status)
+            if answer.started:
+                event = b"data: " + bytes(response.body) + b"\n\n"
+                await send({"type": "http.response.body", "body": event})
+            else:
+                await response(scope, receive, send)
 
 
 class _TooLargeError(Exception):
@@ -146,12 +151,15 @@ class _Answer:
         self._start: dict[str, Any] | None = None
         self._kept: list[bytes] | None = None
         self.started = self.ended = False
+        self.of_events = False  # it is a stream of server-sent events
 
     async def send(self, message: dict[str, Any]) -> None:
         body = message["type"] == "http.response.body"
         self.ended = self.ended or (body and not message.get("more_body"))
         if message["type"] == "http.response.start":
             self.started = not self._late
+            kind = dict(message.get("headers", ())).get(b"content-type", b"")
+            self.of_events = kind.startswith(b"text/event-stream")
             if message["status"] in _SERVER_ERRORS and self._problem() is None:
                 self._kept = []
                 return

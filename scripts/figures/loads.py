@@ -74,7 +74,9 @@ def drafts(*results: Result) -> Iterator[str]:
     yield "`--llm42-drafts ngram` over stock SGLang, and over the same server without drafts: the"
     yield "median of the rounds, and in brackets least and most. All requests are deterministic."
     yield "Their answers are the same with and without drafts. `copy` goes on with a text that is"
-    yield "twice in its prompt. `fresh` is drawn at temperature 1, so that little repeats itself."
+    yield "twice in its prompt. In `edit` the second time has another token at every 16th place;"
+    yield "the answer goes on with that one. `fresh` is drawn at temperature 1, so that little"
+    yield "repeats itself."
     yield ""
     rows = [
         [

@@ -8,11 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llm42_sglang.core.receipts import output_digest, request_digest
-from tests.engine import client
+from tests.engine import client, hostile
+from tests.fire.attacks import FIELDS, GENERATE, put
 
 pytestmark = pytest.mark.server("tiny")
 
 LONG = -1  # index of the longest prompt
+# They pass the checks of the front process, and no grammar comes of them in the scheduler's.
+NO_GRAMMAR = [{"json_schema": "{"}, {"ebnf": "root ::="}]
+# Null says something there: no limit; no prompt; nothing of determinism.
+SAID_BY_NULL = {"sampling_params.max_new_tokens", "input_ids"} | {
+    "sampling_params",
+    "sampling_params.custom_params",
+}
 NO_WORD = {"custom_params": None}  # the server's default holds: --llm42-default
 
 
@@ -193,6 +201,47 @@ def test_ordinary_requests_keep_every_feature(url):
     response = client.post(url, request | {"return_logprob": True})
     assert response.status == 200, response.text
     assert len(json.loads(response.text)) == 2
+
+
+@pytest.mark.parametrize("sampling", NO_GRAMMAR)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_stream_whose_grammar_does_not_compile_has_no_token(url, sampling, deterministic):
+    (event,) = _events(url, client.body(client.prompts()[0], deterministic, **sampling))
+    assert event["meta_info"]["finish_reason"]["type"] == "abort"
+    assert "llm42" not in event["meta_info"]
+    # SGLang's own request, the negative control, has the token that follows a placeholder.
+    tokens = 0 if deterministic else 1
+    assert len(event["output_ids"]) == event["meta_info"]["completion_tokens"] == tokens
+    assert bool(event["text"]) is not deterministic
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_null_says_nothing_or_is_refused_by_name(url, stream):
+    fields = {*FIELDS[GENERATE], *(f"sampling_params.{name}" for name in hostile.SAMPLING)}
+    request = client.body(client.prompts()[0], max_new_tokens=4) | {"stream": stream}
+    served = set()
+    for field in sorted(fields - SAID_BY_NULL):
+        reply = client.connection(url).client.post(GENERATE, json=put(request, field, None))
+        if reply.status_code == 400:
+            assert field.rpartition(".")[2] in reply.text
+            continue
+        last = _events_in(reply.text)[-1] if stream else reply.json()
+        assert last["meta_info"]["llm42"]["verified"] is True and last["output_ids"], field
+        served.add(field)
+    assert "sampling_params.n" in served and len(served) > 30
+
+
+def _events(url: str, request: dict) -> list[dict]:
+    reply = client.connection(url).client.post(GENERATE, json=request | {"stream": True})
+    assert reply.status_code == 200, reply.text
+    return _events_in(reply.text)
+
+
+def _events_in(text: str) -> list[dict]:
+    """The events of a stream, which must have an end."""
+    *lines, done, rest = text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
 def _leave_after(url: str, prompt, chunks: int) -> None:

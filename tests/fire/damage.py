@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm42_sglang.cli.main import main
 from llm42_sglang.errors import UserError
 from llm42_sglang.repro.exchange import load_exchange
 from llm42_sglang.repro.golden import load_golden
+from tests.fire.draws import draws
 from tests.repro.fake_endpoint import FakeEndpoint
 
 # What a terminal or a browser would obey, and what a file system would.
@@ -84,21 +85,13 @@ class Damager:
     def fire(self, examples: int, number: int | None = None) -> None:
         """So many damaged files. number: the seed; None: always the same. Raises AssertionError."""
 
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            derandomize=number is None,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
-            print_blob=False,
-        )
+        @draws(examples, number)
         @given(st.data())
         def attack(data: st.DataObject) -> None:
             kind, path = data.draw(st.sampled_from(self._originals))
             self.judge(kind, path, data.draw(damaged(path.read_bytes())))
 
-        (attack if number is None else seed(number)(attack))()
+        attack()
 
     def judge(self, kind: str, original: Path, content: bytes) -> None:
         """Run the commands that read such a file. Raises AssertionError if one is wrong."""

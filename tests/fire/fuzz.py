@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given
 
 from tests.engine import client
 from tests.fire.attacks import GENERATE, READ, RESPONSES, VERIFY, WELL, Attack, attacks, encoded
+from tests.fire.draws import draws
 
 PATIENCE_S = 60  # no answer may take longer
 MOST_GROWTH_MIB = 1500  # of all processes of the server
@@ -72,20 +73,12 @@ class Fuzzer:
         Raises AssertionError for the first thing that is wrong; Hypothesis makes it small.
         """
 
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            derandomize=number is None,
-            suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
-            print_blob=False,
-        )
+        @draws(examples, number)
         @given(attacks(self.saved))
         def attack(one: Attack) -> None:
             self.judge(one, self.send(one))
 
-        (attack if number is None else seed(number)(attack))()
+        attack()
         self.look_after()
 
     def totals(self) -> dict[str, Any]:

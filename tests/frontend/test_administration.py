@@ -1,5 +1,7 @@
 """The rules of administration endpoints, and the last resort, before an app that checks nothing."""
 
+import json
+
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -48,6 +50,15 @@ async def begins():
         yield "never"
 
     return StreamingResponse(events())
+
+
+@app.post("/breaks")
+async def breaks():
+    async def events():
+        yield 'data: {"text": "a"}\n\n'
+        raise TypeError("n is\nNone")
+
+    return StreamingResponse(events(), media_type="text/event-stream")
 
 
 @app.post("/read")
@@ -105,6 +116,15 @@ def test_a_stream_that_fails_at_its_beginning_is_refused():
     refused = client.post("/api/generate")
     assert refused.status_code == 400 and "too many tokens" in refused.json()["error"]["message"]
     assert client.post("/begins").status_code == 200  # negative control: it has begun
+
+
+def test_a_stream_that_breaks_off_ends_with_the_reason():
+    *first, last = TestClient(LastResort(app, lambda: None)).post("/breaks").text.split("data: ")
+    assert first == ["", '{"text": "a"}\n\n']
+    error = json.loads(last)["error"]
+    assert error["message"] == "llm42: the request could not be served: TypeError: n is None"
+    with pytest.raises(TypeError):  # the server itself has a problem
+        TestClient(LastResort(app, lambda: "gone")).post("/breaks")
 
 
 def test_where_texts_are_read_in_the_event_loop_less_is_allowed(monkeypatch):

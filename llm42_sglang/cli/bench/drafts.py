@@ -16,7 +16,7 @@ from llm42_sglang.cli.output import Out, require_writable, say
 from llm42_sglang.errors import UserError
 
 SERVERS = ("stock", "llm42", "drafts")  # the second one has none
-TEXTS = ("copy", "fresh")
+TEXTS = ("copy", "edit", "fresh")
 ON = ("--llm42-drafts", "ngram")
 WARM_UP_TOKENS = 8
 
@@ -30,8 +30,8 @@ class Asked(NamedTuple):
     def requests(self, source: Source, count: int, round_number: int) -> list[LoadRequest]:
         """So many for each that is in flight, all deterministic."""
         count *= self.in_flight
-        if self.text == "copy":
-            return mark(source.copies(count, round_number), 100)
+        if self.text != "fresh":
+            return mark(source.copies(count, round_number, edits=self.text == "edit"), 100)
         plain = source.requests(count, round_number)
         return mark([replace(request, temperature=1.0) for request in plain], 100)
 
@@ -44,7 +44,8 @@ LoadList = Annotated[
     typer.Option(
         "--loads",
         help="With commas: what is asked, and how many requests are in flight. copy: a"
-        " prompt is a text twice and its beginning, answered at temperature 0. fresh: a text alone,"
+        " prompt is a text twice and its beginning, answered at temperature 0. edit: the second"
+        " time a token in 16 is another, and the beginning is that one's. fresh: a text alone,"
         " answered at temperature 1, so that little repeats itself.",
     ),
 ]
@@ -53,7 +54,7 @@ Each = Annotated[int, typer.Option("--requests", min=1, help="Requests for each 
 
 def drafts(
     context: typer.Context,
-    loads: LoadList = "copy:1,copy:8,fresh:8",
+    loads: LoadList = "copy:1,copy:8,edit:1,edit:8,fresh:8",
     requests: Each = 1,
     prompt: options.Prompt = "400",
     new: options.New = "128",
@@ -97,7 +98,8 @@ def parse(text: str) -> list[Asked]:
     for part in map(str.strip, text.split(",")):
         name, _, number = part.partition(":")
         if name not in TEXTS or not number.isdecimal() or not int(number):
-            raise UserError(f"--loads takes copy:N or fresh:N, N in flight, not {part!r}")
+            known = " or ".join(f"{text}:N" for text in TEXTS)
+            raise UserError(f"--loads takes {known}, N in flight, not {part!r}")
         loads.append(Asked(name, int(number)))
     return list(dict.fromkeys(loads))
 

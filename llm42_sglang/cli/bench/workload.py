@@ -12,6 +12,7 @@ from llm42_sglang.cli.output import say
 from llm42_sglang.errors import UserError
 
 BEGINNING = 16  # tokens of a text that is to be copied, in the prompt for the third time
+EDITED = 16  # of so many tokens of an edited text one is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ class Lengths(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.least}-{self.most}" if self.least != self.most else str(self.least)
+
+
+def edited(text: Sequence[int]) -> tuple[int, ...]:
+    """A text with every EDITED-th token replaced by one from its other end."""
+    swapped = zip(text, reversed(text), strict=True)
+    return tuple(b if i % EDITED == EDITED - 1 else a for i, (a, b) in enumerate(swapped))
 
 
 def spans(
@@ -106,13 +113,17 @@ class Source:
         seed = 1000 * self.seed + round_number
         return spans(self._text, self.prompt, self.new, count, seed)
 
-    def copies(self, count: int, round_number: int = 0) -> list[LoadRequest]:
-        """The same, but each prompt is its text twice and the text's beginning, to go on with."""
+    def copies(self, count: int, round_number: int = 0, edits: bool = False) -> list[LoadRequest]:
+        """The same, but each prompt is its text twice and the text's beginning, to go on with.
+
+        edits: the second time, and in the beginning, every EDITED-th token is another one.
+        """
         gap = self._tokenizer.encode("\n\n").ids
         return [
-            replace(request, prompt_ids=(*text, *gap, *text, *gap, *text[:BEGINNING]))
+            replace(request, prompt_ids=(*text, *gap, *again, *gap, *again[:BEGINNING]))
             for request in self.requests(count, round_number)
             for text in [request.prompt_ids]
+            for again in [edited(text) if edits else text]
         ]
 
     def describe(self) -> dict[str, Any]:

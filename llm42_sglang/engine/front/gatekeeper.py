@@ -16,6 +16,7 @@ from llm42_sglang.core.config import Config
 from llm42_sglang.core.receipts import FACTS_PATH, REFUTED, VERIFY_PATH
 from llm42_sglang.engine.front import verify
 from llm42_sglang.engine.front.bounded import FrontBounds
+from llm42_sglang.engine.front.native import fold_native_field
 from llm42_sglang.engine.front.samples import expect_samples, next_sample, settle_seed
 from llm42_sglang.engine.front.stream import keep_messages
 from llm42_sglang.engine.hooks import after, around, before
@@ -30,14 +31,13 @@ from llm42_sglang.engine.names import (
 )
 from llm42_sglang.engine.parameters import adjustments_of, plan_of
 from llm42_sglang.engine.signing import Signer, load_signer
-from llm42_sglang.frontend import seeds
 from llm42_sglang.frontend.administration import AdministrationGate
 from llm42_sglang.frontend.bodies import error_response
 from llm42_sglang.frontend.claims import refuse_claim
 from llm42_sglang.frontend.gates import FieldGate, facts_response
 from llm42_sglang.frontend.health import HealthGate
 from llm42_sglang.frontend.last_resort import LastResort
-from llm42_sglang.frontend.nonce import NONCE, refuse_nonce, with_nonce
+from llm42_sglang.frontend.nonce import refuse_nonce
 from llm42_sglang.frontend.options import (
     CONSTRAINTS,
     FIELD,
@@ -46,12 +46,11 @@ from llm42_sglang.frontend.options import (
     refuse_reserved_key,
     refuse_unsupported,
 )
-from llm42_sglang.frontend.seeds import refuse_fresh_seed, refuse_unclear_seed, with_word_moved
+from llm42_sglang.frontend.seeds import refuse_fresh_seed, refuse_unclear_seed
 from llm42_sglang.frontend.validation import in_one_line
 
 _MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 _HTTP = "sglang.srt.entrypoints.http_server"
-_OURS = frozenset({FIELD, NONCE})  # in sampling_params of /generate
 
 
 class Gatekeeper:
@@ -241,62 +240,6 @@ class Gatekeeper:
 def _proofs_of(infos: Sequence[dict]) -> list[dict | None]:
     """What every scheduler has reported, None for nothing; a controller reports for several."""
     return [proof for info in infos for proof in info.get(REPLICAS_KEY, [info.get(INFO_KEY)])]
-
-
-def fold_native_field(obj: GenerateReqInput) -> None:
-    """Move what SGLang does not know in `sampling_params` into custom_params, which it passes on.
-
-    A caller of `Engine` may use its parameters again, so they are not changed.
-    """
-    raw = obj.sampling_params
-    obj.sampling_params = [*map(_folded, raw)] if isinstance(raw, list) else _folded(raw)
-
-
-def _folded(params: Any) -> Any:
-    if not isinstance(params, dict):
-        return params
-    folded = with_word_moved(params)
-    if not _OURS & params.keys():
-        return folded
-    custom = folded.get("custom_params") or {}
-    if not isinstance(custom, dict):
-        raise Refused(f"custom_params must be an object, got {custom!r}")
-    custom = with_nonce(custom, folded.pop(NONCE, None))
-    if FIELD in params:
-        value = folded.pop(FIELD)
-        if not isinstance(value, bool | None):  # None: the request does not say
-            raise Refused(f"{FIELD} must be true or false, got {value!r}")
-        if custom.get(FIELD, value) != value:
-            raise Refused(f"{FIELD} contradicts custom_params.{FIELD}; send only one of them")
-        custom = {**custom, FIELD: value}
-    return {**folded, "custom_params": custom}
-
-
-@around(f"{_HTTP}.generate_contract_error", "let the native field pass SGLang's schema")
-def check_contract(original, body: Any) -> str | None:
-    """SGLang's schema of a /generate body is compiled. It knows neither our fields nor the seed
-    "fresh"; the rest of the body is checked as ever."""
-    if not isinstance(body, dict):
-        return original(body)
-    # SGLang would drop these without a word.
-    for name in sorted({*_OURS, "custom_params"} & body.keys()):
-        return f"{name} belongs in sampling_params"
-    raw = body.get("sampling_params")
-    if raw is None:
-        return original(body)
-    try:
-        known = [*map(_without_ours, raw)] if isinstance(raw, list) else _without_ours(raw)
-    except Refused as error:
-        return str(error)
-    return original({**body, "sampling_params": known})
-
-
-def _without_ours(params: Any) -> Any:
-    """Sampling parameters as the schema knows them. Raises Refused for a seed that is none."""
-    if not isinstance(params, dict):
-        return params
-    seeds.refuse_no_seed(params.get(seeds.SEED))
-    return {name: value for name, value in with_word_moved(params).items() if name not in _OURS}
 
 
 def _refuse_empty_constraints(raw: Any) -> None:

@@ -17,7 +17,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sglang.srt.managers.io_struct import GenerateReqInput
 
-from llm42_sglang.engine.front.gatekeeper import Gatekeeper, fold_native_field
+from llm42_sglang.engine.front.gatekeeper import Gatekeeper
+from llm42_sglang.engine.front.native import fold_native_field
 from llm42_sglang.engine.hooks import around
 from llm42_sglang.frontend.openai_body import (
     Exchange,

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from sglang.srt.constrained.base_grammar_backend import BaseGrammarObject
@@ -34,18 +34,9 @@ from llm42_sglang.engine.loop.finish import may_finish, nothing_left, stop_token
 from llm42_sglang.engine.loop.grammar import Grammar
 from llm42_sglang.engine.loop.lineage import Lineage
 from llm42_sglang.engine.loop.logprobs import LogprobReader
+from llm42_sglang.engine.loop.outlook import Outlook
 from llm42_sglang.engine.parameters import plain_copy
 from llm42_sglang.sampling import NO_TOKEN
-
-
-class Outlook(NamedTuple):
-    """What verification needs to know of a request that decodes and has candidates."""
-
-    due: bool  # its page is to verify
-    ahead: int  # candidates past the end of that page
-    waited: int  # decode steps since the page became due
-    suspected: bool  # a candidate may end the request
-    at_limit: bool  # another decode step would need KV that the request may never own
 
 
 class DeterministicReq(Req):
@@ -258,6 +249,12 @@ class DeterministicReq(Req):
     def refused(self) -> bool:
         """Whether an error ended the request. The client gets it instead of an answer."""
         return getattr(self.finished_reason, "status_code", None) is not None
+
+    def set_finish_with_abort(self, *args: Any, **kwargs: Any) -> None:
+        """SGLang has a request that it refuses run a prompt of one placeholder token. What is drawn
+        after it is no output."""
+        super().set_finish_with_abort(*args, **kwargs)
+        self.finished_len = len(self.output_ids)
 
     def withdraw(self, problem: str) -> None:
         """End the request with an error. problem: why deterministic service is off."""

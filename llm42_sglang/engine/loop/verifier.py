@@ -29,7 +29,8 @@ from llm42_sglang.core.fairness import SinceStep
 from llm42_sglang.core.policy import Due, LanePolicy
 from llm42_sglang.engine.loop.drafting import Drafting
 from llm42_sglang.engine.loop.lane import CanonicalLane, PageRows
-from llm42_sglang.engine.loop.request import DeterministicReq, Outlook
+from llm42_sglang.engine.loop.outlook import Outlook
+from llm42_sglang.engine.loop.request import DeterministicReq
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ sglang.srt.managers.data_parallel_controller
 sglang.srt.managers.schedule_batch
   Req{next_output_finishes_by_length,reset_for_retract}  keep candidates beside output_ids
   Req.{update_finish_state,finished}  finish on committed tokens only
-  Req.set_finish_with_abort  refuse what came in past the tokenizer process
+  Req.set_finish_with_abort  refuse what came in past the tokenizer process, and send no token of it
   Req.owned_kv_len  rely on releases stopping at a stop token, when more is verified
   Req.output_ids_through_stop  digest what the client sees
   Req.{get_fill_ids,refresh_fill_ids}  rely on fill ids being prompt and committed output, and make them prompt and claim

@@ -93,7 +93,7 @@ def certify(forward: CanonicalForward, with_steps: bool = True) -> Certificate:
             raise
         raise CertificationError(
             f"this model cannot run a canonical pass ({type(error).__name__}: {error}); "
-            f"serve it without llm42"
+            "serve it without llm42"
         ) from error
     return Certificate(
         shape=shape,

@@ -124,9 +124,10 @@ def test_latency_tells_kinds_apart(bench, fakes):
 
 @pytest.mark.usefixtures("fakes")
 def test_drafts_compares_with_and_without_them_within_a_round(bench):
-    result, shown = bench("drafts", "--loads", "copy:1,fresh:2", "--rounds", "2", *SMALL)
+    result, shown = bench("drafts", "--loads", "copy:1,edit:1,fresh:2", "--rounds", "2", *SMALL)
     assert [(one["asked"], one["in_flight"]) for one in result["points"]] == [
         ("copy", 1),
+        ("edit", 1),
         ("fresh", 2),
     ]
     for one in result["points"]:
@@ -211,7 +212,7 @@ def test_costs_that_cannot_be_measured_are_an_error(refused, monkeypatch):
         (["throughput", "--out", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
         (["throughput", "--model", "/nowhere"], "/nowhere/tokenizer.json is missing"),
         (["latency", "--loads", "closed,0"], "not '0'"),
-        (["drafts", "--loads", "copy:1,poem:1"], "--loads takes copy:N or fresh:N, N in flight"),
+        (["drafts", "--loads", "copy:1,poem:1"], "takes copy:N or edit:N or fresh:N, N in flight"),
         (["drafts", "--loads", "copy:0"], "not 'copy:0'"),
         (["latency", "--loads", "closed,50%", "--requests", "16"], "too few for a closed loop"),
         (["passes", "--pages", "24"], "--pages 24 is not supported; choose from 16, 32, 64"),
@@ -246,6 +247,10 @@ def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are
     for request, copied in zip(source.requests(2), source.copies(2), strict=True):
         text = request.prompt_ids  # this tokenizer has no token for the gap
         assert copied.prompt_ids == (*text, *text, *text[:16])
+    (edit,), text = source.copies(1, edits=True), source.requests(1)[0].prompt_ids
+    again = edit.prompt_ids[len(text) : 2 * len(text)]
+    changed = [i for i, (a, b) in enumerate(zip(text, again, strict=True)) if a != b]
+    assert changed and {i % 16 for i in changed} == {15}
     for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):
         marked = mark(requests[:count], share)
         assert [i for i, request in enumerate(marked) if request.deterministic] == places
