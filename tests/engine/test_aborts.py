@@ -12,10 +12,12 @@ from sglang.srt.managers import schedule_batch, tokenizer_manager
 from sglang.srt.managers import scheduler as sglangs
 from sglang.srt.managers.detokenizer_manager import DetokenizerManager
 from sglang.srt.managers.io_struct import AbortReq, GenerateReqInput
+from sglang.srt.managers.schedule_batch import Req
 from sglang.srt.managers.scheduler import Scheduler
 
 from llm42_sglang.engine.front import namesakes
 from llm42_sglang.engine.front.namesakes import abort_left, abort_named, forget_namesake
+from llm42_sglang.engine.loop.request import DeterministicReq
 from llm42_sglang.engine.scheduler import DeterministicScheduler
 from tests.engine import client
 from tests.engine.fakes import ordinary, request
@@ -139,3 +141,14 @@ def test_a_request_does_not_begin_with_the_text_of_an_aborted_namesake():
                 forget_namesake(manager, sent)
             said += manager._decode_batch_token_id_output(sent)
         assert (said[-1] == " is full") == mended, said
+
+
+@pytest.mark.parametrize("output", [[], [3, 4]])  # in the second case it was retracted
+@pytest.mark.parametrize(("kind", "more"), [(DeterministicReq, 0), (Req, 1)])  # SGLang's own
+def test_what_follows_the_placeholder_of_an_aborted_prompt_is_no_output(kind, more, output):
+    req = request(kind)
+    req.output_ids.extend(output)
+    req.set_finish_with_abort("Aborted by AbortReq.")
+    req.output_ids.append(5)
+    req.update_finish_state()
+    assert req.finished() and len(req.output_ids_through_stop) == len(output) + more
