@@ -76,3 +76,24 @@ def test_keys_of_openssl_will_do_and_others_will_not(tmp_path):
         else:
             with pytest.raises(ConfigError, match="not an Ed25519 key"):
                 load_signer(str(file))
+
+
+def test_a_damaged_key_is_the_same_key_or_refused(key):
+    """Any byte another one, cut off anywhere, any line gone."""
+    file, _ = key
+    content = file.read_bytes()
+    lines = content.splitlines(keepends=True)
+    damaged = [content[:at] for at in range(len(content))]
+    damaged += [content[:i] + b"A" + content[i + 1 :] for i in range(len(content))]
+    damaged += [content[:i] + b"\xff" + content[i + 1 :] for i in range(len(content))]
+    damaged += [b"".join(lines[:i] + lines[i + 1 :]) for i in range(len(lines))]
+    refused = 0
+    for each in damaged:
+        file.write_bytes(each)
+        load_signer.cache_clear()
+        try:
+            load_signer(str(file)).signed(RECEIPT)
+        except ConfigError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert 0 < refused < len(damaged)

@@ -178,13 +178,17 @@ def names_field(attack: Attack, text: str) -> bool:
 def lacks_receipt(attack: Attack, text: str) -> bool:
     """Whether a request that says `deterministic` got an answer that no receipt comes with.
 
-    An error in a stream, and a claim that was refuted, are no answers.
+    An error in a stream, a stream that is refused before its first token, and a claim that was
+    refuted, are no answers.
     """
     path, body = attack.path.partition("?")[0], parsed(attack.content)
     if path not in READ or not isinstance(body, dict) or not asks(path, body):
         return False
-    failed = any(name == "error" and value for name, value in walk(events_in(text)))
-    return bool(texts_in(text)) and not failed and not receipts_in(text)
+    said = [*walk(events_in(text))]
+    failed = any(name == "error" and value for name, value in said)
+    ends = [value for name, value in said if name == "finish_reason" and isinstance(value, dict)]
+    refused = any(end.get("type") == "abort" for end in ends) and not any(texts_in(text))
+    return bool(texts_in(text)) and not (failed or refused) and not receipts_in(text)
 
 
 def asks(path: str, body: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from tests.fire.fuzz import lacks_receipt, names_field
 PLAIN = '{"text": "a", "meta_info": {"id": "1"}}'
 PROVEN = '{"text": "a", "meta_info": {"llm42": {"output_digest": "0"}}}'
 STREAM = 'data: {"text": "a", "meta_info": {}}\n\n'
+REFUSED = 'data: {"text": "", "meta_info": {"finish_reason": {"type": "abort"}}}\n\n'
 ORDINARY = {"text": "Hi", "sampling_params": {"max_new_tokens": 4}}
 BY_CUSTOM = put(ORDINARY, "sampling_params.custom_params.deterministic", True)
 
@@ -19,6 +20,8 @@ BY_CUSTOM = put(ORDINARY, "sampling_params.custom_params.deterministic", True)
         (GENERATE, BY_CUSTOM, PLAIN, True),
         (GENERATE, {"text": "Hi", "sampling_params": [BY_CUSTOM["sampling_params"]]}, PLAIN, True),
         (GENERATE, WELL[GENERATE], STREAM, True),
+        (GENERATE, WELL[GENERATE], REFUSED, False),
+        (GENERATE, WELL[GENERATE], REFUSED.replace('""', '" god"'), True),  # the token of nobody
         (CHAT, WELL[CHAT], '{"choices": [{"message": {"content": "a"}}]}', True),
         (GENERATE, WELL[GENERATE], PROVEN, False),
         (GENERATE, WELL[GENERATE], STREAM + 'data: {"error": {"message": "no"}}\n\n', False),

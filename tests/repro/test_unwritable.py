@@ -57,6 +57,37 @@ def test_a_full_disk(tmp_path, golden, suite, receipts, fake, llm42, writer):
     assert contents(tmp_path) == before
 
 
+def unprivileged() -> list[str]:
+    """What a command begins with so that permissions hold for it, also where root runs tests."""
+    bounds = "--bounding-set=-dac_override,-dac_read_search"
+    return ["setpriv", bounds] if os.geteuid() == 0 else []
+
+
+@pytest.mark.parametrize("writer", ["record", "update", "report"])
+def test_a_read_only_folder(tmp_path, golden, suite, fake, writer):
+    names = {"golden": golden, "suite": suite, "page": tmp_path / "page"}
+    arguments = [part.format(**names) for part in WRITERS[writer]]
+    llm42 = [*unprivileged(), sys.executable, "-m", "llm42_sglang.cli.main", *arguments, "--url"]
+
+    def run() -> tuple[int, str]:
+        url = fake("--weights", "2").url
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*llm42, url], capture_output=True, text=True, env=env)
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    before = contents(tmp_path)
+    tmp_path.chmod(0o555)
+    golden.chmod(0o444)
+    try:
+        status, line = run()
+    finally:
+        tmp_path.chmod(0o755)
+    assert status == 2 and line.startswith("llm42: error: ") and "cannot write" in line
+    assert contents(tmp_path) == before
+    run()  # negative control: only the folder kept it from writing
+    assert contents(tmp_path) != before
+
+
 def test_a_key_is_whole_or_not_there(tmp_path, llm42):
     file = tmp_path / "key.pem"
     with no_room(10):
