@@ -47,6 +47,14 @@ _NUMBERS = ("temperature", "top_p", "min_p", *_PENALTIES)
 _SWITCHES = ("ignore_eos", "skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim")
 _GRAMMARS = ("regex", "json_schema", "ebnf", "structural_tag")
 _LOGPROB_COUNTS = ("top_logprobs_num", "logprob_start_len")
+# A value for all prompts, or a list with one for each. Of a single prompt SGLang takes the list for
+# the value, and `return_sampling_mask: [false]`, which is true then, would end the scheduler.
+PER_PROMPT = (
+    *(*_LOGPROB_COUNTS, "return_logprob", "return_sampling_mask", "sampling_logprobs_mode"),
+    *("return_hidden_states", "custom_logit_processor", "lora_path", "lora_id", "extra_key"),
+    *("cache_salt", "kv_hints", "decode_tp_size", "bootstrap_host", "bootstrap_port"),
+    *("bootstrap_room", "bootstrap_pair_key"),
+)
 _POSITIONS = ("multi_item_delimiter_indices", "token_indices_to_pool")
 _OBJECTS = ("positional_embed_overrides", "embed_overrides")  # hold tensors; JSON has none
 
@@ -208,13 +216,14 @@ def _refuse_prompt(obj: Any, bounds: Bounds) -> None:
 
 
 def _refuse_numbers(obj: Any, bounds: Bounds) -> None:
+    for name in PER_PROMPT:
+        value = getattr(obj, name, None)
+        if isinstance(value, list):
+            good = _is_batch(obj) and len(value) == _prompts_of(obj)
+            require(good, f"{name}: a list must have one entry for each of several prompts")
     for name in _LOGPROB_COUNTS:
-        counts = getattr(obj, name, None)
-        for value in leaves(counts):
+        for value in leaves(getattr(obj, name, None)):
             refuse_other(name, value, is_int, "an integer")
-        if isinstance(counts, list):
-            good = _is_batch(obj) and len(counts) == _prompts_of(obj)
-            require(good, f"{name}: a list must have one entry for each prompt")
     for value in leaves(getattr(obj, "top_logprobs_num", None)):
         most = min(MAX_TOP_LOGPROBS, bounds.vocab_size)
         require(0 <= value <= most, f"top_logprobs_num must be 0 to {most}, got {value}")

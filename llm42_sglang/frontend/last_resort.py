@@ -65,8 +65,8 @@ class LastResort:
                 status, line = 400, f"the request could not be served: {_line(error)}"
             response = error_response(status, line, code=status)
             if answer.started:
-                event = b"data: " + bytes(response.body) + b"\n\n"
-                await send({"type": "http.response.body", "body": event})
+                events = b"data: " + bytes(response.body) + b"\n\ndata: [DONE]\n\n"
+                await send({"type": "http.response.body", "body": events})
             else:
                 await response(scope, receive, send)
 

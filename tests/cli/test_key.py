@@ -78,8 +78,9 @@ def test_keys_of_openssl_will_do_and_others_will_not(tmp_path):
                 load_signer(str(file))
 
 
-def test_a_damaged_key_is_the_same_key_or_refused(key):
-    """Any byte another one, cut off anywhere, any line gone."""
+def test_a_damaged_key_is_a_key_or_refused_in_one_line(key):
+    """Any byte another one, cut off anywhere, any line gone. A changed key may be a key too: who
+    checks a signature must know the public key from elsewhere."""
     file, _ = key
     content = file.read_bytes()
     lines = content.splitlines(keepends=True)

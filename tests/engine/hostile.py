@@ -143,6 +143,14 @@ GENERATE: list[dict] = [
     {"text": "Hi", "token_indices_to_pool": [99999]},
     {"text": "Hi", "positional_embed_overrides": {"a": 1}},
     {"text": "Hi", "custom_logit_processor": "{}"},
+    {"text": "Hi", "return_logprob": [True]},
+    {"text": "Hi", "return_logprob": []},
+    {"text": ["a", "b"], "return_logprob": [True]},
+    {"text": "Hi", "return_sampling_mask": [False]},
+    {"text": "Hi", "return_hidden_states": [False]},
+    {"text": "Hi", "custom_logit_processor": [None]},
+    {"text": "Hi", "bootstrap_port": [1]},
+    {"text": "Hi", "extra_key": ["a"]},
 ]
 LOGPROBS: list[dict] = [
     {"top_logprobs_num": 60000},

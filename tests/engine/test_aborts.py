@@ -143,7 +143,7 @@ def test_a_request_does_not_begin_with_the_text_of_an_aborted_namesake():
         assert (said[-1] == " is full") == mended, said
 
 
-@pytest.mark.parametrize("output", [[], [3, 4]])  # in the second case it was retracted
+@pytest.mark.parametrize("output", [[], [3, 4]])
 @pytest.mark.parametrize(("kind", "more"), [(DeterministicReq, 0), (Req, 1)])  # SGLang's own
 def test_what_follows_the_placeholder_of_an_aborted_prompt_is_no_output(kind, more, output):
     req = request(kind)
@@ -152,3 +152,15 @@ def test_what_follows_the_placeholder_of_an_aborted_prompt_is_no_output(kind, mo
     req.output_ids.append(5)
     req.update_finish_state()
     assert req.finished() and len(req.output_ids_through_stop) == len(output) + more
+
+
+@pytest.mark.parametrize("grammar", [None, object()])  # one that still compiles
+@pytest.mark.parametrize("output", [[], [3, 4]])
+def test_what_a_request_draws_after_the_service_has_ended_is_no_output(grammar, output):
+    req = request()
+    req.grammar = grammar
+    req.output_ids.extend(output)
+    req.withdraw("the audit has found a difference")
+    req.output_ids.append(5)
+    req.update_finish_state()
+    assert req.refused and [*req.output_ids_through_stop] == output

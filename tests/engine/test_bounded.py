@@ -2,15 +2,17 @@
 
 import os
 from types import SimpleNamespace
+from typing import get_args, get_origin, get_type_hints
 
 import psutil
 import pytest
-from sglang.srt.managers.io_struct import SessionParams
+from sglang.srt.managers.io_struct import GenerateReqInput, SessionParams
 from sglang.srt.managers.tokenizer_manager import ServerStatus
 
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.front import bounded
 from llm42_sglang.engine.front.bounded import FrontBounds
+from llm42_sglang.frontend.bounds import PER_PROMPT
 from llm42_sglang.frontend.options import Refused
 
 WRONG = [
@@ -33,6 +35,17 @@ def test_those_that_SGLang_takes_pass():
     given = SessionParams(id="s", rid="x", offset=-1, replace=True)
     bounded._refuse_undecodable("session_params", given)
     bounded._refuse_undecodable("session_params", None)
+
+
+def test_every_field_that_may_be_a_value_or_a_list_is_known():
+    """By SGLang's declarations. The others have checks of their own."""
+    listed = set()
+    for name, declared in get_type_hints(GenerateReqInput).items():
+        kinds = {get_origin(part) or part for part in get_args(declared)} - {type(None)}
+        if list in kinds and kinds != {list}:
+            listed.add(name)
+    others = {"rid", "text", "sampling_params", "image_data", "video_data", "audio_data"}
+    assert listed - others == {*PER_PROMPT}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ MOST_GROWTH_MIB = 1500  # of all processes of the server
 MOST_AGAIN = 60  # answers of a round that are asked for again
 REFERENCE = client.body(client.prompts()[6], max_new_tokens=60)
 MOST_OF_LINE = 2000  # characters of a refusal
+UNSERVED = "the request could not be served"
 
 
 class Answered(NamedTuple):
@@ -117,6 +118,7 @@ class Fuzzer:
         if 400 <= answer.status < 500:
             self._judge_refusal(attack, answer)
         elif answer.status == 200:
+            assert UNSERVED not in answer.text, (attack, answer)  # a stream that broke off
             self._keep(attack, answer)
 
     def _judge_refusal(self, attack: Attack, answer: Answered) -> None:
@@ -187,7 +189,8 @@ def lacks_receipt(attack: Attack, text: str) -> bool:
     said = [*walk(events_in(text))]
     failed = any(name == "error" and value for name, value in said)
     ends = [value for name, value in said if name == "finish_reason" and isinstance(value, dict)]
-    refused = any(end.get("type") == "abort" for end in ends) and not any(texts_in(text))
+    tokens = any(texts_in(text)) or any(name == "output_ids" and value for name, value in said)
+    refused = any(end.get("status_code") for end in ends) and not tokens
     return bool(texts_in(text)) and not (failed or refused) and not receipts_in(text)
 
 

@@ -8,7 +8,9 @@ from tests.fire.fuzz import lacks_receipt, names_field
 PLAIN = '{"text": "a", "meta_info": {"id": "1"}}'
 PROVEN = '{"text": "a", "meta_info": {"llm42": {"output_digest": "0"}}}'
 STREAM = 'data: {"text": "a", "meta_info": {}}\n\n'
-REFUSED = 'data: {"text": "", "meta_info": {"finish_reason": {"type": "abort"}}}\n\n'
+REFUSED = (
+    'data: {"text": "", "output_ids": [], "meta_info": {"finish_reason": {"status_code": 400}}}\n\n'
+)
 ORDINARY = {"text": "Hi", "sampling_params": {"max_new_tokens": 4}}
 BY_CUSTOM = put(ORDINARY, "sampling_params.custom_params.deterministic", True)
 
@@ -22,6 +24,7 @@ BY_CUSTOM = put(ORDINARY, "sampling_params.custom_params.deterministic", True)
         (GENERATE, WELL[GENERATE], STREAM, True),
         (GENERATE, WELL[GENERATE], REFUSED, False),
         (GENERATE, WELL[GENERATE], REFUSED.replace('""', '" god"'), True),  # the token of nobody
+        (GENERATE, WELL[GENERATE], REFUSED.replace("[]", "[2]"), True),
         (CHAT, WELL[CHAT], '{"choices": [{"message": {"content": "a"}}]}', True),
         (GENERATE, WELL[GENERATE], PROVEN, False),
         (GENERATE, WELL[GENERATE], STREAM + 'data: {"error": {"message": "no"}}\n\n', False),

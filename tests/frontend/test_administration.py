@@ -119,9 +119,10 @@ def test_a_stream_that_fails_at_its_beginning_is_refused():
 
 
 def test_a_stream_that_breaks_off_ends_with_the_reason():
-    *first, last = TestClient(LastResort(app, lambda: None)).post("/breaks").text.split("data: ")
-    assert first == ["", '{"text": "a"}\n\n']
-    error = json.loads(last)["error"]
+    events = TestClient(LastResort(app, lambda: None)).post("/breaks").text.split("\n\n")
+    first, last, *end = events
+    assert (first, end) == ('data: {"text": "a"}', ["data: [DONE]", ""])
+    error = json.loads(last.removeprefix("data: "))["error"]
     assert error["message"] == "llm42: the request could not be served: TypeError: n is None"
     with pytest.raises(TypeError):  # the server itself has a problem
         TestClient(LastResort(app, lambda: "gone")).post("/breaks")

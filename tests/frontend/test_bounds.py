@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llm42_sglang.frontend import patterns
-from llm42_sglang.frontend.bounds import Bounds, refuse_sampling, refuse_unbounded
+from llm42_sglang.frontend.bounds import PER_PROMPT, Bounds, refuse_sampling, refuse_unbounded
 from llm42_sglang.frontend.options import Refused
 from llm42_sglang.frontend.patterns import refuse_large_grammar, refuse_stop_regexes, search
 from tests.engine import hostile
@@ -108,6 +108,16 @@ def test_what_users_send_passes(fields):
 )
 def test_fields_are_refused_by_name(fields, named):
     with pytest.raises(Refused, match=named):
+        refuse_unbounded(request(**fields), BOUNDS, over_http=True)
+
+
+@pytest.mark.parametrize("name", PER_PROMPT)
+def test_a_list_has_a_value_for_each_of_several_prompts(name):
+    one, several = {"text": "Hi"}, {"text": ["a", "b"]}
+    for fields in (one | {name: []}, one | {name: [1]}, several | {name: [1]}):
+        with pytest.raises(Refused, match=f"^{name}: a list must have"):
+            refuse_unbounded(request(**fields), BOUNDS, over_http=True)
+    for fields in (one | {name: 1}, several | {name: 1}, several | {name: [1, 0]}):
         refuse_unbounded(request(**fields), BOUNDS, over_http=True)
 
 

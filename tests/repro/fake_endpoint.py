@@ -29,7 +29,7 @@ WAIT_S, SLICES = 0.01, 15
 FLIPS = ("never", "load", "ordinary", "stream", "always")  # ordinary: only those requests, in load
 FLIP_AT = 5  # index of the token that flips
 EVENT = 4  # tokens of an event
-MOST_TOKENS = 10_000  # of an answer
+MOST_TOKENS = 10_000  # of all choices of an answer
 CHAT = "/v1/chat/completions"
 PATHS = ("/flush_cache", "/generate", "/v1/completions", CHAT)
 WORDS = ("the ", "sea ", "<b>is</b> ", "wide\n", "and ", "no ", "one ", "knows ")
@@ -115,7 +115,7 @@ class FakeEndpoint(ThreadingHTTPServer):
             base = sum(map(ord, question)) + 7 * int(self.options.weights)
             base += 5 * (first - 42 + number)
             size = params.get("max_new_tokens") or params.get("max_tokens")
-            assert count * size < MOST_TOKENS, "a real server has a context, and refuses"
+            assert count * size < MOST_TOKENS, "more than a context"  # the connection breaks
             ids = [(base + 13 * i * i) % 1000 for i in range(size)]
             ids[FLIP_AT] += bool(flip) and number == count - 1
             step = 0.001 if self.options.wobble and crowded else 0

@@ -27,7 +27,7 @@ def _folded(params: Any) -> Any:
         return params
     folded = with_word_moved(params)
     if folded.get("n", 1) is None:
-        del folded["n"]  # as with any null the default holds, but SGLang reads this one too early
+        folded["n"] = 1  # the default, as for any null; but SGLang reads this field before
     if not _OURS & params.keys():
         return folded
     custom = folded.get("custom_params") or {}

@@ -252,7 +252,8 @@ class DeterministicReq(Req):
 
     def set_finish_with_abort(self, *args: Any, **kwargs: Any) -> None:
         """SGLang has a request that it refuses run a prompt of one placeholder token. What is drawn
-        after it is no output."""
+        after it is no output. Only for a request without KV, whose prompt SGLang forgets."""
+        assert not self.kv.holds_kv
         super().set_finish_with_abort(*args, **kwargs)
         self.finished_len = len(self.output_ids)
 
@@ -264,6 +265,8 @@ class DeterministicReq(Req):
             self.set_finish_with_abort(problem, status, "ServiceUnavailableError")
         else:
             self.to_finish = FINISH_ABORT(problem, status, "ServiceUnavailableError")
+            if self.finished_len is None:
+                self.finished_len = len(self.output_ids)  # what comes now is no output
 
     # -- Finishing: suspected in candidates, decided on committed tokens --
 

@@ -251,6 +251,7 @@ def test_requests_are_spans_of_the_text_that_follow_seed_and_round_and_marks_are
     again = edit.prompt_ids[len(text) : 2 * len(text)]
     changed = [i for i, (a, b) in enumerate(zip(text, again, strict=True)) if a != b]
     assert changed and {i % 16 for i in changed} == {15}
+    assert edit.prompt_ids[2 * len(text) :] == again[:16]
     for share, count, places in ((0, 8, []), (25, 8, [1, 5]), (2, 48, [24]), (100, 2, [0, 1])):
         marked = mark(requests[:count], share)
         assert [i for i, request in enumerate(marked) if request.deterministic] == places
