@@ -58,7 +58,7 @@ def differs(name: str) -> str:
 
 
 USUAL = One()
-LOST, GONE = "another rank has ended", "a scheduler of node 1 has ended with status -9"
+LOST, GONE = "another rank may have ended", "a scheduler of node 1 has ended with status -9"
 STARTS = (
     Start(
         "node 1 is a stock SGLang server", (USUAL, One(program=STOCK)), "no word from node 1; start"
