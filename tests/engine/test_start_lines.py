@@ -80,11 +80,11 @@ def test_ranks_of_different_fingerprints(monkeypatch):
     """Each rank alone would serve; together they would answer under one of the two names."""
     for name in ("canonical_mode", "keep_from_reset", "ByContent", "CanonicalForward"):
         monkeypatch.setattr(ready, name, lambda *args, **kwargs: None)
-    monkeypatch.setattr(ready, "facts_of", lambda *args: {})
+    monkeypatch.setattr(ready, "facts_of", lambda *args: {"threads": 2})
     monkeypatch.setattr(ready, "_with_devices_of_first", lambda ranks, variables: {})
     monkeypatch.setattr(ready, "_require_supported_model", lambda *args: None)
     monkeypatch.setattr(ready, "_require_same_checkpoint", lambda ranks: None)
-    ranks = SimpleNamespace(rank=0, gather=lambda mine: [mine, {"threads": 4}])
+    ranks = SimpleNamespace(rank=0, gather=lambda mine: [mine, {**mine, "threads": 4}])
     monkeypatch.setattr(ready, "join_ranks", lambda: ranks)
     certificate = SimpleNamespace(shape=None)
     monkeypatch.setattr(ready, "certify", lambda forward, with_steps: certificate)

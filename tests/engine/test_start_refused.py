@@ -65,6 +65,8 @@ BAD_FLAGS = {
     "--no-such-flag": "--no-such-flag",
     "--enable-mixed-chunk": "--enable-mixed-chunk",
     "--model-path /no/such/model": "/no/such/model",
+    "--tp-size 3 --nnodes 2 --dist-init-addr 127.0.0.1:9": "tp_size must be divisible",
+    "--chunked-prefill-size 100": "chunked_prefill_size must be divisible by page_size",
 }
 
 

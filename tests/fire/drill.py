@@ -28,6 +28,7 @@ import httpx
 import psutil
 
 from llm42_sglang.cli.launch import ServerError
+from llm42_sglang.repro.connection import KEEP_IDLE_S
 from tests.engine import client, tiny_models
 from tests.engine.preloaded import Forked
 from tests.engine.servers import CONFIGURATIONS, ENV, Configuration, ForkedServer, errors_in
@@ -167,7 +168,7 @@ Came = tuple[str, str]
 
 async def _load(server: ForkedServer, right: Right, drill: Drill) -> list[Came]:
     """Every request whole, streamed, and as an ordinary one, all at once."""
-    limits = httpx.Limits(max_connections=None)
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_IDLE_S)
     async with httpx.AsyncClient(
         base_url=server.url, timeout=LONGEST_S, limits=limits, trust_env=False
     ) as http:

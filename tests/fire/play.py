@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import httpx
 
-from llm42_sglang.repro.connection import GENERATE
+from llm42_sglang.repro.connection import GENERATE, KEEP_IDLE_S
 from llm42_sglang.repro.wire import claiming
 from tests.engine import client
 from tests.fire.alone import Oracle, outcome
@@ -173,7 +173,7 @@ def _worse(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _play(url: str, trace: Trace, oracle: Oracle, right: list, history: History) -> Player:
-    limits = httpx.Limits(max_connections=None)
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=KEEP_IDLE_S)
     async with httpx.AsyncClient(
         base_url=url, timeout=LONGEST_S, limits=limits, trust_env=False
     ) as http:

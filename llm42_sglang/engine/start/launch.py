@@ -113,6 +113,8 @@ def _supported(server_args: Any, config: Config):
         require_supported(server_args, config)
     except EngineError as error:
         raise LaunchError(str(error)) from None
+    with _in_one_line():
+        server_args.check_server_args()  # SGLang does so too, but after it has begun to start
     return server_args
 
 

@@ -48,13 +48,14 @@ def make_ready(scheduler: Scheduler, config: Config) -> Ready:
     keep_from_reset(runner)
     ranks = join_ranks()
     _require_same_checkpoint(ranks)
+    facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len)
+    facts["libraries"] = _with_devices_of_first(ranks, library_variables())
+    _require_same_facts(ranks, facts)  # before the exam, which may fail where they differ
     fault = faults.pass_fault(ranks.rank)
     forward_of = partial(CanonicalForward, runner, config, fault=fault, mode=mode, ranks=ranks)
     certificate = certify(forward_of(), with_steps=config.verify == "uncertified")
     logger.info("llm42: %s", certificate)
     forward = forward_of(shape=certificate.shape)
-    facts = facts_of(runner, config, scheduler.tokenizer, scheduler.max_req_len)
-    facts["libraries"] = _with_devices_of_first(ranks, library_variables())
     naming_class = ByVersion if config.weights_digest == "version" else ByContent
     identity = Identity(facts, naming_class(runner, ranks))
     _require_same_facts(ranks, identity.facts)
