@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from scripts.figures.parts import Result, command, machine, table
 
+LONGEST = 150  # characters of a line
+
 
 def nodes(result: Result) -> Iterator[str]:
     """What `scripts/nodes` saw."""
@@ -43,7 +45,9 @@ def _statuses(row: Result) -> str:
 
 
 def _said(row: Result) -> str:
-    return _cell("; ".join(row["said"]))
+    """The lines, each cut off where it is long: gloo's own messages are."""
+    lines = (f"{line[:LONGEST]}…" if len(line) > LONGEST else line for line in row["said"])
+    return _cell("; ".join(lines))
 
 
 def _cell(text: str) -> str:
