@@ -47,7 +47,7 @@ def _statuses(row: Result) -> str:
 def _said(row: Result) -> str:
     """The lines, each cut off where it is long: gloo's own messages are."""
     lines = (f"{line[:LONGEST]}…" if len(line) > LONGEST else line for line in row["said"])
-    return _cell("; ".join(lines))
+    return _cell("; ".join(dict.fromkeys(lines)))
 
 
 def _cell(text: str) -> str:
