@@ -87,13 +87,22 @@ def test_ranks_of_different_fingerprints(monkeypatch):
     ranks = SimpleNamespace(rank=0, gather=lambda mine: [mine, {**mine, "threads": 4}])
     monkeypatch.setattr(ready, "join_ranks", lambda: ranks)
     certificate = SimpleNamespace(shape=None)
-    monkeypatch.setattr(ready, "certify", lambda forward, with_steps: certificate)
-    identity = SimpleNamespace(fingerprint="mine", facts={"threads": 2})
+    exams: list[bool] = []
+    monkeypatch.setattr(
+        ready, "certify", lambda forward, with_steps: exams.append(with_steps) or certificate
+    )
+    identity = SimpleNamespace(fingerprint="mine", facts={"threads": 2, "weights": "one"})
     monkeypatch.setattr(ready, "Identity", lambda facts, naming: identity)
     worker = SimpleNamespace(model_runner=None)
     scheduler = SimpleNamespace(tp_worker=worker, tokenizer=None, max_req_len=9)
     told = refused(UnsupportedError, ready.make_ready, scheduler, Config())
     assert told == "rank 1 differs from rank 0 in threads (4, not 2); make them alike"
+    assert exams == []  # the exam itself may fail where ranks differ
+    other = {"weights": "another"}  # these are known after the exam
+    monkeypatch.setattr(
+        ranks, "gather", lambda mine: [mine, mine | other if "weights" in mine else mine]
+    )
+    assert "in weights" in refused(UnsupportedError, ready.make_ready, scheduler, Config())
     monkeypatch.setattr(ranks, "gather", lambda mine: [mine, mine])
     assert ready.make_ready(scheduler, Config()).identity is identity
 
