@@ -35,11 +35,14 @@ class PlainCpuPlatform(CpuDeviceMixin, SRTPlatform):
     def post_load_model(self, model: torch.nn.Module) -> None:
         """Switch the loaded model's linears to mixed precision, if `platform.linear` says so.
 
-        Triton's kernels that it would call are replaced.
+        On a host with tiles (AMX) they stay in bf16, and canonical passes use one kernel of them.
+        Triton's kernels that the model would call are replaced.
         """
         # Imported here, because SGLang loads this class before its own layers can be imported.
-        from llm42_sglang.platform import elementwise, linear
+        from llm42_sglang.platform import elementwise, linear, tiles
 
         elementwise.use_torch()
         if linear.mixed_precision_wanted():
             linear.use_mixed_precision(model)
+        elif torch.cpu._is_amx_tile_supported():
+            tiles.use_one_kernel(model)

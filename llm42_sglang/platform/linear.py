@@ -7,7 +7,7 @@ in and out, fp32 in between.
 A host with AVX512-BF16 but without tiles (AMX) could compute in bf16. But then torch would sum a
 row alike in every batch, and ordinary requests would hardly ever diverge, unlike on other hosts and
 on GPUs. This platform is for tests and demonstrations. So these hosts compute in fp32 as well,
-unless LLM42_CPU_LINEAR says otherwise.
+unless LLM42_CPU_LINEAR says otherwise. A host with tiles computes in bf16: `platform.tiles`.
 
 Weights are converted in place, so memory holds one copy of each, and tied embeddings stay tied. The
 language-model head returns its logits in fp32, not rounded back.
@@ -98,8 +98,7 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
     These are linears, mixtures of experts, embeddings and the language-model head.
     """
     before = {name: parameter.dtype for name, parameter in model.named_parameters()}
-    replaceable = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
-    layers = [m for m in model.modules() if type(getattr(m, "quant_method", None)) in replaceable]
+    layers = unquantized_layers(model)
     for layer in layers:
         if type(layer.quant_method) is UnquantizedLinearMethod:
             layer.quant_method = MixedPrecisionLinear()
@@ -117,6 +116,12 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
     _round_what_is_loaded(model, {name: before[name] for name in now if now[name] != before[name]})
     converted = len(layers) + len(mixtures)
     logger.info("llm42: %d layers compute in fp32 from one fp32 copy each", converted)
+
+
+def unquantized_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the unquantized linears, embeddings and language-model head of a model."""
+    replaceable = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
+    return [m for m in model.modules() if type(getattr(m, "quant_method", None)) in replaceable]
 
 
 def _round_what_is_loaded(model: torch.nn.Module, dtypes: dict[str, torch.dtype]) -> None:

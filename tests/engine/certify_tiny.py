@@ -6,17 +6,26 @@ leaves attention to the batch at hand, as SGLang's `breakable` graphs do. Everyt
 SGLang's code, and ours.
 
     python -m tests.engine.certify_tiny MODEL      JSON: certificates, or why there is none, by
-                                                   fault of the passes and of the graphs; and what
-                                                   `bench passes` measures
+                                                   fault of the passes and of the graphs; with the
+                                                   kernels of AMX, emulated; and what `bench passes`
+                                                   measures
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from sglang.benchmark.one_batch import load_model
 from sglang.srt.layers.logits_processor import LogitsProcessor
+from sglang.srt.layers.quantization.unquant import (
+    UnquantizedEmbeddingMethod,
+    UnquantizedLinearMethod,
+)
 from sglang.srt.model_executor.model_runner import ModelRunner
 from sglang.srt.model_executor.model_runner_components.cuda_graph_setup import capture_prefill_graph
 from sglang.srt.model_executor.runner import prefill_cuda_graph_runner as sglang_graphs
@@ -29,10 +38,12 @@ from sglang.srt.server_args import PortArgs, prepare_server_args
 from llm42_sglang.core.config import Config
 from llm42_sglang.engine.errors import CertificationError
 from llm42_sglang.engine.faults import VARIABLE, pass_fault, perturb_odd_steps
+from llm42_sglang.engine.passes import canonical
 from llm42_sglang.engine.passes.canonical import CanonicalForward, keep_head_rows
 from llm42_sglang.engine.start import costs, step_exam
 from llm42_sglang.engine.start.certify import certify
 from llm42_sglang.engine.start.exam import Exam
+from llm42_sglang.platform import gemm, linear, tiles
 
 T, G = 16, 4
 PASSES = {  # the fault in canonical passes: their slots
@@ -120,6 +131,10 @@ def main(model: str) -> None:
     sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
     said = {
         "passes": {fault: with_fault(runner, fault, group) for fault, group in PASSES.items()},
+        "tiles": {
+            "few rows at a time": with_tiles(runner, tiles.few_rows_at_a_time),
+            "all rows at once": with_tiles(runner, nullcontext),
+        },
         "graphs": {fault: with_graphs(runner, fault) for fault in GRAPHS},
         "costs": costs.measure(CanonicalForward(runner, Config(page=T)), (1, G, 32), (1, 99)),
     }
@@ -142,6 +157,36 @@ def with_fault(runner, fault: str, group: int) -> dict:
         return {"refused": str(error)}
     finally:
         Exam.equal_widths, ModelRunner.forward = equal_widths, forward
+
+
+def with_tiles(runner, in_passes: Callable) -> dict:
+    """The certificate where linears have the kernels of AMX, and passes run inside `in_passes`."""
+    layers = [m for m in runner.model.modules() if hasattr(m, "quant_method")]
+    methods = [layer.quant_method for layer in layers]
+    for layer in layers:
+        is_linear = isinstance(layer.quant_method, linear.MixedPrecisionLinear)
+        plain = UnquantizedLinearMethod if is_linear else UnquantizedEmbeddingMethod
+        layer.quant_method = plain()
+    tiles.use_one_kernel(runner.model)
+    passes = CanonicalForward(runner, Config(page=T, group=G))
+    with (
+        patch.object(tiles.F, "linear", kernels_of_amx),
+        patch.object(canonical, "few_rows_at_a_time", in_passes),
+    ):
+        certificate = certify(passes).as_dict()
+    for layer, method in zip(layers, methods, strict=True):
+        layer.quant_method = method
+    return certificate
+
+
+def kernels_of_amx(x: torch.Tensor, weight: torch.Tensor, bias=None) -> torch.Tensor:
+    """One kernel for up to 32 rows, which sums a row alike in every batch, and another for more."""
+    count, middle = len(x), x.shape[-1] // 2
+    if count <= 32:
+        return gemm.fp32_linear(F.pad(x, (0, 0, 0, 32 - count)), weight, bias)[:count]
+    parts = ((x[:, :middle], weight[:, :middle]), (x[:, middle:], weight[:, middle:]))
+    first, second = (gemm.fp32_linear(a, b.contiguous()) for a, b in parts)
+    return first + second if bias is None else first + second + bias
 
 
 def with_graphs(runner, fault: str) -> dict:

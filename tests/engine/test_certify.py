@@ -68,6 +68,19 @@ def test_sizes_of_decode_steps_with_other_bits_are_left_out(said):
     assert said["passes"]["step"]["widths"] == WIDTHS
 
 
+def test_with_tiles_all_passes_have_the_bits_of_decode_steps(said):
+    """AMX has another kernel for more than 32 rows: `platform/tiles.py`. Both are emulated."""
+    certificate = said["tiles"]["few rows at a time"]
+    assert certificate["widths"] == WIDTHS
+    assert certificate["step_sizes"] == [*range(1, 9)]
+
+
+def test_negative_control_with_tiles_a_wide_pass_has_the_bits_of_no_decode_step(said):
+    certificate = said["tiles"]["all rows at once"]
+    assert certificate["widths"] == WIDTHS[-1:]
+    assert certificate["step_sizes"] == []
+
+
 @pytest.mark.parametrize("fault", GRAPHS)
 def test_passes_come_from_graphs_that_give_the_eager_bits(said, fault):
     certificate = said["graphs"][fault]

@@ -8,7 +8,7 @@ from sglang.srt.layers.quantization.unquant import (
 )
 
 from llm42_sglang.core.config import GROUPS, PAGE_SIZES
-from llm42_sglang.platform import gemm, linear
+from llm42_sglang.platform import cpu, elementwise, gemm, linear, tiles
 
 
 @pytest.fixture
@@ -39,6 +39,28 @@ def test_weights_become_fp32_and_activations_keep_their_dtype(model):
         assert out.dtype == torch.bfloat16 and torch.equal(out, expected.bfloat16())
     assert embed.quant_method.embedding(embed, torch.tensor([4])).dtype == torch.bfloat16
     assert head.quant_method.apply(head, x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("rows", [0, 1, 32, 33, 80])
+def test_with_tiles_only_passes_compute_few_rows_at_a_time(monkeypatch, model, rows):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(elementwise, "use_torch", lambda: None)
+    monkeypatch.delenv(linear.SWITCH, raising=False)
+    cpu.PlainCpuPlatform().post_load_model(model)
+    seen, kernel = [], torch.nn.functional.linear
+    monkeypatch.setattr(tiles.F, "linear", lambda x, *w: seen.append(len(x)) or kernel(x, *w))
+    head, _, body = model
+    x, bias = torch.randn(rows, 8).bfloat16(), torch.randn(6).bfloat16()
+    for layer, added in ((head, None), (body, bias)):
+        expected = kernel(x, layer.weight, added)
+        seen.clear()
+        assert torch.equal(layer.quant_method.apply(layer, x, added), expected)
+        assert seen == [rows]
+        with tiles.few_rows_at_a_time():
+            y = layer.quant_method.apply(layer, x, added)
+        assert (y.shape, y.dtype) == (expected.shape, torch.bfloat16)
+        torch.testing.assert_close(y, expected)
+        assert sum(seen[1:]) == rows and max(seen[1:]) <= tiles.ROWS
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])

@@ -30,6 +30,7 @@ from llm42_sglang.engine.passes.backends.mode import Mode
 from llm42_sglang.engine.passes.ranks import Ranks
 from llm42_sglang.engine.passes.shape import Shape
 from llm42_sglang.platform.experts import every_expert_over_all_rows
+from llm42_sglang.platform.tiles import few_rows_at_a_time
 
 PADDING_TOKEN = 0
 PADDING_ROW = 0  # ReqToTokenPool: "+1 padding row at index 0"
@@ -107,7 +108,8 @@ class CanonicalForward:
             self.ranks.agree(filled, batch.out_cache_loc.tolist())
         how = graphs.replayed if width in shape.replayed else graphs.eager
         head = _head_slots([slot.scored for slot in filled], shape)
-        with how(self.runner), self.mode(), head_rows(self._rows_of(head)):
+        kept = head_rows(self._rows_of(head))
+        with how(self.runner), self.mode(), few_rows_at_a_time(), kept:
             output = self.runner.forward(
                 ForwardBatch.init_new(batch, self.runner, return_hidden_states_before_norm=False)
             )
