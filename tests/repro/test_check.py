@@ -191,7 +191,7 @@ def test_what_the_endpoint_refuses_of_one_case_it_is_still_asked_of_the_others(f
 ODD = "\0\t\x1b[31m\x85\u061c\u200f\u2028\u202e\ufffe<b>[/red] :cat: "
 HALF = re.compile("[\ud800-\udfff]")
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-anything = st.text(st.characters(), max_size=20) | st.sampled_from([ODD, "x" * 1_000_000])
+anything = st.text(st.characters(), max_size=20) | st.sampled_from([ODD, "x" * 100_000])
 
 
 def test_any_text_goes_from_a_suite_into_all_reports_or_is_refused_in_one_line(
@@ -200,7 +200,7 @@ def test_any_text_goes_from_a_suite_into_all_reports_or_is_refused_in_one_line(
     suite, golden, junit, page = (tmp_path / name for name in ("s.jsonl", "g", "j.xml", "p.html"))
     url, other = fake("--echo").url, fake("--echo", "--weights", "2").url
 
-    @settings(max_examples=50, deadline=None, derandomize=True)
+    @settings(max_examples=40, deadline=None, derandomize=True)
     @given(anything, anything, st.booleans(), st.booleans())
     @example("[/red] :cat: [bold]", ODD, False, True)
     @example("a" * 300, "half a character: \ud83d", True, False)
