@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from llm42_sglang.frontend.bodies import App, error_response, parsed_object, read_body, replay
 
+_POLICY = 1008  # the status of a websocket that is closed for a rule (RFC 6455)
+
 Body = Mapping[str, Any]
 Flag = Callable[[str], Any]  # gives the value of a server argument by its name
 
@@ -131,13 +133,20 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 class AdministrationGate:
-    """ASGI middleware: answers 400 with the message of the first rule that does not hold."""
+    """ASGI middleware: answers 400 with the message of the first rule that does not hold.
+
+    Websockets are refused. SGLang has one, /v1/realtime, for models that transcribe. Such a model
+    is not served with deterministic service, and SGLang lets everybody in, whatever its API keys.
+    """
 
     def __init__(self, app: App, flag: Flag):
         self.app = app
         self.flag = flag
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY})  # 403, before it is accepted
+            return
         rules = RULES.get(scope.get("path", "")) if scope["type"] == "http" else None
         if rules is None:
             await self.app(scope, receive, send)

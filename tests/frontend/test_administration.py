@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from llm42_sglang.frontend import last_resort
 from llm42_sglang.frontend.administration import RULES, AdministrationGate
@@ -29,6 +30,12 @@ async def raises():
 @app.post("/says")
 async def says():
     return JSONResponse({"message": "Internal server error: no such key"}, 500)
+
+
+@app.websocket("/v1/realtime")
+async def talks(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_text("welcome")
 
 
 @app.post("/leaves")
@@ -86,6 +93,14 @@ def test_rules_hold_or_say_what_to_do(path, body):
     assert alone.status_code == 200
     assert gated.status_code == (200 if harmless else 400), gated.text
     assert harmless or path in gated.json()["error"]["message"]
+
+
+def test_websockets_are_refused_before_they_are_accepted():
+    with TestClient(app).websocket_connect("/v1/realtime") as alone:
+        assert alone.receive_text() == "welcome"
+    gated = TestClient(AdministrationGate(app, lambda name: None))
+    with pytest.raises(WebSocketDisconnect), gated.websocket_connect("/v1/realtime"):
+        pytest.fail("it was accepted")
 
 
 @pytest.mark.parametrize(
