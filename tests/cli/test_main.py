@@ -1,6 +1,7 @@
 """The `llm42` command: its status, errors of one line, and quick help."""
 
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -34,6 +35,23 @@ def test_a_mistake_is_one_line(llm42, monkeypatch, arguments, status, message):
     monkeypatch.setenv("LLM42_CACHE", "/proc/nowhere")
     exit_status, out, error = llm42(*arguments)
     assert (exit_status, out) == (status, "") and message in error and is_one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("program", "traceback"),
+    [
+        ("from llm42_sglang.cli import run; run()", False),
+        ("from llm42_sglang.cli.main import main; main()", True),  # negative control
+    ],
+)
+def test_ctrl_c_while_python_imports_is_no_traceback(tmp_path, program, traceback):
+    interrupting = "import signal, time; signal.raise_signal(signal.SIGINT); time.sleep(9)"
+    (tmp_path / "typer.py").write_text(interrupting)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True)
+    assert ran.returncode == -signal.SIGINT
+    assert ran.stderr.startswith(b"Traceback") if traceback else not ran.stderr
 
 
 WITHOUT_TOOLS = """
