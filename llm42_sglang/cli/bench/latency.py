@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -27,8 +28,6 @@ RATIOS = (  # ratios of 99th percentiles: name in the JSON, metric, kinds of req
     ("p99_gap_ordinary_ratio", "gap", ("ordinary",)),
 )
 
-# Outcomes by load, share and server, and then by kind.
-Outcomes = dict[tuple[str, float, str], dict[str, list[Outcome]]]
 COLUMNS = ("load", "det. %", "kind", "server", "n", *METRICS)
 Loads = Annotated[
     str,
@@ -58,7 +57,7 @@ def latency(
 
     Deterministic and ordinary requests are told apart, and compared with stock SGLang. Both servers
     get the same requests, one after the other, and Poisson ones at the same times. Percentiles are
-    over all rounds. Other flags are passed on to the servers.
+    over all rounds, ratios are medians of the rounds'. Other flags are passed on to the servers.
     """
     percents = options.numbers("--shares", shares, 0, 100)
     load_list = parse_loads(loads, in_flight)
@@ -82,7 +81,7 @@ def latency(
         "rounds": rounds,
         "flags": flags.text,
     }
-    result = summary(by_kind(measurements)) | {"rates_per_s": rates}
+    result = summary(measurements) | {"rates_per_s": rates}
     rows = list(_rows(result["points"]))
     report.show("seconds: P50 / P90 / P99", workload, COLUMNS, rows)
     report.finish(result, workload, out)
@@ -128,44 +127,59 @@ def settle(
     ]
 
 
-def by_kind(measurements: Measurements) -> Outcomes:
-    """The outcomes of all rounds together, grouped by kind of request."""
-    result: Outcomes = {}
+def summary(measurements: Measurements) -> dict[str, Any]:
+    """The JSON. Ratios are llm42's over stock's, by load and share (percent, as text): medians of
+    the rounds' ratios, which are there too. Points are over all rounds."""
+    points: dict[tuple[str, float, str, str], list[Outcome]] = {}
     for step, outcomes in measurements.items():
-        of_step = result.setdefault((step.load, step.share, step.server), {})
         for kind in KINDS:
-            deterministic = kind == "deterministic"
-            of_kind = [o for o in outcomes if o.request.deterministic == deterministic]
-            of_step.setdefault(kind, []).extend(of_kind)
-    return result
-
-
-def summary(outcomes: Outcomes) -> dict[str, Any]:
-    """The JSON. Ratios are llm42's over stock's, by load and share (percent, as text)."""
-    points = [
-        {"load": load, "share": share, "server": server, "kind": kind, "requests": len(of_kind)}
-        | {metric: percentiles(_values(metric, of_kind)) for metric in METRICS}
-        for (load, share, server), of_step in outcomes.items()
-        for kind, of_kind in of_step.items()
-        if of_kind
-    ]
-    ratios: dict[str, dict[str, dict[str, float | None]]] = {}
-    for key, metric, kinds in RATIOS:
-        ratios[key] = {load: {} for load, _, _ in outcomes}
-        for load, share, _ in outcomes:
-            ours, stock = (
-                percentiles(_values(metric, chain(*(of_step[kind] for kind in kinds))))["p99"]
-                for of_step in (outcomes[load, share, server] for server in ("llm42", "stock"))
-            )
-            ratios[key][load][f"{share:g}"] = ratio(ours, stock)
-    of_llm42 = (of_step for (_, _, server), of_step in outcomes.items() if server == "llm42")
-    verified = recompute(chain(*(of_step["deterministic"] for of_step in of_llm42)))
+            of_kind = points.setdefault((step.load, step.share, step.server, kind), [])
+            of_kind += _of_kind(outcomes, kind)
+    ratios = {f"{name}s": _ratios(measurements, metric, *kinds) for name, metric, kinds in RATIOS}
+    verified = recompute(chain(*(each for key, each in points.items() if "llm42" in key)))
     return {
+        **{name: _medians(ratios[f"{name}s"]) for name, _, _ in RATIOS},
         **ratios,
         "rollbacks": verified.rollbacks,
         "canonical_step_rate": verified.canonical_step_rate,
-        "points": points,
+        "points": [
+            {"load": load, "share": share, "server": server, "kind": kind, "requests": len(of_kind)}
+            | {metric: percentiles(_values(metric, of_kind)) for metric in METRICS}
+            for (load, share, server, kind), of_kind in points.items()
+            if of_kind
+        ],
     }
+
+
+def _ratios(
+    measurements: Measurements, metric: str, *kinds: str
+) -> dict[str, dict[str, list[float]]]:
+    """The ratio of 99th percentiles in each round, by load and share; none without a request."""
+    ratios: dict[str, dict[str, list[float]]] = {}
+    for step, outcomes in measurements.items():
+        if step.server != "llm42":
+            continue
+        ours, stock = (
+            percentiles(_values(metric, chain(*(_of_kind(each, kind) for kind in kinds))))["p99"]
+            for each in (outcomes, measurements[step._replace(server="stock")])
+        )
+        found = ratios.setdefault(step.load, {}).setdefault(f"{step.share:g}", [])
+        if (value := ratio(ours, stock)) is not None:
+            found.append(value)
+    return ratios
+
+
+def _medians(
+    ratios: Mapping[str, Mapping[str, Sequence[float]]],
+) -> dict[str, dict[str, float | None]]:
+    return {
+        load: {share: median(values) if values else None for share, values in by_share.items()}
+        for load, by_share in ratios.items()
+    }
+
+
+def _of_kind(outcomes: Iterable[Outcome], kind: str) -> list[Outcome]:
+    return [o for o in outcomes if o.request.deterministic == (kind == "deterministic")]
 
 
 def _values(metric: str, outcomes: Iterable[Outcome]) -> list[float]:
