@@ -73,12 +73,16 @@ class TiledEmbedding(UnquantizedEmbeddingMethod):
 
 
 def use_one_kernel(model: torch.nn.Module) -> None:
-    """Have canonical passes of a model use oneDNN's kernel for few rows in each layer.
+    """Have canonical passes of a model use oneDNN's kernel for few rows in each bf16 layer.
 
-    Mixtures of experts are left alone: no decode step of theirs is canonical on a CPU.
+    Mixtures of experts are left alone: no decode step of theirs is canonical on a CPU. A head that
+    multiplies in fp32 (--enable-fp32-lm-head) is left to SGLang, too.
     """
-    layers = unquantized_layers(model)
+    keeps_head = any(getattr(each, "use_fp32_lm_head", False) for each in model.modules())
+    layers = [one for one in unquantized_layers(model) if one.weight.dtype == torch.bfloat16]
     for layer in layers:
-        is_linear = type(layer.quant_method) is UnquantizedLinearMethod
-        layer.quant_method = TiledLinear() if is_linear else TiledEmbedding()
+        if type(layer.quant_method) is UnquantizedLinearMethod:
+            layer.quant_method = TiledLinear()
+        elif not keeps_head:
+            layer.quant_method = TiledEmbedding()
     logger.info("llm42: %d layers compute %d rows at a time in passes", len(layers), ROWS)

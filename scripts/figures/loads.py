@@ -131,7 +131,13 @@ def latency(result: Result) -> Iterator[str]:
             f"Rollbacks in this run: {rollbacks}. Of the deterministic tokens "
             f"{percent(result['canonical_step_rate'])} came from canonical steps."
         )
+    between = result.get("p99_itl_ordinary_ratios", {})  # older files do not say
     for (load, share), at in zip(columns, points, strict=True):
+        if ratios := between.get(load, {}).get(share):
+            yield (
+                f"{load}, {share} %: P99 between two tokens of ordinary requests over stock's, "
+                f"within a round: {_with_range(ratios)}."
+            )
         if ratio := _gap_over_ordinary(at):
             yield (
                 f"{load}, {share} %: on llm42's server the median gap of deterministic requests "

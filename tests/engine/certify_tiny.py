@@ -22,10 +22,6 @@ import torch
 import torch.nn.functional as F
 from sglang.benchmark.one_batch import load_model
 from sglang.srt.layers.logits_processor import LogitsProcessor
-from sglang.srt.layers.quantization.unquant import (
-    UnquantizedEmbeddingMethod,
-    UnquantizedLinearMethod,
-)
 from sglang.srt.model_executor.model_runner import ModelRunner
 from sglang.srt.model_executor.model_runner_components.cuda_graph_setup import capture_prefill_graph
 from sglang.srt.model_executor.runner import prefill_cuda_graph_runner as sglang_graphs
@@ -167,9 +163,7 @@ def with_tiles(runner, in_passes: Callable) -> dict:
     methods = [layer.quant_method for layer in layers]
     for layer in layers:
         is_linear = isinstance(layer.quant_method, linear.MixedPrecisionLinear)
-        plain = UnquantizedLinearMethod if is_linear else UnquantizedEmbeddingMethod
-        layer.quant_method = plain()
-    tiles.use_one_kernel(runner.model)
+        layer.quant_method = tiles.TiledLinear() if is_linear else tiles.TiledEmbedding()
     passes = CanonicalForward(runner, Config(page=T, group=G))
     with (
         patch.object(tiles.F, "linear", kernels_of_amx),

@@ -63,6 +63,17 @@ def test_with_tiles_only_passes_compute_few_rows_at_a_time(monkeypatch, model, r
         assert sum(seen[1:]) == rows and max(seen[1:]) <= tiles.ROWS
 
 
+def test_with_tiles_other_dtypes_and_a_head_in_fp32_are_left_alone(model):
+    head, embed, body = model
+    model.use_fp32_lm_head = True
+    tiles.use_one_kernel(model)
+    assert type(body.quant_method) is tiles.TiledLinear
+    assert {type(each.quant_method) for each in (head, embed)} == {UnquantizedEmbeddingMethod}
+    body.weight.data, body.quant_method = body.weight.float(), UnquantizedLinearMethod()
+    tiles.use_one_kernel(model)
+    assert type(body.quant_method) is UnquantizedLinearMethod
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
 @pytest.mark.parametrize("library", [True, False])
 def test_product_sum_and_shape(monkeypatch, rows, library):
