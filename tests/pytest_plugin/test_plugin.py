@@ -1,6 +1,7 @@
 """The plugin in a user's project: pytest runs on a copy of the sample, with fake servers."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -144,7 +145,8 @@ def test_a_terminated_pytest_ends_its_server(project, golden):
         while not (pids.exists() and pids.read_text()) and command.poll() is None:
             time.sleep(0.05)
         command.terminate()
-        assert command.wait(30) == pytest.ExitCode.INTERRUPTED
+        # Python ends by the signal if it came inside an `exec`, as of a dataclass that is imported.
+        assert command.wait(30) in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
     assert not Path(f"/proc/{pids.read_text().strip()}").exists()
 
 
