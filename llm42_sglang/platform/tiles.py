@@ -1,7 +1,7 @@
 """bf16 linears on hosts with tiles (AMX): canonical passes compute them 32 rows at a time.
 
 There oneDNN has one kernel for up to 32 rows, and another one from 33 rows on, which sums in
-another order. (This was measured on a Xeon: 848 decode rows of 1 to 32 rows had the bits of a pass
+another order. (This was measured on a Xeon, with SmolLM2-135M: 848 decode rows of 1 to 32 rows had the bits of a pass
 of one slot, and 267 of 292 rows of larger steps did not.) A pass has up to G x T = 256 rows. So it
 would have other bits than every decode step, and all candidates would be rolled back.
 
@@ -69,7 +69,7 @@ class TiledEmbedding(UnquantizedEmbeddingMethod):
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return logits, as a language-model head: [rows, vocab]. x: [rows, hidden]."""
-        return tiled_linear(x, layer.weight, bias)
+        return tiled_linear(x.to(layer.weight.dtype), layer.weight, bias)
 
 
 def use_one_kernel(model: torch.nn.Module) -> None:

@@ -161,4 +161,5 @@ def device_name(device: str) -> str:
     """Return the GPU's name, or the CPU's architecture and vector extension."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    tiles = " AMX" * torch.cpu._is_amx_tile_supported()  # torch's word for it is AVX512
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{tiles}"
