@@ -9,10 +9,11 @@ import signal
 
 def run() -> None:
     """Run the command `llm42`. Ctrl-C while its modules are imported ends it without a word."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # not ignored, as in the background
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heeded:  # it is ignored in the background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from llm42_sglang.cli.main import main
 
-    signal.signal(signal.SIGINT, before)
+    if heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

@@ -76,7 +76,7 @@ class TiledEmbedding(UnquantizedEmbeddingMethod):
 def use_one_kernel(model: torch.nn.Module) -> None:
     """Have canonical passes of a model use oneDNN's kernel for few rows in each bf16 layer.
 
-    Mixtures of experts are left alone: no decode step of theirs is canonical on a CPU. A head that
+    Experts are left alone: no decode step of a model with them is canonical on a CPU. A head that
     multiplies in fp32 (--enable-fp32-lm-head) is left to SGLang, too.
     """
     keeps_head = any(getattr(each, "use_fp32_lm_head", False) for each in model.modules())
@@ -86,4 +86,4 @@ def use_one_kernel(model: torch.nn.Module) -> None:
             layer.quant_method = TiledLinear()
         elif not keeps_head:
             layer.quant_method = TiledEmbedding()
-    logger.info("llm42: %d layers compute %d rows at a time in passes", len(layers), ROWS)
+    logger.info("llm42: bf16 layers compute at most %d rows at a time in passes", ROWS)
