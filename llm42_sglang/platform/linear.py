@@ -107,7 +107,7 @@ def use_mixed_precision(model: torch.nn.Module) -> None:
     for layer in layers:
         # In place on the parameter: tied modules share it, and so see the same fp32 table.
         layer.weight.data = layer.weight.data.float()
-    mixtures = _mixtures_of(model)
+    mixtures = mixtures_of(model)
     for layer in mixtures:
         layer.quant_method = MixedPrecisionExperts(layer.quant_method)
         for parameter in layer.parameters(recurse=False):
@@ -122,6 +122,12 @@ def unquantized_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     """Return the unquantized linears, embeddings and language-model head of a model."""
     replaceable = (UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
     return [m for m in model.modules() if type(getattr(m, "quant_method", None)) in replaceable]
+
+
+def mixtures_of(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the unquantized mixtures of experts in a model."""
+    methods = ((layer, getattr(layer, "quant_method", None)) for layer in model.modules())
+    return [layer for layer, method in methods if type(method) is UnquantizedFusedMoEMethod]
 
 
 def _round_what_is_loaded(model: torch.nn.Module, dtypes: dict[str, torch.dtype]) -> None:
@@ -144,9 +150,3 @@ def _round_what_is_loaded(model: torch.nn.Module, dtypes: dict[str, torch.dtype]
         return loaded
 
     model.load_weights = load_rounded
-
-
-def _mixtures_of(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the unquantized mixtures of experts in a model."""
-    methods = ((layer, getattr(layer, "quant_method", None)) for layer in model.modules())
-    return [layer for layer, method in methods if type(method) is UnquantizedFusedMoEMethod]
