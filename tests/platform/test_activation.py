@@ -16,8 +16,16 @@ from llm42_sglang import platform
 )
 def test_on_a_plain_cpu_unless_switched_off(monkeypatch, accelerator, env, offered):
     monkeypatch.setattr(platform, "_has_accelerator", lambda: accelerator)
-    for name in (platform.SWITCH, "SGLANG_USE_CPU_ENGINE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
+    environment = dict(env)
+    monkeypatch.setattr(platform.os, "environ", environment)
     assert platform.activate() == offered
+    tuned = {"GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE"} & environment.keys()
+    assert len(tuned) == (2 if offered else 0)
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setattr(platform, "_has_accelerator", lambda: False)
+    environment = {"GOMP_SPINCOUNT": "7", "THP_MEM_ALLOC_ENABLE": "0"}
+    monkeypatch.setattr(platform.os, "environ", environment)
+    platform.activate()
+    assert environment == {"GOMP_SPINCOUNT": "7", "THP_MEM_ALLOC_ENABLE": "0"}
