@@ -9,9 +9,6 @@ rolled back.
 In a pass, and only there, a linear is computed 32 rows at a time. Then passes of all widths have
 the bits of decode steps of up to 32 rows, so these can be certified as canonical. The price is a
 linear that takes 1.3 to 2.7 times as long over 256 rows. Certification decides, as ever.
-
-Experts are computed in the same way. A decode step gives an expert the rows that chose it, which
-are few. So passes of all widths have the bits that verification needs.
 """
 
 import logging
@@ -20,12 +17,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from sglang.srt.layers.moe import fused_moe_native
-from sglang.srt.layers.moe.token_dispatcher import StandardCombineInput, StandardDispatchOutput
-from sglang.srt.layers.moe.topk import StandardTopKOutput
 from sglang.srt.layers.quantization.unquant import (
     UnquantizedEmbeddingMethod,
-    UnquantizedFusedMoEMethod,
     UnquantizedLinearMethod,
 )
 
@@ -80,34 +73,15 @@ class TiledEmbedding(UnquantizedEmbeddingMethod):
         return tiled_linear(x.to(layer.weight.dtype), layer.weight, bias)
 
 
-class TiledExperts(UnquantizedFusedMoEMethod):
-    """A mixture of experts in the dtype of its weights."""
-
-    def __init__(self, original: UnquantizedFusedMoEMethod) -> None:
-        self.__dict__.update(vars(original))  # which has the runner that its layer made
-
-    def apply(
-        self, layer: torch.nn.Module, dispatch_output: StandardDispatchOutput
-    ) -> StandardCombineInput:
-        """Return the weighted sums: [rows, hidden], the shape and dtype of `hidden_states`."""
-        x, (weights, ids, logits) = dispatch_output.hidden_states, dispatch_output.topk_output
-        rows = ROWS if _few_at_a_time else max(1, len(x))
-        parts = zip(x.split(rows), weights.split(rows), ids.split(rows), strict=True)
-        # Called through its module, because a hook on it acts in canonical passes.
-        out = [
-            fused_moe_native.moe_forward_native(
-                layer, part, StandardTopKOutput(*choice, logits), layer.moe_runner_config
-            )
-            for part, *choice in parts
-        ]
-        return StandardCombineInput(hidden_states=torch.cat(out))
-
-
 def use_one_kernel(model: torch.nn.Module) -> None:
     """Have canonical passes of a model use oneDNN's kernel for few rows in each bf16 layer.
 
-    A head that multiplies in fp32 (--enable-fp32-lm-head) is left to SGLang.
+    A model with experts is left alone: none of its decode steps is canonical on a CPU, so that its
+    passes would be slower for nothing. A head that multiplies in fp32 (--enable-fp32-lm-head) is
+    left to SGLang.
     """
+    if mixtures_of(model):
+        return
     keeps_head = any(getattr(each, "use_fp32_lm_head", False) for each in model.modules())
     layers = [one for one in unquantized_layers(model) if one.weight.dtype == torch.bfloat16]
     for layer in layers:
@@ -115,7 +89,4 @@ def use_one_kernel(model: torch.nn.Module) -> None:
             layer.quant_method = TiledLinear()
         elif not keeps_head:
             layer.quant_method = TiledEmbedding()
-    for layer in mixtures_of(model):
-        if layer.w13_weight.dtype == torch.bfloat16:
-            layer.quant_method = TiledExperts(layer.quant_method)
     logger.info("llm42: bf16 layers compute at most %d rows at a time in passes", ROWS)

@@ -48,14 +48,16 @@ def other_throughput(*results: Result) -> Iterator[str]:
     """The section on other runs of it: a row for each share of each."""
     results = tuple(sorted(results, key=lambda one: (one["workload"]["in_flight"], _flags(one))))
     yield from head("Other loads and settings", *results)
-    yield "The same load, with other numbers of requests in flight or other flags of our server."
+    yield "The same prompts, with other numbers of requests in flight or of new tokens, or with other"
+    yield "flags of our server. With two new tokens a request is little more than its prompt."
     yield ""
     rows = [
-        [str(one["workload"]["in_flight"]), _flags(one), _measured(one), *row]
+        [*(str(one["workload"][of]) for of in ("in_flight", "new_tokens")), _flags(one), *row]
         for one in results
-        for row in _shares(one)
+        for row in ([_measured(one), *of_share] for of_share in _shares(one))
     ]
-    yield from table(("in flight", "flags", "measured", "deterministic", *SHARE_COLUMNS), rows)
+    columns = ("in flight", "new tokens", "flags", "measured", "deterministic", *SHARE_COLUMNS)
+    yield from table(columns, rows)
 
 
 def _measured(result: Result) -> str:

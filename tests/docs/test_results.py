@@ -84,10 +84,10 @@ def test_other_loads_and_flags_share_a_table(write):
     write("throughput_1", throughput(1))
     page = write("throughput_audit", throughput(16, "--llm42-audit 1 --y"))
     rows = [line for line in page.splitlines() if line.startswith("| ") and "100 %" in line]
-    assert [row.split(" | ")[:2] for row in rows] == [
-        ["| 1", ""],
-        ["| 4", ""],
-        ["| 16", "--llm42-audit 1"],
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| 1", "8", ""],
+        ["| 4", "8", ""],
+        ["| 16", "8", "--llm42-audit 1"],
     ]
     assert page.count("    llm42 bench throughput --in-flight") == 3 and page.count("Abacus") == 1
     assert page.count("2 rounds of 7 requests, 3 rollbacks") == 6

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from sglang.benchmark.one_batch import load_model
 from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.model_executor.model_runner import ModelRunner
@@ -38,8 +39,7 @@ from llm42_sglang.engine.passes.canonical import CanonicalForward, keep_head_row
 from llm42_sglang.engine.start import costs, step_exam
 from llm42_sglang.engine.start.certify import certify
 from llm42_sglang.engine.start.exam import Exam
-from llm42_sglang.platform import linear, tiles
-from tests.platform.amx import kernels_of_amx
+from llm42_sglang.platform import gemm, linear, tiles
 
 T, G = 16, 4
 PASSES = {  # the fault in canonical passes: their slots
@@ -174,6 +174,16 @@ def with_tiles(runner, in_passes: Callable) -> dict:
     for layer, method in zip(layers, methods, strict=True):
         layer.quant_method = method
     return certificate
+
+
+def kernels_of_amx(x: torch.Tensor, weight: torch.Tensor, bias=None) -> torch.Tensor:
+    """One kernel for up to 32 rows, which sums a row alike in every batch, and another for more."""
+    count, middle = len(x), x.shape[-1] // 2
+    if count <= 32:  # that of fp32, which one row alone does not have
+        return gemm.fp32_linear(F.pad(x, (0, 0, 0, count == 1)), weight, bias)[:count]
+    parts = ((x[:, :middle], weight[:, :middle]), (x[:, middle:], weight[:, middle:]))
+    first, second = (gemm.fp32_linear(a, b.contiguous()) for a, b in parts)
+    return first + second if bias is None else first + second + bias
 
 
 def with_graphs(runner, fault: str) -> dict:

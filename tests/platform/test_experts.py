@@ -3,7 +3,6 @@
 The negative control: with SGLang's native kernel they do.
 """
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -15,10 +14,8 @@ from sglang.srt.layers.moe.topk import StandardTopKOutput
 from sglang.srt.layers.quantization.unquant import UnquantizedFusedMoEMethod
 
 from llm42_sglang.engine.passes import canonical
-from llm42_sglang.platform import tiles
 from llm42_sglang.platform.experts import every_expert_over_all_rows, steps_follow_routing
 from llm42_sglang.platform.linear import use_mixed_precision
-from tests.platform.amx import kernels_of_amx
 
 EXPERTS, HIDDEN, INNER, ROWS, TOP_K = 8, 64, 96, 32, 2
 CONFIG = MoeRunnerConfig(activation="silu", apply_router_weight_on_input=False)
@@ -76,62 +73,21 @@ def test_a_rows_place_changes_no_bit_and_both_kernels_compute_the_same(layer):
     torch.testing.assert_close(there, native(layer, x, way, CONFIG))
 
 
-def mixture_of(layer: SimpleNamespace, dtype: torch.dtype) -> torch.nn.ModuleList:
-    """A model of one mixture."""
+def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
     mixture = torch.nn.Module()
-    for name in ("w13_weight", "w2_weight"):
-        weight = getattr(layer, name).to(dtype, copy=True)
-        setattr(mixture, name, torch.nn.Parameter(weight, requires_grad=False))
+    before = [layer.w13_weight.bfloat16(), layer.w2_weight.bfloat16()]
+    for name, weight in zip(("w13_weight", "w2_weight"), before, strict=True):
+        setattr(mixture, name, torch.nn.Parameter(weight.clone(), requires_grad=False))
     mixture.num_experts, mixture.moe_runner_config = EXPERTS, CONFIG
     mixture.quant_method = UnquantizedFusedMoEMethod()
-    return torch.nn.ModuleList([mixture])
-
-
-def applied(mixture: torch.nn.Module, x: torch.Tensor, way: StandardTopKOutput) -> torch.Tensor:
-    given = StandardDispatchOutput(hidden_states=x, hidden_states_scale=None, topk_output=way)
-    return mixture.quant_method.apply(mixture, given).hidden_states
-
-
-def test_a_bf16_mixture_is_converted_and_computes_in_fp32(layer):
-    model = mixture_of(layer, torch.bfloat16)
-    before = [parameter.clone() for parameter in model.parameters()]
-    use_mixed_precision(model)
-    after = list(model.parameters())
+    use_mixed_precision(torch.nn.ModuleList([mixture]))
+    after = list(mixture.parameters())
     assert all(torch.equal(a, b.float()) for a, b in zip(after, before, strict=True))
-    x, way = rows().bfloat16(), routed("random")
-    out = applied(model[0], x, way)
+    x, ids = rows().bfloat16(), routed("random")
+    given = StandardDispatchOutput(hidden_states=x, hidden_states_scale=None, topk_output=ids)
+    out = mixture.quant_method.apply(mixture, given).hidden_states
     assert out.dtype == torch.bfloat16
-    assert torch.equal(out, native(model[0], x.float(), way, CONFIG).bfloat16())
-
-
-@pytest.mark.parametrize(
-    ("in_pass", "same"), [(tiles.few_rows_at_a_time, True), (nullcontext, False)]
-)
-def test_with_tiles_passes_of_all_widths_have_the_bits_of_few_rows(
-    monkeypatch, layer, in_pass, same
-):
-    """The kernels of AMX are emulated. The negative control computes all rows at once."""
-    monkeypatch.setattr(tiles.F, "linear", kernels_of_amx)
-    monkeypatch.setattr(fused_moe_native, "moe_forward_native", fixed)
-    (mixture,) = mixture_of(layer, torch.float32)
-    mixture.quant_method = tiles.TiledExperts(mixture.quant_method)
-    way = routed("random")
-    few = applied(mixture, rows(), way)
-    twice = StandardTopKOutput(*(torch.cat([each, each]) for each in way[:2]), None)
-    with in_pass():
-        wide = applied(mixture, torch.cat([rows(), rows()]), twice)
-    assert wide.shape == (2 * ROWS, HIDDEN)
-    assert torch.equal(wide, torch.cat([few, few])) is same
-
-
-def test_with_tiles_the_mixtures_in_bf16_are_found(layer):
-    for dtype, kind in (
-        (torch.bfloat16, tiles.TiledExperts),
-        (torch.float32, UnquantizedFusedMoEMethod),
-    ):
-        model = mixture_of(layer, dtype)
-        tiles.use_one_kernel(model)
-        assert type(model[0].quant_method) is kind
+    assert torch.equal(out, native(mixture, x.float(), ids, CONFIG).bfloat16())
 
 
 def test_the_fast_path_keeps_sglangs_kernel(layer):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from sglang.srt.layers.quantization.unquant import (
     UnquantizedEmbeddingMethod,
+    UnquantizedFusedMoEMethod,
     UnquantizedLinearMethod,
 )
 
@@ -72,6 +73,14 @@ def test_with_tiles_other_dtypes_and_a_head_in_fp32_are_left_alone(model):
     body.weight.data, body.quant_method = body.weight.float(), UnquantizedLinearMethod()
     tiles.use_one_kernel(model)
     assert type(body.quant_method) is UnquantizedLinearMethod
+
+
+def test_with_tiles_a_model_with_experts_is_left_alone(model):
+    """Its decode steps are never canonical, so its passes need not have their kernel."""
+    mixture = torch.nn.Module()
+    mixture.quant_method = UnquantizedFusedMoEMethod()
+    tiles.use_one_kernel(torch.nn.ModuleList([*model, mixture]))
+    assert type(model[-1].quant_method) is UnquantizedLinearMethod
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
