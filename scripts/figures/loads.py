@@ -48,8 +48,8 @@ def other_throughput(*results: Result) -> Iterator[str]:
     """The section on other runs of it: a row for each share of each."""
     results = tuple(sorted(results, key=lambda one: (one["workload"]["in_flight"], _flags(one))))
     yield from head("Other loads and settings", *results)
-    yield "The same prompts, with other numbers of requests in flight or of new tokens, or with other"
-    yield "flags of our server. With two new tokens a request is little more than its prompt."
+    yield "The same prompts, with other numbers of requests in flight or of new tokens, or with"
+    yield "other flags of our server. With two new tokens a request is little more than its prompt."
     yield ""
     rows = [
         [*(str(one["workload"][of]) for of in ("in_flight", "new_tokens")), _flags(one), *row]
