@@ -23,9 +23,6 @@ def activate() -> str | None:
     # spins on. As soon as anything else runs on the host, it then holds the core that the thread
     # it waits for needs, and a GEMM of 4 to 64 rows takes ten times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # torch asks Linux for huge pages. A decode step reads all weights, and spends less time on the
-    # addresses of 2 MiB pages than of 4 KiB ones.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     return PLATFORM_CLASS
 
 

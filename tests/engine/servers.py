@@ -20,8 +20,7 @@ ENV = {
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
     "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1",
     "LLM42_CPU_LINEAR": "fp32",  # the same arithmetic on every host; see `platform.linear`
-    "GOMP_SPINCOUNT": "2000",  # as our platform sets these for processes that SGLang spawns
-    "THP_MEM_ALLOC_ENABLE": "1",
+    "GOMP_SPINCOUNT": "2000",  # as our platform sets it for processes that SGLang spawns
 }
 # A core for each of two processes; SGLang wants to be told on a host with one NUMA node.
 CORES = {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "OMP_NUM_THREADS": "1"}

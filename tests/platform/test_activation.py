@@ -19,13 +19,12 @@ def test_on_a_plain_cpu_unless_switched_off(monkeypatch, accelerator, env, offer
     environment = dict(env)
     monkeypatch.setattr(platform.os, "environ", environment)
     assert platform.activate() == offered
-    tuned = {"GOMP_SPINCOUNT": "2000", "THP_MEM_ALLOC_ENABLE": "1"}
-    assert environment == env | (tuned if offered else {})
+    assert environment == env | ({"GOMP_SPINCOUNT": "2000"} if offered else {})
 
 
 def test_what_the_user_has_set_stays(monkeypatch):
     monkeypatch.setattr(platform, "_has_accelerator", lambda: False)
-    environment = {"GOMP_SPINCOUNT": "7", "THP_MEM_ALLOC_ENABLE": "0"}
+    environment = {"GOMP_SPINCOUNT": "7"}
     monkeypatch.setattr(platform.os, "environ", environment)
     platform.activate()
-    assert environment == {"GOMP_SPINCOUNT": "7", "THP_MEM_ALLOC_ENABLE": "0"}
+    assert environment == {"GOMP_SPINCOUNT": "7"}
