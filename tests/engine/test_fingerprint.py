@@ -130,6 +130,15 @@ def test_another_version_of_the_kernels_counts(runner, monkeypatch, package):
     assert fingerprint_of(runner) != before
 
 
+def test_tiles_for_bf16_count(runner, monkeypatch):
+    """Passes have another kernel with AMX: `platform/tiles.py`."""
+    seen = set()
+    for tiles in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=tiles: has)
+        seen.add(fingerprint_of(runner))
+    assert len(seen) == 2
+
+
 def test_where_the_model_lies_does_not_count(runner):
     before = fingerprint_of(runner)
     runner.model_config.hf_config._name_or_path = "/elsewhere"
