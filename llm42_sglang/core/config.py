@@ -22,7 +22,7 @@ class Config:
     """
 
     page: int = 32  # T, tokens; also SGLang's KV page size
-    group: int = 8  # G, slots
+    group: int = 16  # G, slots
     default: bool = False  # whether a request is deterministic that does not say
     # Decode steps that a full page may wait, so that several pages share one pass. The request
     # decodes on meanwhile, so this is also how many candidates it may have past the page's end.

@@ -44,6 +44,7 @@ from llm42_sglang.engine.loop.verifier import Verifier
 from llm42_sglang.engine.metrics import LaneMetrics
 from llm42_sglang.engine.names import INFO_KEY, REFUSED_TO_START
 from llm42_sglang.engine.passes.ranks import nobody_lost
+from llm42_sglang.engine.passes.shape import fitting
 from llm42_sglang.engine.service import Service
 from llm42_sglang.engine.start.certify import recheck
 from llm42_sglang.engine.start.limits import require_supported
@@ -83,7 +84,7 @@ class DeterministicScheduler(Scheduler):
 
     def _get_ready(self) -> None:
         """Certify the loaded model, before the first request."""
-        config = self.llm42_config
+        config = self.llm42_config = self._with_fitting_group(self.llm42_config)
         longest = longest_prompt(self.max_total_num_tokens, config.page)
         self.max_req_input_len = min(self.max_req_input_len, longest)  # validate_input_length
         self.llm42: Ready = make_ready(self, config)
@@ -102,6 +103,17 @@ class DeterministicScheduler(Scheduler):
             self, self.llm42.identity, service, forward.ranks, partial(recheck, forward)
         )
         self.batch_result_processor = replace(self.batch_result_processor, lane=lane)
+
+    def _with_fitting_group(self, config: Config) -> Config:
+        group = fitting(config.group, self.max_running_requests)
+        if group < config.group:
+            logger.info(
+                "llm42: passes have at most %d slots: the server runs up to %d requests at once "
+                "(--max-running-requests)",
+                group,
+                self.max_running_requests,
+            )
+        return replace(config, group=group)
 
     def get_init_info(self) -> dict:
         """Tell the parent process that deterministic service is live and certified."""

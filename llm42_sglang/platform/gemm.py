@@ -24,7 +24,8 @@ def fp32_linear(
     if count == 1 or not torch.backends.mkldnn.is_available():
         y = F.linear(rows, weight, bias)
     else:
-        padded = F.pad(rows, (0, 0, 0, padded_rows(count) - count))
+        missing = padded_rows(count) - count
+        padded = F.pad(rows, (0, 0, 0, missing)) if missing else rows
         # An operation that torch's compiler emits. It is private; torch's version is pinned.
         y = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")[:count]
     return y.view(*x.shape[:-1], len(weight))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+FEWEST = 3  # requests at once with which a pass may have two slots: certification needs as many
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -22,3 +24,11 @@ class Shape:
         """Return how many slots stay free in the last of the passes for so many pages."""
         last = pages % self.widths[-1]
         return self.width_for(last) - last
+
+
+def fitting(group: int, requests: int) -> int:
+    """Return how many slots a pass has on a server that runs so many requests at once: G, or fewer.
+
+    SGLang's buffers hold no batch of more requests.
+    """
+    return min(group, 1 << requests.bit_length() - 1) if requests >= FEWEST else 1

@@ -1,18 +1,18 @@
 """The passes that certification runs and compares (A1 to A3).
 
-The subject is a request of random tokens. Its first pages and one far page run in slot 0, one page
-in each pass. These rows are the reference. The pages between are not run; their KV is that of the
-first pages again, for every request of the exam.
+The subject is a request of random tokens. Its first pages and one far page run together, in the
+first slots of as few passes as hold them. These rows are the reference. The pages between are not
+run; their KV is that of the first pages again, for every request of the exam.
 
-Then the same tokens run again: in other slots and KV pages, beside other requests, several pages in
-one pass, and in passes of other widths. The server is idle, so request rows and KV pages are used
-without being allocated, and nothing has to be given back.
+Then the same tokens run again: in other KV pages, with another end of a page, alone, in other slots
+beside other requests, and in passes of other widths. The server is idle, so request rows and KV
+pages are used without being allocated, and nothing has to be given back.
 """
 
 import logging
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -20,7 +20,7 @@ from llm42_sglang.core.pages import page_span
 from llm42_sglang.engine.errors import CertificationError, RanksDisagreeError
 from llm42_sglang.engine.passes import graphs
 from llm42_sglang.engine.passes.canonical import CanonicalForward, Slot, same_bits
-from llm42_sglang.engine.passes.shape import Shape
+from llm42_sglang.engine.passes.shape import FEWEST, Shape
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ class Exam:
         self.tokens = {page: self._random_tokens(self.size) for page in self.pages}
         self._require_room()
         self.subject, self.twin = 1, 2  # request rows; row 0 is SGLang's padding row
-        self.neighbours = range(3, 3 + self.group - 1)
+        pages, rows = room(forward)
+        self.neighbours = range(3, 3 + min(self.group - 1, pages // OWN - 2, rows - 2))
         self._place(self.subject, range(1, 1 + OWN))
         # The twin has other pages, in descending order.
         self._place(self.twin, range(2 * OWN, OWN, -1))
@@ -76,27 +77,30 @@ class Exam:
         twin = self._run_all(self.twin)
         yield "A2 (other request row and KV pages)", self.reference, twin
         if self.group > 1:
-            crowded = self._run_all(self.twin, crowded=True)
-            yield "A2 (other slots, beside other requests)", self.reference, crowded
-        yield "A2 (several pages in one pass)", self.reference[:DEPTH], self._run_together()
+            alone = self._run_alone(self._slot(self.subject, self.far_page), self.shape)
+            yield "A2 (several pages in one pass)", self.reference[-1:], alone
         yield from self._other_tails(self.shape)
+        if self.group > 1:
+            crowded = self._run_crowded(self.twin)
+            yield "A2 (other slots, beside other requests)", self.reference, crowded
 
     def small_part(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """Run as little as may tell whether a pass of another width, and a page beside others,
         still have the same bits."""
         reference = self._run_all(self.subject)
-        yield "A1 (same inputs, run again)", reference, self._run_all(self.subject, shape=shape)
-        crowded = self._run_all(self.twin, crowded=True)
+        narrow = self._run_all(self.subject, Shape(shape.widths[:1], shape.replayed))
+        yield "A1 (same inputs, run again)", reference, narrow
+        crowded = self._run_crowded(self.twin)
         yield "A2 (other slots, beside other requests)", reference, crowded
 
     def _other_tails(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """Vary the rows after the middle of a page: padding first, then other tokens."""
-        cut, page, of_page = self.size // 2, DEPTH - 1, self.reference[DEPTH - 1]
-        head = [Bits(of_page.logits[:cut], of_page.kv[:, :, :cut])]
+        cut, page = self.size // 2, DEPTH - 1
+        expected = [_first_rows(self.reference[page], cut)]
         for tail in ((), self._random_tokens(self.size - cut)):
-            bits = self._run(self.subject, page, self.tokens[page][:cut] + tail, shape=shape)
-            changed = [Bits(bits.logits[:cut], bits.kv[:, :, :cut])]
-            yield "A3 (other rows after it)", head, changed
+            slot = Slot(self.subject, page, self.tokens[page][:cut] + tail)
+            (bits,) = self._run_alone(slot, shape)
+            yield "A3 (other rows after it)", expected, [_first_rows(bits, cut)]
 
     def equal_widths(self) -> tuple[int, ...]:
         """Return the widths that may be run: G, and smaller powers of two that give its bits."""
@@ -117,14 +121,16 @@ class Exam:
     def head_variations(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """Vary the language-model head: it computes one slot alone, in the shape that was found."""
         if self.group > 1:
-            alone = self._run_all(self.twin, crowded=True, scored=False, shape=shape)
-            yield "A2 (language-model head over one slot)", self.reference, alone
+            self._run_all(self.twin)  # its KV may be that of a width with other bits
+            slots = self._beside([self._slot(self.twin, self.far_page)], self.group, scored=False)
+            one = self._run(slots, shape)
+            yield "A2 (language-model head over one slot)", self.reference[-1:], one
 
     def _equals_reference(self, shape: Shape) -> bool:
         self._forget()
-        runs = [(self.reference, self._run_all(self.subject, shape=shape))]
+        runs = [(self.reference, self._run_all(self.subject, shape))]
         if shape.widths[-1] > 1:
-            runs.append((self.reference, self._run_all(self.twin, crowded=True, shape=shape)))
+            runs.append((self.reference, self._run_crowded(self.twin, shape)))
         runs += [(expected, actual) for _, expected, actual in self._other_tails(shape)]
         return all(_equal(*run) for run in runs)
 
@@ -168,57 +174,70 @@ class Exam:
             logger.warning("llm42: %s %s; not used", what, problem)
         return problem is None
 
-    def _run_all(self, row: int, **how: Any) -> list[Bits]:
-        """Run every page of a request, one in each pass, in order. how: options of `_run`."""
-        return [self._run(row, page, **how) for page in self.pages]
+    def _run_all(self, row: int, shape: Shape | None = None) -> list[Bits]:
+        """Run every page of a request, in order, in the first slots of as few passes as hold them.
 
-    def _run(
-        self,
-        row: int,
-        page: int,
-        tokens: tuple[int, ...] | None = None,
-        *,
-        shape: Shape | None = None,
-        crowded: bool = False,
-        scored: bool = True,
-    ) -> Bits:
-        """Run one pass with the page in slot 0, or, if `crowded`, beside neighbours.
-
-        tokens: of the page, if other than the request's. scored: whether the neighbours' logits are
-        asked for too. When crowded, each page has another slot, and the neighbours' pages have
-        other indices.
+        The other slots have dummy pages.
         """
         shape = shape or self.shape
-        slots = self._company(shape.widths[-1] - 1, scored) if crowded else []
-        at = len(slots) - self.pages.index(page) % (len(slots) + 1)
-        slots.insert(at, Slot(row, page, tokens or self.tokens[page]))
-        return self._read(self._pass(slots, shape)[at], row, page)
+        passes = self._passes_of(row, shape.widths[-1])
+        return [bits for slots in passes for bits in self._run(slots, shape)]
+
+    def _run_alone(self, slot: Slot, shape: Shape) -> list[Bits]:
+        """Run one page in its slot of `_run_all`, beside dummy pages."""
+        before = self.pages.index(slot.page) % shape.widths[-1]
+        return self._run([self.forward.dummy] * before + [slot], shape)
+
+    def _run_crowded(self, row: int, shape: Shape | None = None) -> list[Bits]:
+        """Run every page of a request beside neighbours, in other slots than `_run_all`."""
+        shape = shape or self.shape
+        width, found = shape.widths[-1], []
+        for turn, slots in enumerate(self._passes_of(row, 2 if width > 2 else 1)):
+            found += self._run(self._beside(slots, width, turn), shape)
+        return found
+
+    def _beside(
+        self, slots: Sequence[Slot], width: int, turn: int = 0, scored: bool = True
+    ) -> list[Slot]:
+        """Return the slots of a pass with these among them, and pages of neighbours in the others.
+
+        turn: moves the slots. scored: whether the neighbours' logits are asked for too.
+        """
+        others = self._company(width - len(slots), scored)
+        each = width // len(slots)
+        places = sorted((width - 1 - 3 * turn - i * each) % width for i in range(len(slots)))
+        for place, slot in zip(places, slots, strict=True):
+            others.insert(place, slot)
+        return others
 
     def _company(self, count: int, scored: bool) -> list[Slot]:
-        pages = [self.pages[-1 - i % len(self.pages)] for i in range(count)]  # the far one first
-        return [
-            Slot(row, page, self._random_tokens(self.size), scored)
-            for row, page in zip(self.neighbours, pages, strict=False)
+        """Return pages of the neighbours, the far one first; dummies where there are too few."""
+        around = len(self.pages)
+        pages = [
+            Slot(row, self.pages[-1 - (first + i) % around], self._random_tokens(self.size), scored)
+            for first in range(around)
+            for i, row in enumerate(self.neighbours)
         ]
+        return (pages + [self.forward.dummy] * count)[:count]
 
-    def _run_together(self) -> list[Bits]:
-        """Run the twin's first pages, as many in each pass as fit."""
-        bits = []
-        for first in range(0, DEPTH, self.group):
-            pages = range(first, min(first + self.group, DEPTH))
-            slots = [Slot(self.twin, page, self.tokens[page]) for page in pages]
-            rows = zip(self._pass(slots, self.shape), pages, strict=True)
-            bits += [self._read(logits, self.twin, page) for logits, page in rows]
-        return bits
+    def _passes_of(self, row: int, each: int) -> list[list[Slot]]:
+        """Return every page of a request, in order, `each` of them for a pass."""
+        slots = [self._slot(row, page) for page in self.pages]
+        return [slots[i : i + each] for i in range(0, len(slots), each)]
 
-    def _pass(self, slots: list[Slot], shape: Shape) -> list[torch.Tensor | None]:
-        logits, replayed = self.forward.run(slots, shape)
+    def _slot(self, row: int, page: int) -> Slot:
+        return Slot(row, page, self.tokens[page])
+
+    def _run(self, slots: Sequence[Slot], shape: Shape) -> list[Bits]:
+        """Run one pass, and return the bits of the pages of the subject and its twin."""
+        rows_of, replayed = self.forward.run(slots, shape)
         self.passes += 1
         self.replays += replayed
-        return logits
-
-    def _read(self, logits: torch.Tensor, row: int, page: int) -> Bits:
-        return Bits(logits.clone(), self.forward.kv_of(row, page))
+        return [
+            Bits(rows.clone(), self.forward.kv_of(slot.row, slot.page))
+            for slot, rows in zip(slots, rows_of, strict=True)
+            if rows is not None and slot.row in (self.subject, self.twin)
+        ]
 
     def _place(self, row: int, pages: range) -> None:
         """Write KV pages into the request's row of req_to_token.
@@ -252,13 +271,18 @@ class Exam:
                 f"certification needs a context of {DEPTH * self.size} tokens, the server has "
                 f"{context}; raise --context-length or lower --llm42-page"
             )
-        if not has_room(self.forward, self.group):
-            have_pages, have_rows = room(self.forward)
+        requests = 2 if self.group == 1 else FEWEST  # the subject, its twin and a neighbour
+        pages, rows = room(self.forward)
+        if pages < requests * OWN or rows < requests:
             raise CertificationError(
-                f"certification needs {(self.group + 1) * OWN} KV pages and {self.group + 1} "
-                f"request rows, the server has {have_pages} and {have_rows}; raise "
-                "--max-total-tokens or --max-running-requests, or lower --llm42-group"
+                f"certification needs {requests * OWN} KV pages and {requests} request rows, the "
+                f"server has {pages} and {rows}; raise --max-total-tokens or "
+                "--max-running-requests"
             )
+
+
+def _first_rows(bits: Bits, count: int) -> Bits:
+    return Bits(bits.logits[:count], bits.kv[:, :, :count])
 
 
 def _equal(expected: list[Bits], actual: list[Bits]) -> bool:
@@ -267,12 +291,6 @@ def _equal(expected: list[Bits], actual: list[Bits]) -> bool:
         for each in zip(expected, actual, strict=True)
         for want, got in zip(*each, strict=True)
     )
-
-
-def has_room(forward: CanonicalForward, group: int) -> bool:
-    """Whether the server's pools are large enough to certify passes of `group` slots."""
-    pages, rows = room(forward)
-    return (group + 1) * OWN <= pages and group + 1 <= rows
 
 
 def room(forward: CanonicalForward) -> tuple[int, int]:
