@@ -3,7 +3,7 @@
 There oneDNN has one kernel for up to 32 rows, and another one from 33 rows on, which sums in
 another order. (This was measured on a Xeon, with SmolLM2-135M: 848 decode rows of 1 to 32 rows had
 the bits of a pass of one slot, and 267 of 292 rows of larger steps did not.) A pass has up to
-G x T = 256 rows. So it would have other bits than every decode step, and all candidates would be
+G x T = 512 rows. So it would have other bits than every decode step, and all candidates would be
 rolled back.
 
 In a pass, and only there, a linear is computed 32 rows at a time. Then passes of all widths have

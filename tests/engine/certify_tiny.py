@@ -36,7 +36,7 @@ from llm42_sglang.engine.errors import CertificationError
 from llm42_sglang.engine.faults import VARIABLE, pass_fault, perturb_odd_steps
 from llm42_sglang.engine.passes import canonical
 from llm42_sglang.engine.passes.canonical import CanonicalForward, keep_head_rows
-from llm42_sglang.engine.start import costs, step_exam
+from llm42_sglang.engine.start import costs, exam, step_exam
 from llm42_sglang.engine.start.certify import certify
 from llm42_sglang.engine.start.exam import Exam
 from llm42_sglang.platform import gemm, linear, tiles
@@ -128,6 +128,10 @@ def main(model: str) -> None:
     sglang_graphs.PrefillCudaGraphRunner.capture = lambda self: None
     said = {
         "passes": {fault: with_fault(runner, fault, group) for fault, group in PASSES.items()},
+        "rooms": {
+            f"{pages} pages, {fault}": with_room(runner, pages, fault)
+            for pages, fault in ((12, "width"), (12, "a2"), (11, "a2"))
+        },
         "tiles": {
             "few rows at a time": with_tiles(runner, tiles.few_rows_at_a_time),
             "all rows at once": with_tiles(runner, nullcontext),
@@ -155,6 +159,12 @@ def with_fault(runner, fault: str, group: int) -> dict:
         return {"refused": str(error)}
     finally:
         Exam.equal_widths, ModelRunner.forward = equal_widths, forward
+
+
+def with_room(runner, pages: int, fault: str) -> dict:
+    """As `with_fault`, on a server with so many KV pages and three request rows."""
+    with patch.object(exam, "room", lambda forward: (pages, 3)):
+        return with_fault(runner, fault, G)
 
 
 def with_tiles(runner, in_passes: Callable) -> dict:

@@ -60,6 +60,16 @@ def test_narrower_passes_of_other_bits_are_left_out(said, fault, widths):
     assert said["passes"][fault]["widths"] == widths
 
 
+def test_a_small_server_is_certified_with_one_neighbour(said):
+    rooms = said["rooms"]
+    assert rooms["12 pages, width"]["widths"] == WIDTHS[-1:]
+    assert "A2 (other slots, beside other requests)" in rooms["12 pages, a2"]["refused"]
+    assert (
+        "needs 12 KV pages and 3 request rows, the server has 11 and 3"
+        in (rooms["11 pages, a2"]["refused"])
+    )
+
+
 def test_sizes_of_decode_steps_with_other_bits_are_left_out(said):
     """On a real model, with the kernels of our CPU platform; more faults in `test_step_exam.py`."""
     sizes = said["passes"]["none"]["step_sizes"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llm42_sglang.engine.passes.shape import Shape
+from llm42_sglang.engine.passes.shape import Shape, fitting
 from tests.engine.fakes import T, batch_of, decoding, lane, logits_of, prompt
 
 PROMPT_ROW, DUE_ROW = 1, 2
@@ -41,3 +41,12 @@ def test_pages_of_one_prompt_share_passes_in_order():
     batch = batch_of(prompt(3 * T))
     made.prefill(batch, made.prompt_pages(batch), [])
     assert [[page for _, page, _ in slots] for slots in made.forward.passes] == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("group", "requests", "slots"),
+    [(16, 4096, 16), (16, 16, 16), (16, 15, 8), (16, 3, 2), (16, 2, 1), (16, 1, 1), (1, 99, 1)],
+)
+def test_a_pass_has_at_most_as_many_slots_as_the_server_runs_requests(group, requests, slots):
+    """SGLang's buffers hold no larger batch: such a pass ends in an exception."""
+    assert fitting(group, requests) == slots
