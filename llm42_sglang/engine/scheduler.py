@@ -105,13 +105,14 @@ class DeterministicScheduler(Scheduler):
         self.batch_result_processor = replace(self.batch_result_processor, lane=lane)
 
     def _with_fitting_group(self, config: Config) -> Config:
-        group = fitting(config.group, self.max_running_requests)
+        """Lower G to what SGLang's buffers hold: its requests at once, and its pool's pages."""
+        requests, pages = self.max_running_requests, self.max_total_num_tokens // config.page
+        group = fitting(config.group, min(requests, pages))
         if group < config.group:
             logger.info(
-                "llm42: passes have at most %d slots: the server runs up to %d requests at once "
-                "(--max-running-requests)",
-                group,
-                self.max_running_requests,
+                "llm42: G is %d here: the server runs %d requests at once and has %d KV pages "
+                "(--max-running-requests, --max-total-tokens)",
+                *(group, requests, pages),
             )
         return replace(config, group=group)
 

@@ -8,7 +8,7 @@ rolled back.
 
 In a pass, and only there, a linear is computed 32 rows at a time. Then passes of all widths have
 the bits of decode steps of up to 32 rows, so these can be certified as canonical. The price is a
-linear that takes 1.3 to 2.7 times as long over 256 rows. Certification decides, as ever.
+linear that takes 1.3 to 2.7 times as long (over 256 rows). Certification decides, as ever.
 """
 
 import logging

@@ -11,7 +11,7 @@ from llm42_sglang.core.config import GROUPS, PAGE_SIZES, Config, ConfigError
 
 def test_defaults_are_the_documented_ones() -> None:
     assert asdict(Config()) == {
-        **{"page": 32, "group": 8, "default": False, "wait": 16, "verify": "uncertified"},
+        **{"page": 32, "group": 16, "default": False, "wait": 16, "verify": "uncertified"},
         **{"audit": 32, "weights_digest": "content", "recheck": True, "max_n": 64},
         **{"signing_key": None, "drafts": "off"},
     }

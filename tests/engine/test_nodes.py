@@ -68,7 +68,7 @@ def test_nodes_that_are_alike_may_serve_and_what_belongs_to_one_does_not_count()
     ("other", "named"),
     [
         ({"config": Config(page=16)}, "--llm42-page (16, not 32)"),
-        ({"config": Config(group=2)}, "--llm42-group (2, not 8)"),
+        ({"config": Config(group=2)}, "--llm42-group (2, not 16)"),
         ({"config": Config(verify="always")}, "--llm42-verify (always, not uncertified)"),
         ({"config": Config(drafts="ngram")}, "--llm42-drafts (ngram, not off)"),
         ({"tp_size": 4}, "--tp-size (4, not 2)"),

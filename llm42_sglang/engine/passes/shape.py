@@ -26,9 +26,6 @@ class Shape:
         return self.width_for(last) - last
 
 
-def fitting(group: int, requests: int) -> int:
-    """Return how many slots a pass has on a server that runs so many requests at once: G, or fewer.
-
-    SGLang's buffers hold no batch of more requests.
-    """
-    return min(group, 1 << requests.bit_length() - 1) if requests >= FEWEST else 1
+def fitting(group: int, most: int) -> int:
+    """Return how many slots a pass has, where SGLang's buffers hold `most`: G, or fewer."""
+    return min(group, 1 << most.bit_length() - 1) if most >= FEWEST else 1

@@ -20,6 +20,7 @@ from llm42_sglang.engine.passes.backends import canonical_mode
 from llm42_sglang.engine.passes.canonical import CanonicalForward
 from llm42_sglang.engine.passes.shape import Shape, fitting
 from llm42_sglang.engine.start import launch
+from llm42_sglang.engine.start.exam import room
 from llm42_sglang.engine.start.timing import decode_seconds, pass_seconds
 
 GROUPS = (1, 2, 4, 8, 16)  # slots of a pass
@@ -47,13 +48,13 @@ def main(page: str, requests: str, *flags: str) -> None:
 
 
 def measure(forward: CanonicalForward, groups: Sequence[int], rows: Sequence[int]) -> Costs:
-    """Measure every combination that the server's context and request rows allow."""
+    """Measure every combination for which the server's pools have room."""
     context = forward.req_to_token.shape[1]
     pages = [page for page in PAGES if (page + 1) * forward.config.page <= context]
-    requests = forward.runner.req_to_token_pool.size
+    have, requests = room(forward)
     lengths = [length for length in CONTEXTS if length < context]
     passes = {}
-    for group in (group for group in groups if fitting(group, requests) == group):
+    for group in (group for group in groups if fitting(group, min(have, requests)) == group):
         shape = Shape((group,))
         passes[str(group)] = {str(page): pass_seconds(forward, shape, page) for page in pages}
     decode = {

@@ -43,7 +43,7 @@ class Bits(NamedTuple):
 class Exam:
     """The subject, its twin, which has the same tokens in other KV pages, and the neighbours.
 
-    Neighbours are requests of other tokens that fill the other slots.
+    Neighbours are requests of other tokens for the other slots.
     """
 
     def __init__(self, forward: CanonicalForward):
@@ -62,13 +62,13 @@ class Exam:
         self.tokens = {page: self._random_tokens(self.size) for page in self.pages}
         self._require_room()
         self.subject, self.twin = 1, 2  # request rows; row 0 is SGLang's padding row
-        pages, rows = room(forward)
-        self.neighbours = range(3, 3 + min(self.group - 1, pages // OWN - 2, rows - 2))
+        _, rows = room(forward)
+        self.neighbours = range(3, 3 + min(self.group - 1, rows - 2))
         self._place(self.subject, range(1, 1 + OWN))
         # The twin has other pages, in descending order.
         self._place(self.twin, range(2 * OWN, OWN, -1))
-        for i, row in enumerate(self.neighbours, start=2):
-            self._place(row, range(1 + i * OWN, 1 + (i + 1) * OWN))
+        for row in self.neighbours:  # which share their pages, for nobody reads their rows
+            self._place(row, range(1 + 2 * OWN, 1 + 3 * OWN))
 
     def variations(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """Run the variations one by one: (assumption and what varies, expected rows, rows)."""
@@ -76,13 +76,18 @@ class Exam:
         yield "A1 (same inputs, run again)", self.reference, self._run_all(self.subject)
         twin = self._run_all(self.twin)
         yield "A2 (other request row and KV pages)", self.reference, twin
-        if self.group > 1:
-            alone = self._run_alone(self._slot(self.subject, self.far_page), self.shape)
-            yield "A2 (several pages in one pass)", self.reference[-1:], alone
         yield from self._other_tails(self.shape)
         if self.group > 1:
+            yield from self._alone()
             crowded = self._run_crowded(self.twin)
             yield "A2 (other slots, beside other requests)", self.reference, crowded
+
+    def _alone(self) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
+        """Run a page after others and a first page, each beside dummies in its slot."""
+        after, first = self._slot(self.subject, DEPTH - 1), self._slot(self.twin, 0)
+        yield "A2 (several pages in one pass)", [self.reference[after.page]], self._run_alone(after)
+        self._forget()  # a first page sees no KV of later ones
+        yield "A2 (several pages in one pass)", [self.reference[first.page]], self._run_alone(first)
 
     def small_part(self, shape: Shape) -> Iterator[tuple[str, list[Bits], list[Bits]]]:
         """Run as little as may tell whether a pass of another width, and a page beside others,
@@ -97,9 +102,11 @@ class Exam:
         """Vary the rows after the middle of a page: padding first, then other tokens."""
         cut, page = self.size // 2, DEPTH - 1
         expected = [_first_rows(self.reference[page], cut)]
+        beside = page % shape.widths[-1]  # pages before it in its pass
+        before = [self._slot(self.subject, i) for i in range(page - beside, page)]
         for tail in ((), self._random_tokens(self.size - cut)):
             slot = Slot(self.subject, page, self.tokens[page][:cut] + tail)
-            (bits,) = self._run_alone(slot, shape)
+            bits = self._run([*before, slot], shape)[-1]
             yield "A3 (other rows after it)", expected, [_first_rows(bits, cut)]
 
     def equal_widths(self) -> tuple[int, ...]:
@@ -139,7 +146,7 @@ class Exam:
             if not self._equals_reference(Shape((width,), replayed=(width,))):
                 return "gives other bits than the eager pass"
             replayed = eager == self.passes - self.replays
-            return None if replayed else "is not replayed for every page of the exam"
+            return None if replayed else "is not replayed for every pass of the exam"
 
         eager = self.passes - self.replays
         what, remedy = (
@@ -183,10 +190,10 @@ class Exam:
         passes = self._passes_of(row, shape.widths[-1])
         return [bits for slots in passes for bits in self._run(slots, shape)]
 
-    def _run_alone(self, slot: Slot, shape: Shape) -> list[Bits]:
+    def _run_alone(self, slot: Slot) -> list[Bits]:
         """Run one page in its slot of `_run_all`, beside dummy pages."""
-        before = self.pages.index(slot.page) % shape.widths[-1]
-        return self._run([self.forward.dummy] * before + [slot], shape)
+        before = self.pages.index(slot.page) % self.group
+        return self._run([self.forward.dummy] * before + [slot], self.shape)
 
     def _run_crowded(self, row: int, shape: Shape | None = None) -> list[Bits]:
         """Run every page of a request beside neighbours, in other slots than `_run_all`."""
