@@ -51,6 +51,8 @@ PASSES = {  # the fault in canonical passes: their slots
     "width": 4,  # allowed: those widths are not used
     "place": 1,
     "together": 4,
+    "later": 4,
+    "first": 4,
     "head": 4,
     "step": 4,  # allowed: steps of an odd number of rows are not canonical then
 }
@@ -107,9 +109,22 @@ def head_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
     return logits + 1e-3 if len(logits) < len(batch.input_ids) else logits
 
 
+def later_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
+    """The KV after the pass's first page shows in all logits."""
+    after = batch.req_to_token_pool.req_to_token[batch.req_pool_indices[0], batch.seq_lens[0]]
+    return logits + batch.token_to_kv_pool_allocator.get_kvcache().k_buffer[0][after].sum() * 1e-3
+
+
+def first_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
+    """Whether all pages of the pass are first ones shows in their logits."""
+    return logits if any(batch.prefix_lens) else logits + 1e-3
+
+
 OWN = {
     "place": place_dependent,
     "together": pages_dependent,
+    "later": later_dependent,
+    "first": first_dependent,
     "head": head_dependent,
 }
 

@@ -19,6 +19,7 @@ from tests.engine.certify_tiny import GRAPHS
 from tests.engine.servers import ENV
 
 WIDTHS = [1, 2, 4]
+TOGETHER = ("together", "later", "first")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def said(tmp_path_factory) -> dict[str, dict]:
         ("a2", "assumption A2 (other slots, beside other requests)"),
         ("a3", "assumption A3 (other rows after it)"),
         ("place", "assumption A2 (other request row and KV pages)"),
-        ("together", "assumption A2 (several pages in one pass)"),
+        *((fault, "assumption A2 (several pages in one pass)") for fault in TOGETHER),
         ("head", "assumption A2 (language-model head over one slot)"),
     ],
 )

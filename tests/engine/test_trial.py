@@ -56,7 +56,8 @@ def test_a_false_assumption_is_named(certified):
 @pytest.mark.server
 def test_wrong_candidates_are_counted_and_answers_that_differ_are_found(certified):
     """Negative control. Every 7th step draws wrong tokens, and canonical steps commit them."""
-    status, printed, found = certified("decode")
+    status, printed, found = certified("decode", "--llm42-group", "16")
+    assert found["certificate"]["widths"] == [1, 2, 4]  # for it runs 6 requests at once
     assert status == 1 and "answers in load differ from those alone" in printed
     verified_alone = 1 not in found["certificate"]["step_sizes"]
     assert (found["flips"]["alone"]["flips"] > 8) == verified_alone
