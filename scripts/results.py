@@ -19,6 +19,7 @@ RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- begin: scripts/results.py -->", "<!-- end -->"
 SECTIONS = {  # by name of the file, without `.json`
     "throughput": loads.throughput,
+    "turns": loads.turns,
     "throughput_*": loads.other_throughput,
     "latency": loads.latency,
     "latency_staggered": loads.latency,

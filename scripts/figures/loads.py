@@ -44,6 +44,21 @@ def _shares(result: Result) -> Iterator[list[str]]:
         ]
 
 
+def turns(result: Result) -> Iterator[str]:
+    """The section on `research/turns.py`."""
+    yield from head("Throughput, in turns", result)
+    yield "The same loads, on both servers at the same time. One server runs for a second, then the"
+    yield "other. So both have the same neighbours on a shared host. See `research/turns.py`."
+    yield ""
+    rows = [
+        [f"{share} %", f"**{median(ratios):.3f}**", f"{min(ratios):.3f}, {max(ratios):.3f}"]
+        for share, ratios in result["ratios_to_stock"].items()
+    ]
+    yield from table(("deterministic", "llm42 over stock", "least, most"), rows)
+    yield ""
+    yield f"Rollbacks in this run: {result['rollbacks']}."
+
+
 def other_throughput(*results: Result) -> Iterator[str]:
     """The section on other runs of it: a row for each share of each."""
     results = tuple(sorted(results, key=lambda one: (one["workload"]["in_flight"], _flags(one))))
