@@ -9,7 +9,6 @@ same neighbours. The requests are those of `llm42 bench throughput`. The last li
 """
 
 import argparse
-import json
 import os
 import shlex
 import signal
@@ -23,20 +22,13 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from llm42_sglang.cli.bench import load, servers
+from llm42_sglang.cli.bench import load, report, servers
 from llm42_sglang.cli.bench.outcome import recompute
 from llm42_sglang.cli.bench.workload import Source, mark
-from llm42_sglang.cli.hardware import hardware
 from llm42_sglang.cli.launch import ServerProcess
-from llm42_sglang.files import write_whole
 
 TURN_S = 1.0
 PROMPT, NEW, IN_FLIGHT, REQUESTS = "32-512", "128", 16, 32
-
-console = Console(highlight=False, width=110)  # also where the output is a file
 
 
 @contextmanager
@@ -112,28 +104,22 @@ def main() -> None:
         share: [each["stock"] / each["llm42"] for each in of_share]
         for share, of_share in seconds.items()
     }
+    workload = source.describe() | {
+        **{"requests": REQUESTS, "in_flight": IN_FLIGHT, "rounds": options.rounds},
+        **{"turn_s": TURN_S, "flags": flags.text},
+    }
+    medians = {share: statistics.median(each) for share, each in ratios.items()}
+    rows = [(share, medians[share], min(each), max(each)) for share, each in ratios.items()]
+    columns = ("deterministic %", "llm42 over stock", "least", "most")
+    report.show("output tokens per second", workload, columns, rows)
     result = {
         "command": shlex.join(["python", *sys.argv]),
-        "hardware": hardware(),
-        "workload": {
-            **source.describe(),
-            **{"requests": REQUESTS, "in_flight": IN_FLIGHT, "rounds": options.rounds},
-            **{"turn_s": TURN_S, "flags": flags.text},
-        },
-        "ratio_to_stock": {share: statistics.median(each) for share, each in ratios.items()},
+        "ratio_to_stock": medians,
         "ratios_to_stock": ratios,
         "seconds": seconds,
         "rollbacks": rollbacks,
     }
-    console.print("hardware:", result["hardware"])
-    console.print("workload:", result["workload"])
-    table = Table("deterministic %", "llm42 over stock", "least", "most")
-    for share, each in ratios.items():
-        table.add_row(share, *(f"{r:.3f}" for r in (statistics.median(each), min(each), max(each))))
-    console.print(table)
-    if options.out:
-        write_whole(options.out, json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    report.finish(result, workload, options.out)
 
 
 if __name__ == "__main__":
