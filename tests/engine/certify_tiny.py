@@ -110,9 +110,13 @@ def head_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
 
 
 def later_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
-    """The KV after the pass's first page shows in all logits."""
-    after = batch.req_to_token_pool.req_to_token[batch.req_pool_indices[0], batch.seq_lens[0]]
-    return logits + batch.token_to_kv_pool_allocator.get_kvcache().k_buffer[0][after].sum() * 1e-3
+    """Where a pass begins with a first page, the KV after it shows in that page's logits."""
+    row, end = batch.req_pool_indices[0], batch.seq_lens[0]
+    if row == 0 or end > T:
+        return logits
+    after = batch.req_to_token_pool.req_to_token[row, end]
+    seen = batch.token_to_kv_pool_allocator.get_kvcache().k_buffer[0][after].sum() * 1e-3
+    return torch.cat([logits[:T] + seen, logits[T:]])
 
 
 def first_dependent(logits: torch.Tensor, batch) -> torch.Tensor:
