@@ -41,7 +41,9 @@ def stopped(server: ServerProcess) -> Iterator[None]:
         os.killpg(server.pid, signal.SIGCONT)
 
 
-def in_turns(processes: Mapping[str, ServerProcess], loads: Mapping[str, Future]) -> dict:
+def in_turns(
+    processes: Mapping[str, ServerProcess], loads: Mapping[str, Future]
+) -> dict[str, float]:
     """Let the servers run in turns until all loads have ended. Returns the seconds of each."""
     seconds = dict.fromkeys(processes, 0.0)
     for name in cycle(processes):
@@ -58,8 +60,13 @@ def in_turns(processes: Mapping[str, ServerProcess], loads: Mapping[str, Future]
     raise AssertionError("a cycle has no end")
 
 
-def one_load(processes: Mapping[str, ServerProcess], source: Source, share: float, number: int):
-    """Seconds of the same requests on each server. The first turn changes with the round."""
+def one_load(
+    processes: Mapping[str, ServerProcess], source: Source, share: float, number: int
+) -> tuple[dict[str, float], int]:
+    """Return the seconds of the same requests on each server, and the rollbacks.
+
+    The server that has the first turn changes with the round.
+    """
     requests = mark(source.requests(REQUESTS, number), share)
     shape = load.Load.closed(IN_FLIGHT)
     order = dict(list(processes.items())[:: -1 if number % 2 else 1])

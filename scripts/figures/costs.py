@@ -136,7 +136,7 @@ def sweep(result: Result) -> Iterator[str]:
     yield from head("Where the defaults come from", result["costs_from"])
     yield (
         "The command above measured the costs, and the one below simulated a server that verifies "
-        "every token. The default is in bold."
+        "every token. The default of that time is in bold."
     )
     yield ""
     yield f"    {command(result)}"
