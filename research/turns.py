@@ -1,6 +1,7 @@
 """Throughput over stock SGLang's, with two servers under load that take turns of a second.
 
-    scripts/run python research/turns.py [--shares 0,10,50,100] [--rounds 3] [--out FILE]
+    scripts/run python research/turns.py [--in-flight 16] [--requests 32] [--shares 0,10,50,100]
+        [--rounds 3] [--out FILE]
 
 `llm42 bench throughput` loads one server after the other, and on a shared host two minutes differ
 by a tenth. Here both servers have their load at the same time, but only one runs. The processes of
@@ -12,23 +13,24 @@ import argparse
 import os
 import shlex
 import signal
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from llm42_sglang.cli.bench import load, report, servers
-from llm42_sglang.cli.bench.outcome import recompute
-from llm42_sglang.cli.bench.workload import Source, mark
+from llm42_sglang.cli.bench.outcome import Outcome, recompute
+from llm42_sglang.cli.bench.workload import LoadRequest, Source, mark
 from llm42_sglang.cli.launch import ServerProcess
 
 TURN_S = 1.0
-PROMPT, NEW, IN_FLIGHT, REQUESTS = "32-512", "128", 16, 32
+PROMPT, NEW = "32-512", "128"
 
 
 @contextmanager
@@ -61,71 +63,93 @@ def in_turns(
 
 
 def one_load(
-    processes: Mapping[str, ServerProcess], source: Source, share: float, number: int
-) -> tuple[dict[str, float], int]:
-    """Return the seconds of the same requests on each server, and the rollbacks.
+    processes: Mapping[str, ServerProcess],
+    requests: Sequence[LoadRequest],
+    shape: load.Load,
+    number: int,
+) -> tuple[dict[str, float], list[Outcome]]:
+    """Return the seconds of these requests on each server, and our server's answers.
 
     The server that has the first turn changes with the round.
     """
-    requests = mark(source.requests(REQUESTS, number), share)
-    shape = load.Load.closed(IN_FLIGHT)
     order = dict(list(processes.items())[:: -1 if number % 2 else 1])
     with ThreadPoolExecutor(len(order)) as pool:
         loads = {
             name: pool.submit(
                 *(load.run, load.Target(server.url, name == "llm42"), requests, shape),
-                f"round {number + 1}, {share:g} % deterministic, {name}",
+                f"round {number + 1}, {shape.name}, {name}",
             )
             for name, server in order.items()
         }
         seconds = in_turns(order, loads)
-    verified = recompute(loads["llm42"].result())  # raises if an answer is not verified
     loads["stock"].result()
-    return seconds, verified.rollbacks
+    return seconds, loads["llm42"].result()
+
+
+def measure(options: argparse.Namespace, source: Source, flags: servers.Flags) -> dict[str, Any]:
+    """All rounds of all shares, on two servers that stay up. The shares are the keys, as text."""
+    shares = {share: float(share) for share in options.shares.split(",")}
+    shape = load.Load.closed(options.in_flight)
+    processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
+    seconds: dict[str, list[dict[str, float]]] = {share: [] for share in shares}
+    answers: dict[str, list[Outcome]] = {share: [] for share in shares}
+    with servers.running(**processes):
+        for name, server in processes.items():  # warm up
+            short = [replace(r, new_tokens=8) for r in source.requests(options.in_flight, 99)]
+            target = load.Target(server.url, name == "llm42")
+            load.run(target, mark(short, 50), shape, "warming up")
+        for number in range(options.rounds):
+            for share, percent in shares.items():
+                requests = mark(source.requests(options.requests, number), percent)
+                of_each, outcomes = one_load(processes, requests, shape, number)
+                seconds[share].append(of_each)
+                answers[share] += outcomes
+    ratios = {
+        share: [each["stock"] / each["llm42"] for each in of_share]
+        for share, of_share in seconds.items()
+    }
+    return {
+        "ratio_to_stock": {share: median(each) for share, each in ratios.items()},
+        "ratios_to_stock": ratios,
+        "seconds": seconds,
+        **receipts(answers),
+    }
+
+
+def receipts(answers: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
+    """What the receipts add up to. Raises UserError if a deterministic answer is not verified."""
+    by_share = {share: recompute(outcomes) for share, outcomes in answers.items()}
+    total = recompute(chain(*answers.values()))
+    return {
+        "rollbacks": total.rollbacks,
+        "canonical_step_rate": total.canonical_step_rate,
+        "canonical_step_rate_by_share": {s: r.canonical_step_rate for s, r in by_share.items()},
+        "recompute_rate_by_share": {s: r.rate for s, r in by_share.items()},
+    }
 
 
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--in-flight", type=int, default=16)
+    parser.add_argument("--requests", type=int, default=32, help="in each round")
     parser.add_argument("--shares", default="0,10,50,100", help="percents, with commas")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     options = parser.parse_args()
-    shares = [float(share) for share in options.shares.split(",")]
     source = Source.of(PROMPT, NEW, None, 0)
     flags = servers.Flags.of(source.model, ["--max-total-tokens", "20000"], 0)
-    processes = {"stock": servers.stock(flags), "llm42": servers.ours(flags)}
-    seconds: dict[str, list[dict[str, float]]] = {f"{share:g}": [] for share in shares}
-    rollbacks = 0
-    with servers.running(**processes):
-        for name, server in processes.items():  # warm up
-            short = [replace(r, new_tokens=8) for r in source.requests(IN_FLIGHT, 99)]
-            target = load.Target(server.url, name == "llm42")
-            load.run(target, mark(short, 50), load.Load.closed(IN_FLIGHT), "warming up")
-        for number in range(options.rounds):
-            for share in shares:
-                of_each, rolled_back = one_load(processes, source, share, number)
-                seconds[f"{share:g}"].append(of_each)
-                rollbacks += rolled_back
-    ratios = {
-        share: [each["stock"] / each["llm42"] for each in of_share]
-        for share, of_share in seconds.items()
-    }
+    result = {"command": shlex.join(["python", *sys.argv]), **measure(options, source, flags)}
     workload = source.describe() | {
-        **{"requests": REQUESTS, "in_flight": IN_FLIGHT, "rounds": options.rounds},
+        **{name: getattr(options, name) for name in ("requests", "in_flight", "rounds")},
         **{"turn_s": TURN_S, "flags": flags.text},
     }
-    medians = {share: statistics.median(each) for share, each in ratios.items()}
-    rows = [(share, medians[share], min(each), max(each)) for share, each in ratios.items()]
+    rows = [
+        (share, result["ratio_to_stock"][share], min(ratios), max(ratios))
+        for share, ratios in result["ratios_to_stock"].items()
+    ]
     columns = ("deterministic %", "llm42 over stock", "least", "most")
     report.show("output tokens per second", workload, columns, rows)
-    result = {
-        "command": shlex.join(["python", *sys.argv]),
-        "ratio_to_stock": medians,
-        "ratios_to_stock": ratios,
-        "seconds": seconds,
-        "rollbacks": rollbacks,
-    }
     report.finish(result, workload, options.out)
 
 
