@@ -28,6 +28,7 @@ from llm42_sglang.cli.bench import load, report, servers
 from llm42_sglang.cli.bench.outcome import Outcome, recompute
 from llm42_sglang.cli.bench.workload import LoadRequest, Source, mark
 from llm42_sglang.cli.launch import ServerProcess
+from llm42_sglang.cli.signals import leave_on_signals
 
 TURN_S = 1.0
 PROMPT, NEW = "32-512", "128"
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     options = parser.parse_args()
+    leave_on_signals()
     source = Source.of(PROMPT, NEW, None, 0)
     flags = servers.Flags.of(source.model, ["--max-total-tokens", "20000"], 0)
     result = {"command": shlex.join(["python", *sys.argv]), **measure(options, source, flags)}

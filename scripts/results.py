@@ -1,8 +1,7 @@
 """The figures of the pages in PAGES, from what benchmarks wrote to docs/results.
 
 Usage: scripts/run python scripts/results.py. It puts the figures into the pages; a test compares
-the pages with the files. Every `throughput_*.json` goes into one table: other numbers of requests
-in flight, other flags of the server.
+the pages with the files. The files of a name with a `*` share a section.
 """
 
 import json
@@ -19,7 +18,7 @@ RESULTS = ROOT / "docs" / "results"
 BEGIN, END = "<!-- begin: scripts/results.py -->", "<!-- end -->"
 SECTIONS = {  # by name of the file, without `.json`
     "throughput": loads.throughput,
-    "turns": loads.turns,
+    "turns*": loads.turns,
     "throughput_*": loads.other_throughput,
     "latency": loads.latency,
     "latency_staggered": loads.latency,
@@ -44,9 +43,7 @@ def figures(folder: Path = RESULTS) -> str:
 
 def summary(folder: Path = RESULTS) -> str:
     """Markdown for README.md: the numbers that matter, in a few lines."""
-    (throughput,), (latency,) = _read(folder, "throughput"), _read(folder, "latency")
-    others = _read(folder, "latency_*")
-    return "\n".join(loads.summary(throughput, latency, *others))
+    return "\n".join(loads.summary(*_read(folder, "latency"), *_read(folder, "turns*")))
 
 
 def architectures(folder: Path = RESULTS) -> str:

@@ -44,19 +44,27 @@ def _shares(result: Result) -> Iterator[list[str]]:
         ]
 
 
-def turns(result: Result) -> Iterator[str]:
-    """The section on `research/turns.py`."""
-    yield from head("Throughput, in turns", result)
-    yield "The same loads, on both servers at the same time. One server runs for a second, then the"
-    yield "other. So both have the same neighbours on a shared host. See `research/turns.py`."
+def turns(*results: Result) -> Iterator[str]:
+    """The section on `research/turns.py`: a row for each share of each."""
+    results = tuple(sorted(results, key=lambda one: -one["workload"]["in_flight"]))
+    yield from head("Throughput, in turns", *results)
+    yield "Both servers have the same load at the same time. One runs for a second, then the other."
+    yield "So both have the same neighbours on a shared host. The prompts are those of above."
     yield ""
     rows = [
-        [f"{share} %", f"**{median(ratios):.3f}**", f"{min(ratios):.3f}, {max(ratios):.3f}"]
-        for share, ratios in result["ratios_to_stock"].items()
+        [
+            *(str(one["workload"]["in_flight"]), _measured(one), f"{share} %"),
+            *(f"**{median(ratios):.3f}**", f"{min(ratios):.3f}, {max(ratios):.3f}"),
+            *(percent(one[name][share]) for name in BY_SHARE),
+        ]
+        for one in results
+        for share, ratios in one["ratios_to_stock"].items()
     ]
-    yield from table(("deterministic", "llm42 over stock", "least, most"), rows)
-    yield ""
-    yield f"Rollbacks in this run: {result['rollbacks']}."
+    columns = ("in flight", "measured", "deterministic", *SHARE_COLUMNS[:2], *SHARE_COLUMNS[-2:])
+    yield from table(columns, rows)
+
+
+BY_SHARE = ("canonical_step_rate_by_share", "recompute_rate_by_share")
 
 
 def other_throughput(*results: Result) -> Iterator[str]:
@@ -196,41 +204,44 @@ def _of_stock(points: Points, kind: str, metric: str, percentile: str) -> str:
 # -- README --
 
 
-def summary(throughput: Result, latency: Result, *others: Result) -> Iterator[str]:
-    """The lines of the README. others: latency under other loads."""
-    ratios = ", ".join(
-        f"**{ratio:.2f}** with {share} %" for share, ratio in throughput["ratio_to_stock"].items()
+def summary(latency: Result, *turns: Result) -> Iterator[str]:
+    """The lines of the README. turns: the first has the most requests in flight."""
+    most, *fewer = sorted(turns, key=lambda one: -one["workload"]["in_flight"])
+    ratios = (f"**{ratio:.2f}** with {share} %" for share, ratio in most["ratio_to_stock"].items())
+    yield (
+        f"- Tokens per second over stock SGLang's: {', '.join(ratios)} of the requests "
+        f"deterministic, {most['workload']['in_flight']} in flight."
     )
-    yield f"- Tokens per second over stock SGLang's: {ratios} of the requests deterministic."
+    if fewer:
+        few = (
+            f"**{ratio:.2f}** with {one['workload']['in_flight']} in flight"
+            for one in fewer
+            for ratio in [*one["ratio_to_stock"].values()][-1:]
+        )
+        yield f"- The same where all requests are deterministic: {', '.join(few)}."
     ((load, firsts), *_) = latency["p99_ttft_ratio"].items()
-    most, first = [*firsts.items()][-1]
-    waits = [f"**{first:.2f}** to the first token with {most} % deterministic"] + [
-        f"**{gap:.2f}** between two tokens of ordinary requests with {share} % ({name})"
-        for one in (latency, *others)
-        for name, gaps in one["p99_gap_ordinary_ratio"].items()
-        for share, gap in gaps.items()
-        if gap is not None
-    ]
-    yield f"- 99th percentiles of waiting times over stock's: {', '.join(waits)}."
+    largest, first = [*firsts.items()][-1]
+    gaps = latency["p99_gap_ordinary_ratio"][load].items()
+    between = [f"**{gap:.2f}** with {share} %" for share, gap in gaps if gap is not None]
+    yield (
+        f"- 99th percentiles of waiting times over stock's: **{first:.2f}** to the first token "
+        f"with {largest} %; between tokens of ordinary requests {', '.join(between)}."
+    )
     for share in firsts:
         if ratio := _gap_over_ordinary(_points(latency, load, share)):
             yield (
                 f"- With {share} % deterministic, their median time between two messages of a "
                 f"stream is **{ratio:.2f}** times that of the ordinary requests beside them."
             )
-    yield f"- {_provenance(throughput, latency)}"
+    yield f"- {_provenance(most, latency)}"
 
 
-def _provenance(throughput: Result, latency: Result) -> str:
-    workload = throughput["workload"]
-    machines = dict.fromkeys(machine(one["hardware"]) for one in (throughput, latency))
-    text = (
-        f"Measured on {'; latency on '.join(machines)}: {model(workload)}, "
-        f"{workload['in_flight']} requests in flight, {rounds(workload)}."
-    )
-    single = [ratio for ratios in throughput["ratios_to_stock"].values() for ratio in ratios]
-    if workload["rounds"] > 1:
-        text += f" Single rounds gave {min(single):.2f} to {max(single):.2f}."
-    if steps := throughput.get("canonical_step_rate"):  # older files do not say
-        text += f" Canonical steps gave {percent(steps)} of the deterministic tokens."
-    return f"{text} Rollbacks: {throughput['rollbacks']}."
+def _provenance(turns: Result, latency: Result) -> str:
+    workload = turns["workload"]
+    machines = dict.fromkeys(machine(one["hardware"]) for one in (turns, latency))
+    text = f"Measured on {'; latency on '.join(machines)}: {model(workload)}, {rounds(workload)}."
+    single = [ratio for ratios in turns["ratios_to_stock"].values() for ratio in ratios]
+    text += f" Single rounds gave {min(single):.2f} to {max(single):.2f}."
+    steps = percent(turns["canonical_step_rate"])
+    text += f" Canonical steps gave {steps} of the deterministic tokens."
+    return f"{text} Rollbacks: {turns['rollbacks']}."

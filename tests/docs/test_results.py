@@ -93,11 +93,23 @@ def test_other_loads_and_flags_share_a_table(write):
     assert page.count("2 rounds of 7 requests, 3 rollbacks") == 6
 
 
+def test_loads_in_turns_share_a_table_the_largest_first(write):
+    steps = {"canonical_step_rate_by_share": {"0": None, "100": 0.992}}
+    write("turns_2", throughput(2, **steps))
+    page = write("turns", throughput(16, **steps))
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "100 %" in line]
+    measured = "2 rounds of 7 requests, 3 rollbacks | 100 % | **0.850** | 0.800, 0.900"
+    assert rows == [f"| {n} | {measured} | 99.2 % | 25.0 % |" for n in (16, 2)]
+
+
 def test_the_readme_is_told_spread_steps_and_rollbacks(tmp_path, write):
-    write("throughput", throughput(16, canonical_step_rate=0.5))
+    steps = {"canonical_step_rate_by_share": {"0": None, "100": 0.5}}
+    write("turns", throughput(16, canonical_step_rate=0.5, **steps))
+    write("turns_2", throughput(2, canonical_step_rate=0.9, **steps))
     write("latency", real("latency"))
     said = results.summary(tmp_path)
-    assert len(said.splitlines()) == 4 and "**0.85** with 100 %" in said
+    assert len(said.splitlines()) == 5 and "**0.85** with 100 %" in said
+    assert "all requests are deterministic: **0.85** with 2 in flight." in said
     assert "Single rounds gave 0.80 to 1.10. Canonical steps gave 50.0 %" in said
     assert said.endswith("Rollbacks: 3.")
 
