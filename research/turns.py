@@ -67,22 +67,21 @@ def one_load(
     processes: Mapping[str, ServerProcess],
     requests: Sequence[LoadRequest],
     shape: load.Load,
-    number: int,
+    title: str,
 ) -> tuple[dict[str, float], list[Outcome]]:
     """Return the seconds of these requests on each server, and our server's answers.
 
-    The server that has the first turn changes with the round.
+    The first of the servers has the first turn.
     """
-    order = dict(list(processes.items())[:: -1 if number % 2 else 1])
-    with ThreadPoolExecutor(len(order)) as pool:
+    with ThreadPoolExecutor(len(processes)) as pool:
         loads = {
             name: pool.submit(
                 *(load.run, load.Target(server.url, name == "llm42"), requests, shape),
-                f"round {number + 1}, {shape.name}, {name}",
+                f"{title}, {name}",
             )
-            for name, server in order.items()
+            for name, server in processes.items()
         }
-        seconds = in_turns(order, loads)
+        seconds = in_turns(processes, loads)
     loads["stock"].result()
     return seconds, loads["llm42"].result()
 
@@ -100,9 +99,12 @@ def measure(options: argparse.Namespace, source: Source, flags: servers.Flags) -
             target = load.Target(server.url, name == "llm42")
             load.run(target, mark(short, 50), shape, "warming up")
         for number in range(options.rounds):
+            order = dict(list(processes.items())[:: -1 if number % 2 else 1])
             for share, percent in shares.items():
                 requests = mark(source.requests(options.requests, number), percent)
-                of_each, outcomes = one_load(processes, requests, shape, number)
+                of_each, outcomes = one_load(
+                    order, requests, shape, f"round {number + 1}, {share} % deterministic"
+                )
                 seconds[share].append(of_each)
                 answers[share] += outcomes
     ratios = {
