@@ -25,10 +25,12 @@ from statistics import median
 from typing import Any
 
 from llm42_sglang.cli.bench import load, report, servers
+from llm42_sglang.cli.bench.options import require_full_loop
 from llm42_sglang.cli.bench.outcome import Outcome, recompute
 from llm42_sglang.cli.bench.workload import LoadRequest, Source, mark
 from llm42_sglang.cli.launch import ServerProcess
 from llm42_sglang.cli.signals import leave_on_signals
+from llm42_sglang.errors import UserError
 
 TURN_S = 1.0
 PROMPT, NEW = "32-512", "128"
@@ -73,7 +75,8 @@ def one_load(
 
     The first of the servers has the first turn.
     """
-    with ThreadPoolExecutor(len(processes)) as pool:
+    pool = ThreadPoolExecutor(len(processes))
+    try:
         loads = {
             name: pool.submit(
                 *(load.run, load.Target(server.url, name == "llm42"), requests, shape),
@@ -82,8 +85,12 @@ def one_load(
             for name, server in processes.items()
         }
         seconds = in_turns(processes, loads)
-    loads["stock"].result()
-    return seconds, loads["llm42"].result()
+        loads["stock"].result()
+        outcomes = loads["llm42"].result()
+    finally:
+        pool.shutdown(wait=False)  # a signal ends the servers first, and with them the loads
+    recompute(outcomes)  # raises if an answer is not verified
+    return seconds, outcomes
 
 
 def measure(options: argparse.Namespace, source: Source, flags: servers.Flags) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def measure(options: argparse.Namespace, source: Source, flags: servers.Flags) -
 
 
 def receipts(answers: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
-    """What the receipts add up to. Raises UserError if a deterministic answer is not verified."""
+    """What the receipts add up to."""
     by_share = {share: recompute(outcomes) for share, outcomes in answers.items()}
     total = recompute(chain(*answers.values()))
     return {
@@ -140,9 +147,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     options = parser.parse_args()
+    try:
+        require_full_loop(options.requests, options.in_flight)
+    except UserError as error:
+        parser.error(str(error))
     leave_on_signals()
     source = Source.of(PROMPT, NEW, None, 0)
-    flags = servers.Flags.of(source.model, ["--max-total-tokens", "20000"], 0)
+    flags = servers.Flags.of(source.model, [], 2 * options.in_flight * source.most_tokens)
     result = {"command": shlex.join(["python", *sys.argv]), **measure(options, source, flags)}
     workload = source.describe() | {
         **{name: getattr(options, name) for name in ("requests", "in_flight", "rounds")},

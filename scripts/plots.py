@@ -25,7 +25,7 @@ def throughput(left: Any, result: Mapping[str, Any]) -> None:
     if speeds["serial"]:
         serial = median(speeds["serial"])
         left.axhline(serial, color="grey", linestyle="--", label="one at a time")
-    left.set(ylabel="output tokens per second", ylim=(0, None))
+    left.set(title="llm42 bench throughput", ylabel="output tokens per second", ylim=(0, None))
     left.legend()
 
 
@@ -37,7 +37,9 @@ def turns(right: Any, result: Mapping[str, Any]) -> None:
         right.plot([share] * len(ratios[share]), ratios[share], "C0_-")
     right.plot(shares, [result["ratio_to_stock"][share] for share in shares], "C0o-")
     right.axhline(1, color="grey", linestyle="--")
-    right.set(ylabel="llm42 over stock, median and range of the rounds", ylim=(0, None))
+    right.set(
+        title="research/turns.py", ylabel="llm42 over stock, median and range", ylim=(0, None)
+    )
 
 
 def main() -> None:

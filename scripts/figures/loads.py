@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from statistics import median
 
 from scripts.figures.parts import Result, head, machine, model, percent, rounds, table
@@ -216,16 +217,22 @@ def summary(latency: Result, *turns: Result) -> Iterator[str]:
         few = (
             f"**{ratio:.2f}** with {one['workload']['in_flight']} in flight"
             for one in fewer
-            for ratio in [*one["ratio_to_stock"].values()][-1:]
+            for ratio in [one["ratio_to_stock"]["100"]]
         )
-        yield f"- The same where all requests are deterministic: {', '.join(few)}."
+        yield f"- Where all requests are deterministic, tokens per second are {', '.join(few)}."
     ((load, firsts), *_) = latency["p99_ttft_ratio"].items()
     largest, first = [*firsts.items()][-1]
     gaps = latency["p99_gap_ordinary_ratio"][load].items()
-    between = [f"**{gap:.2f}** with {share} %" for share, gap in gaps if gap is not None]
+    spreads = latency["p99_gap_ordinary_ratios"][load]
+    between = [
+        f"**{gap:.2f}** ({min(spreads[share]):.2f} to {max(spreads[share]):.2f}) with {share} %"
+        for share, gap in gaps
+        if gap is not None
+    ]
     yield (
-        f"- 99th percentiles of waiting times over stock's: **{first:.2f}** to the first token "
-        f"with {largest} %; between tokens of ordinary requests {', '.join(between)}."
+        f"- The 99th percentile of the time to the first token is **{first:.2f}** times stock's "
+        f"with {largest} % deterministic. That of the time between two tokens of ordinary requests "
+        f"is {', '.join(between)}."
     )
     for share in firsts:
         if ratio := _gap_over_ordinary(_points(latency, load, share)):
@@ -233,15 +240,20 @@ def summary(latency: Result, *turns: Result) -> Iterator[str]:
                 f"- With {share} % deterministic, their median time between two messages of a "
                 f"stream is **{ratio:.2f}** times that of the ordinary requests beside them."
             )
-    yield f"- {_provenance(most, latency)}"
+    yield f"- {_provenance(latency, most, *fewer)}"
 
 
-def _provenance(turns: Result, latency: Result) -> str:
-    workload = turns["workload"]
-    machines = dict.fromkeys(machine(one["hardware"]) for one in (turns, latency))
-    text = f"Measured on {'; latency on '.join(machines)}: {model(workload)}, {rounds(workload)}."
-    single = [ratio for ratios in turns["ratios_to_stock"].values() for ratio in ratios]
-    text += f" Single rounds gave {min(single):.2f} to {max(single):.2f}."
-    steps = percent(turns["canonical_step_rate"])
-    text += f" Canonical steps gave {steps} of the deterministic tokens."
-    return f"{text} Rollbacks: {turns['rollbacks']}."
+def _provenance(latency: Result, most: Result, *fewer: Result) -> str:
+    """Where it was measured, how often, and what is only known of all loads together."""
+    machines = dict.fromkeys(machine(one["hardware"]) for one in (most, latency))
+    each, single = most["workload"], list(chain(*most["ratios_to_stock"].values()))
+    rollbacks = (
+        f"{one['rollbacks']} with {one['workload']['in_flight']}" for one in (most, *fewer)
+    )
+    return (
+        f"Measured on {'; latency on '.join(machines)}: {model(each)}. With {each['in_flight']} in "
+        f"flight there were {rounds(each)}, for latency {rounds(latency['workload'])}. Single "
+        f"rounds of throughput gave {min(single):.2f} to {max(single):.2f}. Canonical steps gave "
+        f"{percent(most['canonical_step_rate'])} of the deterministic tokens. Rollbacks in the "
+        f"runs of throughput: {', '.join(rollbacks)} in flight."
+    )
