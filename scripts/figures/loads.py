@@ -219,7 +219,7 @@ def summary(latency: Result, *turns: Result) -> Iterator[str]:
             for one in fewer
             for ratio in [one["ratio_to_stock"]["100"]]
         )
-        yield f"- Where all requests are deterministic, tokens per second are {', '.join(few)}."
+        yield f"- Where all requests are deterministic, the ratio is {', '.join(few)}."
     ((load, firsts), *_) = latency["p99_ttft_ratio"].items()
     largest, first = [*firsts.items()][-1]
     gaps = latency["p99_gap_ordinary_ratio"][load].items()

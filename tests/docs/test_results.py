@@ -109,7 +109,7 @@ def test_the_readme_is_told_spread_steps_and_rollbacks(tmp_path, write):
     write("latency", real("latency"))
     said = results.summary(tmp_path)
     assert len(said.splitlines()) == 5 and "**0.85** with 100 %" in said
-    assert "tokens per second are **0.85** with 2 in flight." in said
+    assert "the ratio is **0.85** with 2 in flight." in said
     assert "throughput gave 0.80 to 1.10. Canonical steps gave 50.0 %" in said
     assert said.endswith("Rollbacks in the runs of throughput: 3 with 16, 3 with 2 in flight.")
 
