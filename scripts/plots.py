@@ -37,9 +37,7 @@ def turns(right: Any, result: Mapping[str, Any]) -> None:
         right.plot([share] * len(ratios[share]), ratios[share], "C0_-")
     right.plot(shares, [result["ratio_to_stock"][share] for share in shares], "C0o-")
     right.axhline(1, color="grey", linestyle="--")
-    right.set(
-        title="research/turns.py", ylabel="llm42 over stock, median and range", ylim=(0, None)
-    )
+    right.set(title="research/turns.py", ylabel="llm42 over stock, median and range", ylim=(0, 1.2))
 
 
 def main() -> None:
