@@ -179,7 +179,7 @@ class ServerProcess:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)  # psutil makes sure that the id is still this process's
         deadline = time.monotonic() + self._grace_s
-        while any(map(_runs, processes)):
+        while any(map(runs, processes)):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
@@ -235,8 +235,13 @@ def last_event(log_path: Path) -> str:
     return ""
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """Whether a thread of the process runs. The last one frees its ports and its memory.
+
+    A process is called a zombie from when its first thread has ended.
+    """
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return process.is_running() and (not zombie or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False

@@ -21,7 +21,7 @@ from tests.cli.conftest import FAKE
 
 def runs(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return launch.runs(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return False
 
@@ -144,6 +144,31 @@ def test_children_of_a_killed_server_are_ended_and_strangers_are_not(fake, tmp_p
         assert all(map(runs, pids))
         server.stop()
         assert not any(map(runs, pids)) and stranger.alive
+
+
+LISTENS = """
+import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+freed_by_the_last_thread = bytearray(400_000_000)
+freed_by_the_last_thread[::4096] = bytes(len(freed_by_the_last_thread[::4096]))
+def spin():
+    while True:
+        pass
+for _ in range(6):
+    threading.Thread(target=spin).start()
+print(flush=True)
+"""
+
+
+def test_a_process_whose_first_thread_has_gone_runs_while_it_holds_its_port():
+    port = launch.free_port()
+    command = [sys.executable, "-c", LISTENS, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.terminate()
+        while runs(process.pid):
+            time.sleep(0.001)
+        assert not is_taken(port)
 
 
 def test_a_server_that_ignores_sigterm_is_killed(fake):

@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 import psutil
 
-from llm42_sglang.cli.launch import ServerError
+from llm42_sglang.cli.launch import ServerError, runs
 from llm42_sglang.repro.connection import KEEP_IDLE_S
 from tests.engine import client, tiny_models
 from tests.engine.preloaded import Forked
@@ -256,7 +256,7 @@ def _ended(
     server: ForkedServer, family: set[psutil.Process], deadline: float
 ) -> tuple[str, list[str]]:
     wrong = [] if server._process.poll() else ["its status is 0"]
-    while any(_runs(process) for process in family):
+    while any(map(runs, family)):
         if time.monotonic() > deadline:
             return "ends", [*wrong, "it has left processes"]
         time.sleep(0.1)
@@ -278,10 +278,3 @@ def _lives(url: str, right: Right) -> str | None:
         came, _ = compared(0, 200, _answers([asked.json()]), right.answers[0])
         return "on" if came == "right answers" else "other answers"
     return None
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
