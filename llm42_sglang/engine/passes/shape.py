@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from llm42_sglang.core.packing import narrowest, pages_of_passes
+
 FEWEST = 3  # requests at once with which a pass may have two slots: certification needs as many
 
 
@@ -18,11 +20,11 @@ class Shape:
 
     def width_for(self, pages: int) -> int:
         """Return the width of the narrowest pass that holds so many pages; 0 for no page."""
-        return next((width for width in self.widths if width >= pages), 0) if pages else 0
+        return narrowest(pages, self.widths)
 
     def free_slots(self, pages: int) -> int:
         """Return how many slots stay free in the last of the passes for so many pages."""
-        last = pages % self.widths[-1]
+        last = [0, *pages_of_passes(pages, self.widths)][-1]
         return self.width_for(last) - last
 
 
