@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from llm42_sglang.core.packing import narrowest, pages_of_passes
-
 Request = TypeVar("Request")
 
 SIZES = (4, 3, 2)  # tokens that must have stood there before; the longest match counts
@@ -137,10 +135,8 @@ class Costs:
     context: int = 256  # tokens of the texts that were measured
 
     def pass_s(self, pages: int) -> float:
-        """The seconds of the one or two passes in which so many pages run."""
-        widths = sorted(self.passes)
-        parts = pages_of_passes(pages, widths)
-        return sum(self.passes[narrowest(part, widths)] for part in parts)
+        """The seconds of the narrowest pass that holds so many pages."""
+        return self.passes[min(width for width in self.passes if width >= pages)]
 
     def step_s(self, requests: int) -> float:
         """The seconds of a decode step, between two measured sizes in a straight line."""

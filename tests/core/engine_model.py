@@ -114,7 +114,7 @@ class Engine:
             for job in packing.jobs_for(request, request.known, span, self.page_size)
         ]
         sampled: dict[tuple[Request, int], int] = {}
-        for slots in packing.pack(jobs, (self.group,)):
+        for slots in packing.pack(jobs, self.group):
             self._canonical_pass(slots, sampled)
         for request, span in planned.items():
             if request is aborted:

@@ -171,16 +171,12 @@ def span_ends_with_the_page(track: Track) -> Span:
     return page_span(track.page, track.page_size)
 
 
-def ignores_the_group(
-    jobs: Sequence[PageJob[Request]], widths: Sequence[int]
-) -> list[list[PageJob[Request]]]:
+def ignores_the_group(jobs: Sequence[PageJob[Request]], group: int) -> list[list[PageJob[Request]]]:
     return [list(jobs)] if jobs else []
 
 
-def packs_backwards(
-    jobs: Sequence[PageJob[Request]], widths: Sequence[int]
-) -> list[list[PageJob[Request]]]:
-    return pack(jobs[::-1], widths)
+def packs_backwards(jobs: Sequence[PageJob[Request]], group: int) -> list[list[PageJob[Request]]]:
+    return pack(jobs[::-1], group)
 
 
 def loses_the_last_page(

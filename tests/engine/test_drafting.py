@@ -21,8 +21,8 @@ from tests.engine.fakes import (
     request,
 )
 
-CHEAP = Costs({4: 1.0, 8: 1.0}, {1: 1.0, 64: 1.0})
-DEAR = Costs({4: 1.5, 8: 1.5}, CHEAP.steps)  # a pass takes longer than a step
+CHEAP = Costs({1: 1.0, 8: 1.0}, {1: 1.0, 64: 1.0})
+DEAR = Costs({1: 1.5, 8: 1.5}, CHEAP.steps)  # a pass takes longer than a step
 
 
 def repeating(name: str = "a", token: int = 0, tokens: int = T + 8, **more) -> DeterministicReq:
@@ -36,7 +36,7 @@ def repeating(name: str = "a", token: int = 0, tokens: int = T + 8, **more) -> D
 
 
 def loop_of(*reqs, costs: Costs = CHEAP) -> Loop:
-    return Loop(*reqs, lane=lane(4, 8), drafting=Drafting(costs))
+    return Loop(*reqs, lane=lane(1, 8), drafting=Drafting(costs))
 
 
 def test_a_draft_fills_the_page_and_one_pass_commits_it_all():

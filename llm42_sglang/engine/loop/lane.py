@@ -131,7 +131,7 @@ class CanonicalLane:
             i >= prefilling or job.request.reads_page(job.page, len(job.tokens))
             for i, job in enumerate(jobs)
         )
-        for group in pack(jobs, self.forward.shape.widths):
+        for group in pack(jobs, self.config.group):
             slots = [_slot_of(job, next(scored)) for job in group]
             self.metrics.passed(self.forward.shape.width_for(len(slots)), len(slots))
             for job, logits in zip(group, self.forward(slots), strict=True):

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from llm42_sglang.core.packing import narrowest, pages_of_passes
-
 FEWEST = 3  # requests at once with which a pass may have two slots: certification needs as many
 
 
@@ -20,11 +18,11 @@ class Shape:
 
     def width_for(self, pages: int) -> int:
         """Return the width of the narrowest pass that holds so many pages; 0 for no page."""
-        return narrowest(pages, self.widths)
+        return next((width for width in self.widths if width >= pages), 0) if pages else 0
 
     def free_slots(self, pages: int) -> int:
         """Return how many slots stay free in the last of the passes for so many pages."""
-        last = [0, *pages_of_passes(pages, self.widths)][-1]
+        last = pages % self.widths[-1]
         return self.width_for(last) - last
 
 
