@@ -164,9 +164,10 @@ def test_a_process_whose_first_thread_has_gone_runs_while_it_holds_its_port():
     port = launch.free_port()
     command = [sys.executable, "-c", LISTENS, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
+        assert process.stdout.readline() == b"\n" and is_taken(port)
         process.terminate()
-        while runs(process.pid):
+        deadline = time.monotonic() + 60
+        while runs(process.pid) and time.monotonic() < deadline:
             time.sleep(0.001)
         assert not is_taken(port)
 
