@@ -150,7 +150,7 @@ def main() -> None:
     try:
         require_full_loop(options.requests, options.in_flight)
     except UserError as error:
-        parser.error(str(error))
+        sys.exit(f"turns.py: error: {error}")
     leave_on_signals()
     source = Source.of(PROMPT, NEW, None, 0)
     flags = servers.Flags.of(source.model, [], 2 * options.in_flight * source.most_tokens)

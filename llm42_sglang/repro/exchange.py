@@ -39,7 +39,16 @@ class SavedExchange(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _path_of_the_response(cls, content: Any) -> Any:
+    def _has_both_bodies(cls, content: Any) -> Any:
+        """Somebody who saved the response alone must be told so first."""
+        if isinstance(content, dict) and not {"request", "response"} <= content.keys():
+            raise ValueError(
+                'needs {"request": BODY, "response": BODY}, what was sent and what came'
+            )
+        return cls._with_path(content)
+
+    @classmethod
+    def _with_path(cls, content: Any) -> Any:
         match content:
             case {"response": {"meta_info": _} | [{"meta_info": _}, *_]}:
                 path = GENERATE
@@ -47,8 +56,12 @@ class SavedExchange(Strict):
                 path = CHAT
             case {"response": {"object": "text_completion"}}:
                 path = COMPLETIONS
+            case {"path": _}:
+                return content  # its field says whether it is one
+            case {"response": _}:
+                raise ValueError("the response is of none of the paths that can be checked")
             case _:
-                return content  # the fields say what is missing
+                return content
         return {"path": path, **content}
 
 

@@ -25,7 +25,9 @@ def test_what_the_server_said_is_authentic(receipts, fake, llm42, case):
     message = llm42("replay", path, "--url", other).out
     assert "the file does not hold that fingerprint's facts" in message
     path.write_text('{"request": {}, "response": {}}')
-    assert "path: Field required" in llm42("replay", path, "--url", same).mistake
+    assert "the response is of none of the paths" in llm42("replay", path, "--url", same).mistake
+    path.write_text(json.dumps(saved["response"]))
+    assert 'needs {"request": BODY, "response"' in llm42("replay", path, "--url", same).mistake
 
 
 def test_every_case_has_a_file_of_its_own(fake, llm42, tmp_path):
@@ -94,7 +96,7 @@ def test_a_drawn_seed_is_sent_and_no_other(receipts, fake, llm42, path, asked, s
         ("response.meta_info.llm42.output_digest", lambda _: None, "output_digest: Field required"),
         ("response", lambda _: {"answer": 42}, "the answer of /generate is malformed"),
         ("path", lambda _: "/v1/audio", "path: Input should be '/generate'"),
-        ("request", lambda _: None, "request: Field required"),
+        ("request", lambda _: None, "what was sent and what came"),
         ("version", lambda _: 9, "version: Input should be 1"),
         ("response.choices", lambda _: [{}, {}], "has several choices"),
     ],
