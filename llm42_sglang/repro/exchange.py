@@ -56,12 +56,10 @@ class SavedExchange(Strict):
                 path = CHAT
             case {"response": {"object": "text_completion"}}:
                 path = COMPLETIONS
-            case {"path": _}:
-                return content  # its field says whether it is one
-            case {"response": _}:
+            case {"response": _} if "path" not in content:
                 raise ValueError("the response is of none of the paths that can be checked")
             case _:
-                return content
+                return content  # the fields say what is wrong
         return {"path": path, **content}
 
 
